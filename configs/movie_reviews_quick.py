@@ -1,0 +1,25 @@
+"""The main job, small: MiniLM (22M parameters) on 1,600 of the movie reviews, all stages.
+
+    bash scripts/run.sh configs/movie_reviews_quick.py
+"""
+
+from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, Optimizer, RunConfig, WidthStage
+from dynabert_jax.tasks import task
+
+optimizer = Optimizer(learning_rate=1e-4)
+
+config = RunConfig(
+    model="sample:minilm",
+    run_dir="runs/movie_reviews_quick",
+    data=DataConfig(
+        task=task("movie_reviews"),
+        max_length=40,
+        lengths=(40,),
+        max_train_examples=1600,
+        max_eval_examples=400,
+    ),
+    fine_tune=FineTune(epochs=2, optimizer=optimizer, keep="last"),
+    importance=Importance(max_examples=800),
+    width=WidthStage(epochs=1, optimizer=optimizer, keep="last"),
+    depth=DepthStage(epochs=1, optimizer=optimizer, keep="last"),
+)

@@ -1,0 +1,41 @@
+"""The command line: python -m dynabert_jax COMMAND, or dynabert COMMAND."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from dynabert_jax import cli
+
+
+def evaluate(run: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Score every sub-network of a finished run on this device, and print and write the table.
+
+    Args:
+        run: the run's folder.
+    """
+    from dynabert_jax.results import evaluate_run
+
+    evaluate_run(run)
+
+
+def compare(checkpoint: Annotated[str, tyro.conf.Positional], reference: Path) -> None:
+    """Load a checkpoint here and in the authors' PyTorch code, and print the largest difference of each sub-network.
+
+    Args:
+        checkpoint: a folder in Hugging Face's format, or the model/ of a run.
+        reference: the DynaBERT folder of a clone of the authors' repository (Pretrained-Language-Model).
+    """
+    from dynabert_jax.compare import compare_with_reference
+
+    compare_with_reference(checkpoint, reference)
+
+
+def main() -> int:
+    commands = {"evaluate": evaluate, "compare": compare}
+    return cli.guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="dynabert"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The base of everything that a user configures: frozen, typed, and checked when it is made."""
+
+import difflib
+import json
+from typing import Any, Self
+
+import pydantic
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message says what came, what is allowed and what to do."""
+
+
+class Checked(pydantic.BaseModel):
+    """A frozen, hashable value whose fields are checked when it is made.
+
+    Types are strict (no "3" for 3), an unknown key is an error that names its nearest neighbour, and a tuple is a
+    tuple: a JSON list becomes one only when reading JSON.
+
+    Raises:
+        ConfigError: a key is unknown, a value has the wrong type or lies outside its range.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except pydantic.ValidationError as error:
+            raise ConfigError(_explain(type(self), error)) from None
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`."""
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ConfigError(f"{cls.__name__}: a JSON object is needed; got {text[:40]!r}")
+        return cls(**{name: _with_tuples(value) for name, value in values.items()})
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, checked like a new one."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON knows lists alone; what is configured is tuples."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def _explain(cls: type[Checked], error: pydantic.ValidationError) -> str:
+    lines = [_explain_one(cls, problem) for problem in error.errors()]
+    return f"{cls.__name__}: " + "; ".join(lines)
+
+
+def _explain_one(cls: type[Checked], problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_nearest(cls, problem['loc'])}"
+    if problem["type"] == "missing":
+        return f"{key} is required and was not given"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not key:
+        return message
+    return f"{key} = {problem['input']!r}: {message}"
+
+
+def _nearest(cls: type[Checked], location: tuple[str | int, ...]) -> str:
+    """' (did you mean ...)' with the fields of the class in which the unknown key stands."""
+    for part in location[:-1]:
+        field = cls.model_fields.get(str(part))
+        inner = getattr(field, "annotation", None)
+        candidates = [inner, *getattr(inner, "__args__", ())]
+        cls = next((c for c in candidates if isinstance(c, type) and issubclass(c, Checked)), cls)
+    names = list(cls.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), names, n=1, cutoff=0.0)
+    return f"; did you mean {close[0]!r}? allowed: {', '.join(names)}"

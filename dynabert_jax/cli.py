@@ -1,0 +1,113 @@
+"""The command line's manners: configurations from files and flags, errors in plain words with exit code 2."""
+
+import logging
+import os
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+
+from dynabert_jax.checked import ConfigError
+from dynabert_jax.checkpoint import CheckpointError
+from dynabert_jax.config import RunConfig
+from dynabert_jax.hub import ModelNotFoundError
+from dynabert_jax.run_folder import RunFolderError
+from dynabert_jax.samples import SampleError, cache_folder
+from dynabert_jax.tables import DataError
+from dynabert_jax.training import TrainingError
+from dynabert_jax.weights import WeightsError
+
+# What a user can cause and cure. Anything else is a bug of ours and keeps its traceback.
+USER_ERRORS = (
+    ConfigError, DataError, SampleError, ModelNotFoundError, WeightsError, CheckpointError, RunFolderError, TrainingError
+)  # fmt: skip
+
+TRAIN_USAGE = """usage: python train.py CONFIG [--stage NAME] [--SETTING VALUE ...]
+
+CONFIG        a Python file that sets `config` to a RunConfig, such as configs/movie_reviews_quick.py
+--stage NAME  train this stage alone (fine_tune, width, depth or final); those before it must be finished
+--SETTING     any setting of the configuration, such as --run-dir runs/other or --depth.optimizer.learning-rate 1e-5
+
+python train.py CONFIG --help lists every setting with its meaning and its value in CONFIG."""
+
+
+def train(run: Callable[[RunConfig, str | None], Any], arguments: Sequence[str] | None = None) -> int:
+    """Reads the configuration and its overrides from the arguments and runs it; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(TRAIN_USAGE)
+        return 0 if arguments else 2
+
+    def work() -> None:
+        config = read_config(Path(arguments[0]))
+        only, settings = take_stage(arguments[1:])
+        if settings:
+            config = tyro.cli(
+                RunConfig, default=config, args=settings, prog=f"train.py {arguments[0]}",
+                config=(tyro.conf.AvoidSubcommands,),
+            )  # fmt: skip
+        if only is not None:
+            config.until(only)
+        run(config, only)
+
+    return guarded(work)
+
+
+def read_config(path: Path) -> RunConfig:
+    """The `config` that a Python file sets.
+
+    Raises:
+        ConfigError: the file is not there, does not run, or sets no RunConfig.
+    """
+    if not path.is_file():
+        raise ConfigError(f"there is no configuration file {path}; configs/ holds the ones that come with the project")
+    try:
+        values = runpy.run_path(str(path))
+    except USER_ERRORS as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except Exception as error:  # whatever the user's file does
+        raise ConfigError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    config = values.get("config")
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"{path} must set `config` to a dynabert_jax.config.RunConfig; it is {type(config).__name__}")
+    return config
+
+
+def take_stage(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of --stage, or None, and the other arguments."""
+    rest = list(arguments)
+    if "--stage" not in rest:
+        return None, rest
+    at = rest.index("--stage")
+    if at + 1 == len(rest):
+        raise ConfigError("--stage needs the name of a stage: fine_tune, width, depth or final")
+    return rest[at + 1], rest[:at] + rest[at + 2 :]
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Does the work; errors of the user's become a message and exit code 2, Ctrl-C becomes 130."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every step it takes
+    use_compilation_cache()
+    try:
+        work()
+    except USER_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def use_compilation_cache() -> None:
+    """Compiled programs are kept in the user's cache folder, unless jax was told another place."""
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = cache_folder() / "compiled"
+        if os.access(cache_folder().parent, os.W_OK) or folder.is_dir():
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,36 @@
+"""What a sub-network costs on paper: parameters and floating point operations. Plain arithmetic, no jax."""
+
+from dynabert_jax.config import ModelConfig
+from dynabert_jax.subnetwork import SubNetwork
+
+
+def parameters(config: ModelConfig, sub: SubNetwork) -> int:
+    """How many numbers the cut sub-network holds, embeddings included."""
+    hidden = config.hidden_size
+    embeddings = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size + 2) * hidden
+    head = hidden * hidden + hidden + hidden * config.num_labels + config.num_labels
+    return embeddings + encoder_parameters(config, sub) + head
+
+
+def encoder_parameters(config: ModelConfig, sub: SubNetwork) -> int:
+    """The part of `parameters` in the transformer layers, which is what width and depth change."""
+    total, hidden = 0, config.hidden_size
+    for heads, neurons in zip(sub.heads, sub.neurons, strict=True):
+        attention = 4 * hidden * heads * config.head_size + 3 * heads * config.head_size + hidden
+        feed_forward = 2 * hidden * neurons + neurons + hidden
+        total += attention + feed_forward + 4 * hidden  # two layer norms, scale and bias each
+    return total
+
+
+def flops(config: ModelConfig, sub: SubNetwork, length: int) -> int:
+    """Floating point operations of one forward pass over one sentence of `length` tokens.
+
+    Two for every multiply-add of the matrix products; normalisation, activations and look-ups are not counted.
+    """
+    hidden, total = config.hidden_size, 0
+    for heads, neurons in zip(sub.heads, sub.neurons, strict=True):
+        projections = 4 * length * hidden * heads * config.head_size
+        attention = 2 * length * length * heads * config.head_size
+        feed_forward = 2 * length * hidden * neurons
+        total += projections + attention + feed_forward
+    return 2 * (total + hidden * hidden + hidden * config.num_labels)

@@ -1,0 +1,273 @@
+"""From tables of text to arrays of token ids: what the labels mean, which rows are used, and the encoding."""
+
+import dataclasses
+import functools
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dynabert_jax.config import DataConfig
+from dynabert_jax.tables import DataError, Table, Tables, read_tables
+from dynabert_jax.tasks import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["DataError", "Split", "TaskData", "load_data", "load_tokenizer"]
+
+log = logging.getLogger(__name__)
+
+ENCODED_AT_ONCE = 1000  # texts; the tokenizer keeps far more of a text than its ids
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The encoded examples of one split.
+
+    Attributes:
+        name: train, dev, test or what the task calls its dev splits.
+        input_ids: for each example int32 `[tokens]`, special tokens included, without padding.
+        token_type_ids: likewise; 1 where the second sentence of a pair stands, if the tokenizer tells.
+        labels: `[n]`; int32 ids of classes, or float32 for a regression.
+        truncated: how many examples were longer than the configured length.
+    """
+
+    name: str
+    input_ids: Sequence[np.ndarray]
+    token_type_ids: Sequence[np.ndarray]
+    labels: np.ndarray
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """Tokens of each example, `[n]`."""
+        return np.array([len(ids) for ids in self.input_ids], np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskData:
+    """Everything a run reads.
+
+    Attributes:
+        labels: the classes' names in the order of their ids; empty for a regression.
+        dev: by name; one split, except where the task has more.
+        test: by name; empty where there is none with labels.
+    """
+
+    labels: tuple[str, ...]
+    train: Split
+    dev: Mapping[str, Split]
+    test: Mapping[str, Split]
+
+
+def load_data(config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> TaskData:
+    """Reads, checks and encodes the data that the configuration names; every row is checked before any is encoded.
+
+    A label is the name of a class or, where no class is called by a number, its id. A .csv or .tsv is UTF-8 with a
+    header, and .tsv knows no quoting: its cells stand as they are between the tabs.
+
+    Raises:
+        DataError: a file, column, text or label is missing or not what it should be.
+        dynabert_jax.samples.SampleError: the sample data could not be fetched.
+    """
+    tables = read_tables(config)
+    task = config.task
+    labels = () if task.regression else _label_names(task, tables)
+    train = _check(tables.train, task, labels)
+    dev = {name: _check(table, task, labels) for name, table in tables.dev.items()}
+    test = {name: _check(table, task, labels) for name, table in tables.test.items()}
+    if not task.regression:
+        _check_classes(tables.train, train, labels)
+    if not dev:
+        train, dev["dev"] = _hold_out(tables.train, train, config.split_seed)
+    train = _subset(train, config.max_train_examples, config.split_seed)
+    encode = functools.partial(_encode, tokenizer=tokenizer, max_length=config.max_length)
+    limit = functools.partial(_subset, limit=config.max_eval_examples, seed=config.split_seed)
+    return TaskData(
+        labels,
+        encode("train", train),
+        {name: encode(name, limit(examples)) for name, examples in dev.items()},
+        {name: encode(name, limit(examples)) for name, examples in test.items()},
+    )
+
+
+# Checks
+
+
+@dataclasses.dataclass(frozen=True)
+class _Examples:
+    """Checked rows: `[n]` texts, one or two strings each, and labels `[n]`."""
+
+    texts: list[tuple[str, ...]]
+    labels: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "_Examples":
+        return _Examples([self.texts[row] for row in rows], self.labels[rows])
+
+
+def _check(table: Table, task: Task, labels: tuple[str, ...]) -> _Examples:
+    for column in table.texts:
+        for row, text in enumerate(column):
+            if not isinstance(text, str):
+                came = "there is none" if text is None else f"got {text!r}"
+                raise DataError(f"{table.place(row)}: a text must be a string; {came}")
+    numbers = _targets(table) if task.regression else _class_ids(table, labels)
+    return _Examples(list(zip(*table.texts, strict=True)), numbers)
+
+
+def _targets(table: Table) -> np.ndarray:
+    """The labels of a regression, float32 `[n]`."""
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is reported below
+        targets = np.array([_number(value) for value in table.labels]).astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(targets)).tolist()
+    if bad:
+        row = bad[0]
+        raise DataError(f"{table.place(row)}: the label must be a finite number; got {table.labels[row]!r}")
+    return targets
+
+
+def _number(value: Any) -> float:
+    """NaN where the value is no number."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _class_ids(table: Table, labels: tuple[str, ...]) -> np.ndarray:
+    """The labels' ids, int32 `[n]`."""
+    ids = {name: i for i, name in enumerate(labels)}
+    if not any(name.isdecimal() for name in labels):
+        ids |= {str(i): i for i in range(len(labels))}
+    found = [ids.get(str(value)) for value in table.labels]
+    if None in found:
+        row = found.index(None)
+        allowed = ", ".join(f"{name} ({i})" for name, i in list(ids.items())[: len(labels)])
+        came = "is missing" if table.labels[row] in (None, "") else f"{table.labels[row]!r} is not a class"
+        raise DataError(f"{table.place(row)}: label {came}; allowed: {allowed}")
+    return np.array(found, np.int32)
+
+
+def _label_names(task: Task, tables: Tables) -> tuple[str, ...]:
+    """The task's own, or those that the data set declares, or the values in train: numbers by size, names by letter."""
+    if task.labels or tables.class_names:
+        return task.labels or tables.class_names
+    for row, value in enumerate(tables.train.labels):
+        if value is None or value == "":
+            raise DataError(f"{tables.train.place(row)}: the label is missing")
+    names = {str(value) for value in tables.train.labels}
+    return tuple(sorted(names, key=int if all(map(str.isdecimal, names)) else None))
+
+
+def _check_classes(table: Table, train: _Examples, labels: tuple[str, ...]) -> None:
+    present = np.unique(train.labels)
+    if len(present) < 2:
+        only = labels[present[0]]
+        raise DataError(
+            f"{table.name}: every example is of the class {only!r}; a classifier needs two or more to train"
+        )
+
+
+# Which rows are used
+
+
+def _hold_out(table: Table, train: _Examples, seed: int) -> tuple[_Examples, _Examples]:
+    """All but a tenth for training, and that tenth as dev split."""
+    rows = np.random.default_rng(seed).permutation(len(train.labels))
+    if len(rows) < 2:
+        raise DataError(f"{table.name}: one row cannot be divided into train and dev; bring more, or name a dev_file")
+    held_out, kept = np.split(rows, [math.ceil(len(rows) / 10)])
+    return train.take(np.sort(kept)), train.take(np.sort(held_out))
+
+
+def _subset(examples: _Examples, limit: int, seed: int) -> _Examples:
+    if limit == 0 or limit >= len(examples.labels):
+        return examples
+    rows = np.random.default_rng(seed).permutation(len(examples.labels))[:limit]
+    return examples.take(np.sort(rows))
+
+
+# Encoding
+
+
+def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer in a folder in Hugging Face's format; a folder with nothing but a vocabulary will do.
+
+    A lone vocab.txt says nothing of letter case and is read as uncased; for a cased model put a tokenizer_config.json
+    with `"do_lower_case": false` beside it.
+
+    Raises:
+        DataError: the folder holds no tokenizer.
+    """
+    # Read when transformers is first imported: it advises to install PyTorch, which is not needed here.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    import transformers
+
+    folder = Path(folder)
+    described = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    if (folder / "vocab.txt").is_file() and not described:
+        return transformers.BertTokenizer.from_pretrained(folder, local_files_only=True)
+    if (folder / "vocab.json").is_file() and not described:
+        return transformers.RobertaTokenizer.from_pretrained(folder, local_files_only=True)
+    if not described:
+        raise DataError(
+            f"{folder}: no tokenizer; there must be a tokenizer.json, a vocab.txt, or a vocab.json and merges.txt"
+        )
+    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _encode(name: str, examples: _Examples, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Split:
+    encoded = _tokens(tokenizer, examples.texts)
+    long = [row for row, tokens in enumerate(encoded) if len(tokens.input_ids) > max_length]
+    shortened = _tokens(tokenizer, [examples.texts[row] for row in long], max_length)
+    for row, tokens in zip(long, shortened, strict=True):
+        encoded[row] = tokens
+    if long:
+        log.warning(
+            "%s: %d of %d texts are longer than %d tokens and were truncated", name, len(long), len(encoded), max_length
+        )
+    input_ids = [tokens.input_ids for tokens in encoded]
+    token_type_ids = [tokens.token_type_ids for tokens in encoded]
+    return Split(name, input_ids, token_type_ids, examples.labels, len(long))
+
+
+class _Tokens(NamedTuple):
+    """Of one text or pair, int32 `[tokens]` each."""
+
+    input_ids: np.ndarray
+    token_type_ids: np.ndarray
+
+
+def _tokens(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[tuple[str, ...]], max_length: int | None = None
+) -> list[_Tokens]:
+    """The tokens of each text or pair; with a length, the longer sentence of a pair is shortened first."""
+    starts = range(0, len(texts), ENCODED_AT_ONCE)
+    chunks = (texts[start : start + ENCODED_AT_ONCE] for start in starts)
+    return [tokens for chunk in chunks for tokens in _tokens_at_once(tokenizer, chunk, max_length)]
+
+
+def _tokens_at_once(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[tuple[str, ...]], max_length: int | None
+) -> list[_Tokens]:
+    encoded = tokenizer(
+        *map(list, zip(*texts, strict=True)),  # all first sentences, then, if there are, all second ones
+        truncation=False if max_length is None else "longest_first",
+        max_length=max_length,
+        padding=False,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    ids = [np.array(row, np.int32) for row in encoded["input_ids"]]
+    types = encoded.get("token_type_ids")
+    if types is None:
+        return [_Tokens(row, np.zeros_like(row)) for row in ids]
+    return [_Tokens(row, np.array(kind, np.int32)) for row, kind in zip(ids, types, strict=True)]

@@ -1,0 +1,97 @@
+"""How much each attention head and each neuron matters: (params, batches) -> scores.
+
+The score is the first-order change of the loss when the head or neuron is removed (the paper, section 2.1, equation 3;
+`compute_neuron_head_importance` in the reference's `run_glue.py`).
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from dynabert_jax.batches import Batch
+from dynabert_jax.bert import Bert
+from dynabert_jax.losses import task_loss
+from dynabert_jax.subnetwork import SubNetwork
+
+Params = Any
+
+
+@struct.dataclass
+class Importance:
+    """Scores, larger is more important.
+
+    Attributes:
+        heads: for each layer `[N]`.
+        neurons: for each layer `[F]`.
+    """
+
+    heads: tuple[jax.Array, ...]
+    neurons: tuple[jax.Array, ...]
+
+
+@struct.dataclass
+class Gradients:
+    """Of the mean loss: with respect to the heads' gates `[layers, N]` and to the parameters."""
+
+    gates: jax.Array
+    params: Params
+
+
+def importance(
+    model: Bert, params: Params, batches: Iterable[Batch], gradients: Literal["per_batch", "running"] = "per_batch"
+) -> Importance:
+    """Sums the scores over batches, dropout off.
+
+    Args:
+        model: whose full network is scored.
+        params: its parameters.
+        batches: at least one; rows of weight 0 do not count.
+        gradients: `per_batch` scores each batch by its own gradients (the paper); `running` by the sum of all
+            gradients so far (the released code, which does not zero them between batches).
+    """
+    gradient = jax.jit(lambda params, batch: loss_gradients(model, params, batch))
+    total, running = None, None
+    for batch in batches:
+        own = gradient(params, batch)
+        if gradients == "running":
+            own = running = own if running is None else jax.tree.map(jnp.add, running, own)
+        scores = score(model, params, own)
+        total = scores if total is None else jax.tree.map(jnp.add, total, scores)
+    if total is None:
+        raise ValueError("importance needs at least one batch of examples; got none")
+    return total
+
+
+def loss_gradients(model: Bert, params: Params, batch: Batch) -> Gradients:
+    """Gradients of the batch's mean loss on its labels."""
+    config = model.config
+
+    def loss(gates: jax.Array, params: Params) -> jax.Array:
+        outputs = model.apply(
+            {"params": params},
+            batch.input_ids,
+            batch.attention_mask,
+            batch.token_type_ids,
+            SubNetwork.full(config),
+            head_gates=gates,
+        )
+        return jnp.sum(task_loss(outputs.logits, batch.labels) * batch.weights) / jnp.sum(batch.weights)
+
+    gates = jnp.ones((config.num_layers, max(config.heads)))
+    by_gates, by_params = jax.grad(loss, argnums=(0, 1))(gates, params)
+    return Gradients(by_gates, by_params)
+
+
+def score(model: Bert, params: Params, gradients: Gradients) -> Importance:
+    """|dL/d gate| of each head; |w dL/dw| summed over what enters a neuron, and over what leaves it."""
+    heads, neurons = [], []
+    for i, num_heads in enumerate(model.config.heads):
+        product = jax.tree.map(jnp.multiply, params[f"layer_{i}"], gradients.params[f"layer_{i}"])
+        entering = product["up"]["kernel"].sum(0) + product["up"]["bias"]  # [F]
+        leaving = product["down"]["kernel"].sum(1)  # [F]
+        heads.append(jnp.abs(gradients.gates[i, :num_heads]))
+        neurons.append(jnp.abs(entering) + jnp.abs(leaving))
+    return Importance(tuple(heads), tuple(neurons))

@@ -1,0 +1,57 @@
+"""The end of a run: the weights that every sub-network is cut from, and what each of them scores."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dynabert_jax import weights
+from dynabert_jax.config import ModelConfig, RunConfig
+from dynabert_jax.data import TaskData, load_data, load_tokenizer
+from dynabert_jax.evaluate import Row, evaluate
+from dynabert_jax.report import table
+from dynabert_jax.run_folder import RunFolder, RunFolderError, provenance, write_whole
+from dynabert_jax.stages import Plan, plan, results_of
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.training import Bench
+
+Params = Any
+
+
+def publish(bench: Bench, plan: Plan, params: Params, tokenizer_from: Path) -> list[Row]:
+    """Writes the run's model, scores its sub-networks on every dev and test split, prints and writes the table."""
+    shape = bench.model.config
+    weights.save(bench.folder.model, shape, params, tokenizer_from=tokenizer_from)
+    return _score(bench.folder, bench.config, shape, params, results_of(shape, plan), bench.data)
+
+
+def evaluate_run(path: Path) -> list[Row]:
+    """Scores the sub-networks of a finished run again, on this device, and prints and writes the table.
+
+    Raises:
+        RunFolderError: the folder is no run's, or the run has not finished.
+    """
+    folder = RunFolder.existing(path)
+    config = folder.config()
+    if not folder.model.is_dir():
+        raise RunFolderError(f"{path} holds no finished model; give its training command again to finish it")
+    data = load_data(config.data, load_tokenizer(folder.model))
+    trained = weights.load(folder.model)
+    subs = results_of(trained.config, plan(trained.config, config))
+    return _score(folder, config, trained.config, trained.params, subs, data)
+
+
+def _score(
+    folder: RunFolder, config: RunConfig, shape: ModelConfig, params: Params, subs: Sequence[SubNetwork], data: TaskData
+) -> list[Row]:
+    rows = [
+        row
+        for split in (*data.dev.values(), *data.test.values())
+        for row in evaluate(shape, params, subs, split, config.data, config.dtype)
+    ]
+    text = table(rows)
+    lines = {"provenance": provenance(config), "rows": [row.model_dump() for row in rows]}
+    write_whole(folder.path / "results.json", json.dumps(lines, indent=2) + "\n")
+    write_whole(folder.path / "results.md", text + "\n")
+    print(f"\n{text}\n\nwritten to {folder.path / 'results.md'}")
+    return rows

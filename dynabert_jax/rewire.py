@@ -1,0 +1,58 @@
+"""Sorts heads and neurons by importance, so that the first ones are the ones to keep: (params, order) -> params.
+
+A rewired network computes what it computed before; only its narrower sub-networks change. Source: the paper, section
+2.1; `reorder_neuron_head` in the reference's `run_glue.py`.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from dynabert_jax.importance import Importance
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """For each layer the heads `[N]` and neurons `[F]` in their new order, as indices into the old one."""
+
+    heads: tuple[np.ndarray, ...]
+    neurons: tuple[np.ndarray, ...]
+
+    def inverse(self) -> "Order":
+        """The order that undoes this one."""
+        return Order(tuple(np.argsort(i) for i in self.heads), tuple(np.argsort(i) for i in self.neurons))
+
+
+def by_importance(importance: Importance) -> Order:
+    """Most important first; equals keep their old order."""
+
+    def descending(scores: Any) -> np.ndarray:
+        return np.argsort(-np.asarray(scores), kind="stable")
+
+    return Order(tuple(map(descending, importance.heads)), tuple(map(descending, importance.neurons)))
+
+
+def rewire(params: Params, order: Order) -> Params:
+    """The same network with the heads and neurons of every layer in another order."""
+    rewired = dict(params)
+    for i, (heads, neurons) in enumerate(zip(order.heads, order.neurons, strict=True)):
+        rewired[f"layer_{i}"] = select(params[f"layer_{i}"], heads, neurons)
+    return rewired
+
+
+def select(layer: Params, heads: Any, neurons: Any) -> Params:
+    """One layer's parameters with these heads and neurons only, in this order (index arrays or slices)."""
+    into_heads = {
+        name: {"kernel": layer[name]["kernel"][:, heads], "bias": layer[name]["bias"][heads]}
+        for name in ("query", "key", "value")
+    }
+    return {
+        **layer,
+        **into_heads,
+        "attention_output": {**layer["attention_output"], "kernel": layer["attention_output"]["kernel"][heads]},
+        "up": {"kernel": layer["up"]["kernel"][:, neurons], "bias": layer["up"]["bias"][neurons]},
+        "down": {**layer["down"], "kernel": layer["down"]["kernel"][neurons]},
+    }

@@ -1,0 +1,311 @@
+"""What a stage trains, against which teacher, and the training step that all stages share.
+
+A stage is a value: which students learn, from which teacher, with which loss weights. The step runs the teacher once
+a batch and width, adds up the gradients of all students, and updates once (algorithm 1 of the paper).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from dynabert_jax import losses, parallel
+from dynabert_jax.batches import Batch
+from dynabert_jax.bert import Bert
+from dynabert_jax.config import DepthStage, FinalStage, FineTune, ModelConfig, RunConfig, Stage, WidthStage
+from dynabert_jax.optim import adamw, linear_schedule
+from dynabert_jax.subnetwork import SubNetwork, uniform_grid
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Class:
+    """Students that share one teacher's outputs; without a teacher they learn from the labels alone."""
+
+    teacher: SubNetwork | None
+    students: tuple[SubNetwork, ...]
+
+
+@struct.dataclass
+class LossWeights:
+    """Factors of the three parts of a student's loss."""
+
+    logit: float
+    hidden: float
+    label: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What a stage trains.
+
+    Attributes:
+        name: the stage's folder and its name in logs.
+        settings: epochs, optimizer, what is kept.
+        classes: the students, grouped by their teacher.
+        weights: of the losses.
+    """
+
+    name: str
+    settings: Stage
+    classes: tuple[Class, ...]
+    weights: LossWeights
+
+    @property
+    def students(self) -> tuple[SubNetwork, ...]:
+        return tuple(student for group in self.classes for student in group.students)
+
+
+LABELS_ONLY = LossWeights(logit=0.0, hidden=0.0, label=1.0)
+
+
+def fine_tune(config: ModelConfig, settings: FineTune) -> Objective:
+    """The full network learns the labels."""
+    return Objective("fine_tune", settings, (Class(None, (SubNetwork.full(config),)),), LABELS_ONLY)
+
+
+def width(config: ModelConfig, settings: WidthStage) -> Objective:
+    """Every width at full depth learns from the full fine-tuned network."""
+    students = uniform_grid(config, settings.widths, (1.0,))
+    return _distil("width", config, settings, (Class(SubNetwork.full(config), students),))
+
+
+def depth(config: ModelConfig, settings: DepthStage) -> Objective:
+    """Every width and depth learns from the width stage's network, at its own width or the full one."""
+    students = uniform_grid(config, settings.widths, settings.depths)
+    if settings.teacher_width == "full":
+        return _distil("depth", config, settings, (Class(SubNetwork.full(config), students),))
+    classes = tuple(
+        Class(SubNetwork.uniform(config, width, 1.0), tuple(s for s in students if s.width == width))
+        for width in sorted(set(settings.widths), reverse=True)
+    )
+    return _distil("depth", config, settings, tuple(group for group in classes if group.students))
+
+
+def final(config: ModelConfig, settings: FinalStage) -> Objective:
+    """Every width and depth learns the labels."""
+    students = uniform_grid(config, settings.widths, settings.depths)
+    return Objective("final", settings, (Class(None, students),), LABELS_ONLY)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The stages of a run; None where the run leaves one out."""
+
+    fine_tune: Objective | None
+    width: Objective | None
+    depth: Objective | None
+    final: Objective | None
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The stages there are, in their order."""
+        return tuple(stage for stage in (self.fine_tune, self.width, self.depth, self.final) if stage)
+
+
+def plan(config: ModelConfig, run: RunConfig) -> Plan:
+    """What the run's stages train, for a model of this shape.
+
+    Raises:
+        ValueError: a width or depth would keep no head or no layer.
+    """
+    return Plan(
+        fine_tune=fine_tune(config, run.fine_tune) if run.fine_tune else None,
+        width=width(config, run.width) if run.width else None,
+        depth=depth(config, run.depth) if run.depth else None,
+        final=final(config, run.final) if run.final else None,
+    )
+
+
+def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:
+    """The sub-networks that a run ends with: its last stage's students, or the full network where nothing trains."""
+    return plan.objectives[-1].students if plan.objectives else (SubNetwork.full(config),)
+
+
+def _distil(
+    name: str, config: ModelConfig, settings: WidthStage | DepthStage, classes: tuple[Class, ...]
+) -> Objective:
+    without_logits = config.is_regression and not settings.distil_regression
+    logit_weight = 0.0 if without_logits else settings.logit_weight
+    if logit_weight == settings.hidden_weight == 0.0:
+        classes = tuple(Class(None, group.students) for group in classes)
+    return Objective(name, settings, classes, LossWeights(logit_weight, settings.hidden_weight, settings.label_weight))
+
+
+@struct.dataclass
+class TrainState:
+    """What a stage carries from step to step."""
+
+    step: jax.Array
+    params: Params
+    opt_state: Any
+
+
+@struct.dataclass
+class Targets:
+    """A teacher's answers: logits `[B, C]` and all hidden states `[B, S, H]`, the embedding output first."""
+
+    logits: jax.Array
+    hidden_states: tuple[jax.Array, ...]
+
+
+@struct.dataclass
+class Losses:
+    """One student's mean losses over the batch, and their weighted sum. On a device: that device's share of them."""
+
+    logit: jax.Array
+    hidden: jax.Array
+    label: jax.Array
+    total: jax.Array
+
+
+@struct.dataclass
+class Update:
+    """One optimizer step: the gradient's norm before clipping, and the learning rate."""
+
+    grad_norm: jax.Array
+    learning_rate: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class StepReport:
+    """What one training step did; the arrays stay on the devices until somebody looks.
+
+    Attributes:
+        losses: per student, each `[devices]`; the sum over devices is the mean over the batch.
+        update: of the optimizer.
+    """
+
+    losses: dict[SubNetwork, Losses]
+    update: Update
+
+
+def student_loss(
+    model: Bert, params: Params, batch: Batch, targets: Targets | None, weights: LossWeights, key: jax.Array,
+    student: SubNetwork,
+) -> tuple[jax.Array, Losses]:  # fmt: skip
+    """The weighted loss of one student, and its parts. `batch.weights` sum to 1 over the whole (global) batch."""
+    outputs = model.apply(
+        {"params": params},
+        batch.input_ids,
+        batch.attention_mask,
+        batch.token_type_ids,
+        student,
+        train=True,
+        rngs={"dropout": key},
+    )
+
+    def mean(per_example: jax.Array) -> jax.Array:
+        return jnp.sum(per_example * batch.weights)
+
+    label = mean(losses.task_loss(outputs.logits, batch.labels))
+    logit = hidden = jnp.zeros(())
+    if targets is not None:
+        # The teacher's states that enter the student's layers, and the last one (section 2.2 of the paper).
+        matched = [targets.hidden_states[i] for i in (*student.layers, -1)]
+        logit = mean(losses.prediction_loss(outputs.logits, targets.logits))
+        hidden = mean(losses.hidden_loss(outputs.hidden_states, matched))
+    total = weights.logit * logit + weights.hidden * hidden + weights.label * label
+    return total, Losses(logit, hidden, label, total)
+
+
+class Programs:
+    """The compiled functions of training; each is traced once a sub-network and batch shape.
+
+    The loss weights are arguments, so stages that teach the same students share their programs.
+    """
+
+    def __init__(self, model: Bert):
+        self.model = model
+        self.zeros = parallel.data_parallel(
+            lambda params, _: jax.tree.map(jnp.zeros_like, params), in_axes=(None, 0), out_axes=0
+        )
+        self.teach = parallel.data_parallel(self._teach, in_axes=(None, 0, None), out_axes=0, static=2)
+        self.accumulate = parallel.data_parallel(
+            self._accumulate, in_axes=(None, 0, 0, 0, None, None, None), out_axes=0, static=6, donate=(1,)
+        )
+
+    def _teach(self, params: Params, batch: Batch, teacher: SubNetwork) -> Targets:
+        outputs = self.model.apply(
+            {"params": params}, batch.input_ids, batch.attention_mask, batch.token_type_ids, teacher
+        )
+        return Targets(outputs.logits, outputs.hidden_states)
+
+    def _accumulate(
+        self, params: Params, grads: Params, batch: Batch, targets: Targets | None, weights: LossWeights,
+        key: jax.Array, student: SubNetwork,
+    ) -> tuple[Params, Losses]:  # fmt: skip
+        key = jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS))
+        loss = functools.partial(student_loss, self.model)
+        own, parts = jax.grad(loss, has_aux=True)(params, batch, targets, weights, key, student)
+        return jax.tree.map(jnp.add, grads, own), parts
+
+
+def make_update(objective: Objective, total_steps: int) -> Callable[[TrainState, Params], tuple[TrainState, Update]]:
+    """The optimizer step of a stage: sums the gradients over devices, clips, updates."""
+    optimizer = adamw(objective.settings.optimizer, total_steps)
+    schedule = linear_schedule(objective.settings.optimizer, total_steps)
+
+    def update(state: TrainState, grads: Params) -> tuple[TrainState, Update]:
+        grads = jax.lax.psum(grads, parallel.AXIS)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        report = Update(optax.tree.norm(grads), schedule(state.step))
+        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), report
+
+    return parallel.data_parallel(update, in_axes=(None, 0), out_axes=None, donate=(0,))
+
+
+def init_state(objective: Objective, params: Params, total_steps: int) -> TrainState:
+    """A stage's first state, on all devices."""
+    # A copy: training reuses the state's memory, and the teacher may be made of the same arrays.
+    params = jax.tree.map(np.array, params)
+    optimizer = adamw(objective.settings.optimizer, total_steps)
+    return parallel.replicate(TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Summed:
+    """Gradients added up over the students, `[devices, ...]` like the parameters, and each student's losses."""
+
+    grads: Params
+    losses: dict[SubNetwork, Losses]
+
+
+def gradients(
+    programs: Programs, objective: Objective, params: Params, teacher: Params | None, batch: Batch, key: jax.Array
+) -> Summed:
+    """Each teacher answers once; every student adds its gradient.
+
+    Args:
+        params, teacher: on all devices.
+        batch: the global batch on the host, `[B, ...]`; rows of weight 0 do not count.
+        key: of this step; every student draws its own dropout.
+    """
+    batch = parallel.split(batch.replace(weights=batch.weights / batch.weights.sum()))
+    keys = iter(jax.random.split(key, len(objective.students)))
+    grads = programs.zeros(params, jnp.arange(parallel.num_devices()))
+    found: dict[SubNetwork, Losses] = {}
+    for group in objective.classes:
+        targets = None if group.teacher is None else programs.teach(teacher, batch, group.teacher)
+        for student in group.students:
+            grads, found[student] = programs.accumulate(
+                params, grads, batch, targets, objective.weights, next(keys), student
+            )
+    return Summed(grads, found)
+
+
+def train_step(
+    programs: Programs, update: Callable[..., Any], objective: Objective, state: TrainState, teacher: Params | None,
+    batch: Batch, key: jax.Array,
+) -> tuple[TrainState, StepReport]:  # fmt: skip
+    """One batch: the gradients of all students are added up, and the parameters move once."""
+    summed = gradients(programs, objective, state.params, teacher, batch, key)
+    state, moved = update(state, summed.grads)
+    return state, StepReport(summed.losses, moved)

@@ -1,0 +1,354 @@
+"""Text and label columns as they stand in files, hub data sets, GLUE's folders and the sample data.
+
+Reading only: what the values mean is decided in `dynabert_jax.data`.
+"""
+
+import csv
+import dataclasses
+import difflib
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dynabert_jax import samples
+from dynabert_jax.config import DataConfig
+from dynabert_jax.tasks import GlueLayout, Sample, Task
+
+if TYPE_CHECKING:
+    import datasets
+
+log = logging.getLogger(__name__)
+
+EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names the file or data set, the row, what came and what is allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The rows of one split.
+
+    Attributes:
+        name: file or data set, for messages.
+        texts: one list of `[n]` values for each text column, as read: not yet checked to be strings.
+        labels: `[n]` values as read; a class that the data set itself declares stands here by its name.
+        lines: the line of the file on which each row starts, `[n]`; empty where rows are not lines.
+    """
+
+    name: str
+    texts: tuple[Sequence[Any], ...]
+    labels: Sequence[Any]
+    lines: Sequence[int] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Sequence[int]) -> "Table":
+        texts = tuple([column[row] for row in rows] for column in self.texts)
+        return Table(self.name, texts, [self.labels[row] for row in rows], [self.lines[row] for row in rows])
+
+    def place(self, row: int) -> str:
+        """Where a row stands, for messages: rows count from 1 and leave out the header."""
+        line = f" (line {self.lines[row]})" if row < len(self.lines) else ""
+        return f"{self.name}, row {row + 1}{line}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """The splits of one data set.
+
+    Attributes:
+        dev: by name; empty where the data set has none and a part of train is to be held out.
+        test: by name; only splits with labels.
+        class_names: the classes that the data set itself declares, in the order of their ids; often none.
+    """
+
+    train: Table
+    dev: Mapping[str, Table]
+    test: Mapping[str, Table]
+    class_names: tuple[str, ...] = ()
+
+
+def read_tables(config: DataConfig) -> Tables:
+    """Reads the one source that the configuration names.
+
+    Raises:
+        DataError: the source is not there, is empty, lacks a column, or cannot be read.
+        dynabert_jax.samples.SampleError: the sample data could not be fetched.
+    """
+    task = config.task
+    if config.train_file is not None:
+        return _read_files(config)
+    if config.glue_folder is not None:
+        return _read_glue(task, Path(config.glue_folder))
+    if config.hub is not None or task.hub is not None:
+        return _read_hub(task, config.hub or task.hub or "")
+    if task.sample is not None:
+        return _read_sample(task, task.sample)
+    raise DataError(f"task {task.name!r} has no data of its own; name a train_file, a glue_folder or a hub data set")
+
+
+# Files of the user's own
+
+
+def _read_files(config: DataConfig) -> Tables:
+    files = {"train": config.train_file, "dev": config.dev_file, "test": config.test_file}
+    paths = {split: Path(file) for split, file in files.items() if file is not None}
+    for path in paths.values():
+        _check_file(path, EXTENSIONS)
+    tables = {split: _read_file(path, config.task) for split, path in paths.items()}
+    train = tables.pop("train")
+    dev, test = ({name: table for name, table in tables.items() if name == split} for split in ("dev", "test"))
+    return Tables(train, dev, test)
+
+
+def _check_file(path: Path, extensions: Sequence[str]) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if path.suffix not in extensions:
+        raise DataError(f"{path}: the extension {path.suffix!r} is not supported; bring {', '.join(extensions)}")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty")
+
+
+def _read_file(path: Path, task: Task) -> Table:
+    text_columns, label_column = task.text_columns, task.label_column
+    if path.suffix in (".csv", ".tsv"):
+        return _read_delimited(path, _Dialect.of(path), text_columns, label_column)
+    kind, lines = ("json", _lines_with_content(path)) if path.suffix == ".jsonl" else ("parquet", [])
+    return _table(str(path), _load_local(path, kind), text_columns, label_column, lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Dialect:
+    """How a text file is divided into rows and cells.
+
+    Attributes:
+        columns: the names of the columns of a file without a header.
+        skip_malformed: leave out rows with more or fewer cells than there are columns, as GLUE's own readers do.
+    """
+
+    delimiter: str
+    quoting: int
+    columns: tuple[str, ...] = ()
+    skip_malformed: bool = False
+
+    @property
+    def cure(self) -> str:
+        """What to do about a row with too many cells or too few."""
+        if self.quoting == csv.QUOTE_NONE:
+            return "a .tsv knows no quotes, so that a text in it can hold no tab and no line end"
+        return "put a text that holds a comma, a quote or a line end in quotes, and double the quotes in it"
+
+    @classmethod
+    def of(cls, path: Path) -> "_Dialect":
+        """A .csv may quote its cells; in a .tsv, as in GLUE's, a quote is a character like any other."""
+        return cls("\t", csv.QUOTE_NONE) if path.suffix == ".tsv" else cls(",", csv.QUOTE_MINIMAL)
+
+
+def _read_delimited(path: Path, dialect: _Dialect, text_columns: Sequence[str], label_column: str) -> Table:
+    rows = _rows(path, dialect)
+    columns = list(dialect.columns) or next(rows, (1, []))[1]
+    _check_header(path, columns, (*text_columns, label_column))
+    shapes = [(line, len(row)) for line, row in rows]
+    if not dialect.skip_malformed:
+        _check_widths(path, shapes, columns, dialect)
+    # What is left out here for being too long, pandas leaves out below; too short a row it fills with empty cells.
+    read = [(line, cells) for line, cells in shapes if cells <= len(columns)]
+    lines = [line for line, _ in read]
+    table = _table(str(path), _load_delimited(path, dialect, columns), text_columns, label_column, lines)
+    if len(table) != len(read):
+        raise DataError(f"{path}: rows of {len(columns)} cells cannot be told from others; {dialect.cure}")
+    kept = [row for row, (_, cells) in enumerate(read) if cells == len(columns)]
+    if len(kept) == len(shapes):
+        return table
+    log.warning("%s: left out %d rows with too few or too many cells", path, len(shapes) - len(kept))
+    return table.take(kept)
+
+
+def _check_widths(path: Path, shapes: Sequence[tuple[int, int]], columns: Sequence[str], dialect: _Dialect) -> None:
+    """pandas, which reads the file, would move the cells of too long a row to other columns and fill up a short one."""
+    for row, (line, cells) in enumerate(shapes, start=1):
+        if cells != len(columns):
+            place = f"{path}, row {row} (line {line})"
+            raise DataError(f"{place}: cells: {cells}, columns: {len(columns)} ({', '.join(columns)}); {dialect.cure}")
+
+
+def _rows(path: Path, dialect: _Dialect) -> Iterator[tuple[int, list[str]]]:
+    """Every row that is not blank, with the line it starts on."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=dialect.delimiter, quoting=dialect.quoting)  # type: ignore[arg-type]
+            start = 1
+            for row in reader:
+                if len(row) > 1 or "".join(row).strip():
+                    yield start, row
+                start = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _check_header(path: Path, columns: list[str], needed: Sequence[str]) -> None:
+    if not columns:
+        raise DataError(f"{path}: the file holds no rows")
+    if not all(name.strip() for name in columns):
+        raise DataError(
+            f"{path}: the header has an empty column name: {columns}; the first line must name every column"
+        )
+    if len(set(columns)) != len(columns):
+        raise DataError(f"{path}: the header names a column twice: {columns}")
+    _check_columns(str(path), columns, needed)
+
+
+def _check_columns(name: str, columns: Sequence[str], needed: Sequence[str]) -> None:
+    for column in needed:
+        if column not in columns:
+            nearest = difflib.get_close_matches(column, columns, n=1, cutoff=0.0)
+            hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            raise DataError(f"{name}: no column {column!r}{hint}; there are: {', '.join(columns)}")
+
+
+def _load_delimited(path: Path, dialect: _Dialect, columns: list[str]) -> "datasets.Dataset":
+    """All cells as the strings they are: no numbers made of texts, and no missing values made of 'NA' or 'null'."""
+    import datasets
+
+    return _load_local(
+        path,
+        "csv",
+        sep=dialect.delimiter,
+        quoting=dialect.quoting,
+        encoding="utf-8-sig",
+        keep_default_na=False,
+        on_bad_lines="skip" if dialect.skip_malformed else "error",
+        column_names=columns,
+        header=None if dialect.columns else 0,
+        features=datasets.Features({name: datasets.Value("string") for name in columns}),
+    )
+
+
+def _load_local(path: Path, kind: str, **options: Any) -> "datasets.Dataset":
+    import datasets
+
+    # A cache of its own: the user's would keep a copy of every version of every file.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        try:
+            return datasets.load_dataset(
+                kind, data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True, **options
+            )
+        except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+            if "corresponds to no data" in str(error):
+                raise DataError(f"{path}: the file holds no rows") from None
+            raise DataError(f"{path}: not a readable {path.suffix} file: {error.__cause__ or error}") from error
+
+
+def _lines_with_content(path: Path) -> list[int]:
+    with path.open("rb") as file:
+        return [number for number, line in enumerate(file, start=1) if line.strip()]
+
+
+def _table(
+    name: str, dataset: "datasets.Dataset", text_columns: Sequence[str], label_column: str, lines: Sequence[int] = ()
+) -> Table:
+    _check_columns(name, dataset.column_names, (*text_columns, label_column))
+    if not len(dataset):
+        raise DataError(f"{name}: there are no rows")
+    names = _class_names(dataset, label_column)
+    columns = dataset.select_columns(list(dict.fromkeys((*text_columns, label_column))))[:]
+    labels = [_declared_name(names, value) for value in columns[label_column]] if names else columns[label_column]
+    return Table(name, tuple(columns[column] for column in text_columns), labels, lines)
+
+
+def _class_names(dataset: "datasets.Dataset", label_column: str) -> tuple[str, ...]:
+    return tuple(getattr(dataset.features[label_column], "names", None) or ())
+
+
+def _declared_name(names: tuple[str, ...], value: int | None) -> str | None:
+    """The class of that id; None where the label is withheld, which hub data sets write as -1."""
+    return None if value is None or value < 0 else names[value]
+
+
+# GLUE's own folders
+
+
+def _read_glue(task: Task, folder: Path) -> Tables:
+    """GLUE's train.tsv and dev files; its test files carry no labels and are left alone."""
+    if task.glue is None:
+        raise DataError(f"task {task.name!r} has no GLUE layout; name a train_file instead of the folder {folder}")
+    paths = [folder / name for name in ("train.tsv", *(split.glue_file for split in task.dev))]
+    for path in paths:
+        _check_file(path, (".tsv",))
+    train, *dev = (_read_glue_file(path, task.glue) for path in paths)
+    return Tables(train, {split.name: table for split, table in zip(task.dev, dev, strict=True)}, {})
+
+
+def _read_glue_file(path: Path, layout: GlueLayout) -> Table:
+    dialect = _Dialect("\t", csv.QUOTE_NONE, layout.columns, skip_malformed=True)
+    return _read_delimited(path, dialect, layout.text_columns, layout.label_column)
+
+
+# Hub data sets
+
+
+def _read_hub(task: Task, hub: str) -> Tables:
+    splits = _load_hub(hub)
+    needed = {"train": "train"} | {split.name: split.hub for split in task.dev}
+    missing = [name for name in needed.values() if name not in splits]
+    if missing:
+        raise DataError(
+            f"hub data set {hub!r} has no split {missing[0]!r}; there are: {', '.join(splits)}; the task's dev names "
+            "the splits to evaluate on"
+        )
+    tables = {name: _hub_table(task, hub, source, splits[source]) for name, source in needed.items()}
+    test = _labelled_test(task, hub, splits)
+    return Tables(tables.pop("train"), tables, test, _class_names(splits["train"], task.label_column))
+
+
+def _load_hub(hub: str) -> Mapping[str, "datasets.Dataset"]:
+    import datasets
+
+    path, _, configuration = hub.partition(":")
+    try:
+        return datasets.load_dataset(path, configuration or None)
+    # The libraries underneath raise many kinds of errors, some without a common base.
+    except Exception as error:
+        raise DataError(
+            f"hub data set {hub!r} could not be loaded: {type(error).__name__}: {error}. Without network, download the "
+            "data elsewhere and name the files as train_file and dev_file, or GLUE's folder as glue_folder"
+        ) from error
+
+
+def _hub_table(task: Task, hub: str, split: str, dataset: "datasets.Dataset") -> Table:
+    return _table(f"{hub}, split {split}", dataset, task.text_columns, task.label_column)
+
+
+def _labelled_test(task: Task, hub: str, splits: Mapping[str, "datasets.Dataset"]) -> dict[str, Table]:
+    if "test" not in splits or task.label_column not in splits["test"].column_names:
+        return {}
+    table = _hub_table(task, hub, "test", splits["test"])
+    withheld = all(label is None or label == -1 for label in table.labels)
+    return {} if withheld else {"test": table}
+
+
+# The sample data
+
+
+def _read_sample(task: Task, name: Sample) -> Tables:
+    splits = {
+        split: _sample_table(task, split, reviews) for split, reviews in samples.movie_review_splits(name).items()
+    }
+    return Tables(splits["train"], {"dev": splits["dev"]}, {"test": splits["test"]})
+
+
+def _sample_table(task: Task, split: str, reviews: Sequence[samples.Review]) -> Table:
+    labels: list[Any]
+    if task.regression:
+        labels = [review.rating for review in reviews]
+    else:
+        labels = ["positive" if review.rating > 0 else "negative" for review in reviews]
+    return Table(f"movie reviews, split {split}", ([review.text for review in reviews],), labels)

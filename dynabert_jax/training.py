@@ -1,0 +1,223 @@
+"""The loop that every stage runs through, from its first or last checkpoint to its end."""
+
+import contextlib
+import time
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from dynabert_jax import importance, parallel
+from dynabert_jax.batches import Batch, make_batch, plan_batch, plan_epoch
+from dynabert_jax.bert import Bert
+from dynabert_jax.checkpoint import Checkpoints
+from dynabert_jax.config import Importance, RunConfig, Stage
+from dynabert_jax.data import Split, TaskData
+from dynabert_jax.evaluate import Row, evaluate, mean_score
+from dynabert_jax.run_folder import RunFolder, evaluation_lines
+from dynabert_jax.stages import Objective, Programs, StepReport, TrainState, init_state, make_update, train_step
+
+Params = Any
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; the message says where it stopped and what to do."""
+
+
+class Bench:
+    """What all stages of one run work with.
+
+    Attributes:
+        only: the one stage that may train; None means every stage may.
+    """
+
+    def __init__(self, config: RunConfig, model: Bert, data: TaskData, folder: RunFolder, only: str | None = None):
+        self.config, self.model, self.data, self.folder, self.only = config, model, data, folder, only
+        self.programs = Programs(model)
+
+
+def train_stage(bench: Bench, objective: Objective, params: Params, teacher: Params | None) -> Params:
+    """Trains one stage, or what is left of it, and returns the weights that it hands on.
+
+    Args:
+        bench: the run.
+        objective: what the stage trains.
+        params: the students' first weights.
+        teacher: what the teachers run with; None where there are none.
+
+    Raises:
+        TrainingError: a loss is not finite, or the stage is not the one to train and is not finished.
+    """
+    config, settings = bench.config, objective.settings
+    total = settings.epochs * steps_per_epoch(bench)
+    evaluations = evaluation_steps(settings, steps_per_epoch(bench))
+    update = make_update(objective, total)
+    state = init_state(objective, params, total)
+    teacher = None if teacher is None else parallel.replicate(teacher)
+    key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(objective.name.encode()))
+
+    folder = bench.folder.path / objective.name
+    with Checkpoints(folder / "last") as last, Checkpoints(folder / "best") as best, StageLog(bench, objective) as log:
+        state, best_score = resume(bench, objective, state, last)
+        check_may_train(bench, objective, int(state.step), total)
+        log.start(int(state.step), total)
+        for step, batch in batches_from(bench, settings, int(state.step)):
+            state, report = train_step(
+                bench.programs, update, objective, state, teacher, batch, jax.random.fold_in(key, step)
+            )
+            done = step + 1
+            log.step(done, batch, report)
+            if done in evaluations:
+                score = log.evaluation(done, score_dev(bench, objective, state.params))
+                if score > best_score:
+                    best_score = score
+                    best.save(done, {"params": state.params}, {"score": score})
+                    best.wait()  # the record of the best one must not be ahead of it
+            if done in evaluations or done % config.checkpoint_every == 0:
+                last.save(done, state, {"best_score": best_score})
+        last.wait()
+        kept = best.restore({"params": state.params}) if settings.keep == "best" else None
+        return state.params if kept is None else kept.tree["params"]
+
+
+def check_may_train(bench: Bench, objective: Objective, done: int, total: int) -> None:
+    """Raises TrainingError where another stage alone was asked for and this one is not finished."""
+    if bench.only in (None, objective.name) or done == total:
+        return
+    raise TrainingError(
+        f"stage {bench.only} alone was asked for, but stage {objective.name} before it has done {done} of {total} steps; "
+        f"run it first, or run all stages by leaving --stage out"
+    )
+
+
+def score_importance(bench: Bench, settings: Importance, params: Params) -> importance.Importance:
+    """The importance of heads and neurons, computed once a run and kept in its folder."""
+    file = bench.folder.importance_file
+    if not file.exists():
+        split = bench.data.train if settings.split == "train" else next(iter(bench.data.dev.values()))
+        scores = importance.importance(bench.model, params, importance_batches(bench, settings, split), settings.gradients)
+        bench.folder.write_importance(scores)
+    return bench.folder.read_importance()
+
+
+def importance_batches(bench: Bench, settings: Importance, split: Split) -> Iterator[Batch]:
+    """Batches of the first examples of a split, in its own order."""
+    count = min(settings.max_examples or len(split.labels), len(split.labels))
+    for start in range(0, count, settings.batch_size):
+        rows = np.arange(start, min(start + settings.batch_size, count))
+        planned = plan_batch(split, rows, bench.config.data.lengths)
+        yield make_batch(split, planned, settings.batch_size, bench.model.config.pad_token_id)
+
+
+def resume(bench: Bench, objective: Objective, state: TrainState, last: Checkpoints) -> tuple[TrainState, float]:
+    """The state to go on from, and the best mean dev score so far; log lines of lost steps are dropped."""
+    saved = last.restore(state)
+    step = 0 if saved is None else saved.step
+    bench.folder.forget_after(objective.name, step)
+    if saved is None:
+        return state, -np.inf
+    return saved.tree, saved.record["best_score"]
+
+
+def steps_per_epoch(bench: Bench) -> int:
+    return -(-len(bench.data.train.labels) // bench.config.data.batch_size)
+
+
+def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:
+    """After how many steps the dev set is scored: evenly through every epoch, and at its end."""
+    parts = min(settings.evaluations, per_epoch)
+    return {epoch * per_epoch + -(-per_epoch * part // parts) for epoch in range(settings.epochs) for part in range(1, parts + 1)}
+
+
+def batches_from(bench: Bench, settings: Stage, first: int) -> Iterator[tuple[int, Batch]]:
+    """Step numbers and batches, from step `first` on: a function of seed and step, so that a resumed run goes on."""
+    data, config = bench.data.train, bench.config
+    per_epoch = steps_per_epoch(bench)
+    for epoch in range(first // per_epoch, settings.epochs):
+        plan = plan_epoch(data, config.data.batch_size, config.data.lengths, config.seed, epoch)
+        for i, planned in enumerate(plan):
+            step = epoch * per_epoch + i
+            if step >= first:
+                yield step, make_batch(data, planned, config.data.batch_size, bench.model.config.pad_token_id)
+
+
+def score_dev(bench: Bench, objective: Objective, params: Params) -> list[Row]:
+    """Every student of the stage on every dev split."""
+    return [
+        row
+        for split in bench.data.dev.values()
+        for row in evaluate(
+            bench.model.config, params, objective.students, split, bench.config.data, bench.config.dtype
+        )
+    ]
+
+
+class StageLog(contextlib.ExitStack):
+    """The progress bar, the lines of the run folder and TensorBoard's scalars of one stage."""
+
+    def __init__(self, bench: Bench, objective: Objective):
+        super().__init__()
+        self.bench, self.objective = bench, objective
+
+    def start(self, step: int, total: int) -> None:
+        from tensorboardX import SummaryWriter  # slow to import, and needed only here
+
+        self.total = total
+        size = self.bench.config.data.batch_size
+        self.bar = self.enter_context(
+            tqdm(desc=self.objective.name, total=total * size, initial=step * size, unit=" examples", leave=True)
+        )
+        folder = self.bench.folder.path / "tensorboard" / self.objective.name
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
+        self.callback(self.writer.close)
+        self.since, self.examples = time.perf_counter(), 0
+
+    def step(self, step: int, batch: Batch, report: StepReport) -> None:
+        """Counts a step, and looks at its numbers every few steps only: looking waits for the device."""
+        self.bar.update(self.bench.config.data.batch_size)
+        self.examples += int(batch.weights.sum())
+        if step % self.bench.config.log_every and step != self.total:
+            return
+        losses = {
+            student.name: {name: float(np.sum(value)) for name, value in vars(parts).items()}
+            for student, parts in report.losses.items()
+        }
+        self._check_finite(step, losses)
+        mean = float(np.mean([loss["total"] for loss in losses.values()]))
+        seconds = time.perf_counter() - self.since
+        line = {
+            "stage": self.objective.name,
+            "step": step,
+            "loss": mean,
+            "learning_rate": float(report.update.learning_rate),
+            "grad_norm": float(report.update.grad_norm),
+            "examples_per_second": self.examples / seconds,
+        }
+        self.bar.set_postfix(loss=f"{mean:.4f}")
+        self.bench.folder.append_training({**line, "losses": losses})
+        for name in ("loss", "learning_rate", "grad_norm", "examples_per_second"):
+            self.writer.add_scalar(name, line[name], step)
+        self.since, self.examples = time.perf_counter(), 0
+
+    def evaluation(self, step: int, rows: list[Row]) -> float:
+        """Writes the rows of an evaluation and returns their mean score."""
+        lines = evaluation_lines(self.bench.config, self.objective.name, step, rows)
+        self.bench.folder.append_evaluations(lines)
+        for row in rows:
+            self.writer.add_scalar(f"{row.split}/{row.metric}/{row.sub}", row.score, step)
+        metric = f"{rows[0].metric} {100 * mean_score(rows):.2f}"
+        tqdm.write(f"{self.objective.name} step {step}: mean dev {metric} over {len(self.objective.students)} sub-networks")
+        self.since, self.examples = time.perf_counter(), 0
+        return mean_score(rows)
+
+    def _check_finite(self, step: int, losses: dict[str, dict[str, float]]) -> None:
+        bad = [name for name, parts in losses.items() if not np.isfinite(parts["total"])]
+        if bad:
+            raise TrainingError(
+                f"the loss is not finite in stage {self.objective.name}, step {step}, sub-network {bad[0]}; try a smaller "
+                f"learning rate. The last good checkpoint is kept, and the same command goes on from it"
+            )
+

@@ -1,0 +1,40 @@
+"""What every test stands on: the settings that must be made before jax is imported, and the golden values.
+
+The platform is not chosen here: jax takes an accelerator where it finds one, and JAX_PLATFORMS=cpu keeps it on the CPU.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+HOST_DEVICES = "--xla_force_host_platform_device_count"
+
+# Four CPU devices for the tests of data parallelism; the flag does not touch accelerators.
+if HOST_DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {HOST_DEVICES}=4".strip()
+# Tests that start processes of their own share the accelerator with them.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import jax
+import pytest
+
+# Accelerators multiply float32 in fewer bits by default, too few for 1e-5.
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and jax.default_backend() == "cpu":
+        skip = pytest.mark.skip(reason="needs an accelerator, and jax finds only the CPU")
+        for item in marked:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """The folder of golden values: DYNABERT_GOLDEN where that is set, else the ones in the repository."""
+    folder = Path(os.environ.get("DYNABERT_GOLDEN") or Path(__file__).parent / "golden")
+    assert folder.is_dir(), f"no folder of golden values at {folder}; set DYNABERT_GOLDEN to one, or unset it"
+    return folder

@@ -1,0 +1,64 @@
+"""Trains a DynaBERT:
+
+    python train.py configs/movie_reviews_quick.py
+
+The walk in time order: data and weights; fine-tune; score and rewire; learn every width; learn every width and depth;
+optionally fine-tune them all on the labels; score every sub-network. A run that was stopped goes on from its last
+checkpoint when the same command is given again.
+"""
+
+import sys
+
+from dynabert_jax import cli, stages, weights
+from dynabert_jax.bert import Bert
+from dynabert_jax.config import RunConfig
+from dynabert_jax.data import load_data, load_tokenizer
+from dynabert_jax.evaluate import Row
+from dynabert_jax.hub import find_model
+from dynabert_jax.preflight import preflight
+from dynabert_jax.results import publish
+from dynabert_jax.rewire import by_importance, rewire
+from dynabert_jax.run_folder import RunFolder
+from dynabert_jax.training import Bench, score_importance, train_stage
+
+
+def run(config: RunConfig, only: str | None = None) -> list[Row]:
+    """Goes through the stages that the configuration names and scores the last one's sub-networks.
+
+    Args:
+        config: the whole run.
+        only: train the stage of this name alone and end behind it; the ones before it must be finished.
+    """
+    # 1. The run folder, the data, the pretrained weights: what can be wrong is found out here, before the long work.
+    folder = RunFolder.open(config)
+    source = find_model(config.model)
+    data = load_data(config.data, load_tokenizer(source))
+    pretrained = weights.load(source, labels=config.data.task.outputs(data.labels), seed=config.seed)
+    preflight(config, pretrained, data)
+    bench = Bench(config, Bert(pretrained.config, config.dtype), data, folder, only)
+    plan = stages.plan(pretrained.config, config if only is None else config.until(only))
+    params = pretrained.params
+
+    # 2. Fine-tune the full network on the labels: the first teacher.
+    if plan.fine_tune:
+        params = train_stage(bench, plan.fine_tune, params, teacher=None)
+
+    # 3. Put the important heads and neurons first, then let every width learn from the fine-tuned network.
+    if plan.width and config.importance:
+        rewired = rewire(params, by_importance(score_importance(bench, config.importance, params)))
+        params = train_stage(bench, plan.width, rewired, teacher=params)
+
+    # 4. Let every width and depth learn from the width-adaptive network.
+    if plan.depth:
+        params = train_stage(bench, plan.depth, params, teacher=params)
+
+    # 5. Fine-tune all sub-networks on the labels.
+    if plan.final:
+        params = train_stage(bench, plan.final, params, teacher=None)
+
+    # 6. Write the weights that every sub-network is cut from, and score each of them.
+    return publish(bench, plan, params, source)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.train(run))
