@@ -1,6 +1,6 @@
 """MiniLM (22M parameters) on all movie reviews: about 8,000 sentences to train on, 1,000 to select by, 1,000 to test.
 
-    python train.py configs/movie_reviews.py
+python train.py configs/movie_reviews.py
 """
 
 from dynabert_jax.config import DataConfig, DepthStage, FineTune, Optimizer, RunConfig, WidthStage

@@ -1,6 +1,6 @@
 """The main job, small: MiniLM (22M parameters) on 1,600 of the movie reviews, all stages.
 
-    bash scripts/run.sh configs/movie_reviews_quick.py
+bash scripts/run.sh configs/movie_reviews_quick.py
 """
 
 from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, Optimizer, RunConfig, WidthStage

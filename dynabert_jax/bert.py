@@ -8,6 +8,7 @@ Letters in shapes: B examples, S tokens, H hidden size, N heads, D head size, F 
 heads and neurons that a sub-network keeps.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -82,7 +83,8 @@ class Bert(nn.Module):
         outputs = self.run_blocks(
             hidden, attention_mask, sub, train=train, head_gates=head_gates, with_attention=with_attention
         )
-        return outputs.replace(logits=self.classify(outputs.hidden_states[-1], train=train))
+        logits = self.classify(outputs.hidden_states[-1], train=train)
+        return dataclasses.replace(outputs, logits=logits)
 
     def embed(self, input_ids: jax.Array, token_type_ids: jax.Array, *, train: bool = False) -> jax.Array:
         """Token ids `[B, S]` to the hidden state that enters the first block, `[B, S, H]`."""

@@ -45,7 +45,9 @@ class Checkpoints:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._manager.close()
 
     def save(self, step: int, tree: Any, record: Record) -> None:
@@ -56,14 +58,18 @@ class Checkpoints:
         try:
             self._manager.save(step, args=items)
         except OSError as error:
-            raise CheckpointError(f"cannot write a checkpoint to {self.folder}: {error}; the one before it is whole") from error
+            raise CheckpointError(
+                f"cannot write a checkpoint to {self.folder}: {error}; the one before it is whole"
+            ) from error
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
         try:
             self._manager.wait_until_finished()
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"cannot write a checkpoint to {self.folder}: {error}; the one before it is whole") from error
+            raise CheckpointError(
+                f"cannot write a checkpoint to {self.folder}: {error}; the one before it is whole"
+            ) from error
 
     def restore(self, like: Any) -> Saved | None:
         """The newest checkpoint, or None where there is none.

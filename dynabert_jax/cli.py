@@ -106,7 +106,7 @@ def guarded(work: Callable[[], None]) -> int:
 
 def use_compilation_cache() -> None:
     """Compiled programs are kept in the user's cache folder, unless jax was told another place."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.read("jax_compilation_cache_dir") is None:
         folder = cache_folder() / "compiled"
         if os.access(cache_folder().parent, os.W_OK) or folder.is_dir():
             jax.config.update("jax_compilation_cache_dir", str(folder))

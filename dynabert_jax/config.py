@@ -81,7 +81,7 @@ class ModelConfig(Checked):
         Raises:
             ConfigError: a key is missing, the architecture or activation is another one, or heads do not divide.
         """
-        model_type = values.get("model_type") or _guess_model_type(values)
+        model_type: Any = values.get("model_type") or _guess_model_type(values)
         if model_type not in ("bert", "roberta"):
             raise ConfigError(f"model_type {model_type!r} is not supported; bring a 'bert' or a 'roberta'")
         activation = values.get("hidden_act", "gelu")
@@ -123,7 +123,9 @@ class ModelConfig(Checked):
 
     def to_hugging_face(self) -> dict[str, Any]:
         """The contents of a Hugging Face `config.json`; the inverse of `from_hugging_face`."""
-        uniform = len(set(self.heads)) == len(set(self.neurons)) == 1 and self.heads[0] * self.head_size == self.hidden_size
+        uniform = (
+            len(set(self.heads)) == len(set(self.neurons)) == 1 and self.heads[0] * self.head_size == self.hidden_size
+        )
         values: dict[str, Any] = {
             "model_type": self.model_type,
             "architectures": [
@@ -360,4 +362,4 @@ class RunConfig(Checked):
         names = list(self.stages)
         if stage not in names:
             raise ConfigError(f"the run has no stage {stage!r}; it has {', '.join(names)}")
-        return self.replace(**{name: None for name in names[names.index(stage) + 1 :]})
+        return self.replace(**dict.fromkeys(names[names.index(stage) + 1 :]))

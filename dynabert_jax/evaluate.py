@@ -96,9 +96,7 @@ def forward_program(config: ModelConfig, dtype: Dtype) -> Callable[[Params, Batc
     model, full = Bert(config, dtype), SubNetwork.full(config)
 
     def forward(params: Params, batch: Batch) -> jax.Array:
-        return model.apply(
-            {"params": params}, batch.input_ids, batch.attention_mask, batch.token_type_ids, full
-        ).logits
+        return model.apply({"params": params}, batch.input_ids, batch.attention_mask, batch.token_type_ids, full).logits
 
     return parallel.data_parallel(forward, in_axes=(None, 0), out_axes=0)
 

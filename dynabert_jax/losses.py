@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+Array = jax.Array | np.ndarray
 
-def task_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+
+def task_loss(logits: jax.Array, labels: Array) -> jax.Array:
     """Cross-entropy with labels `[B]` of integers; squared error where there is one output, labels `[B]` of floats.
 
     Returns `[B]`. Source: `BertForSequenceClassification.forward` of the reference.
@@ -38,6 +41,8 @@ def hidden_loss(student: Sequence[jax.Array], teacher: Sequence[jax.Array]) -> j
     Source: the paper, sections 2.1 and 2.2.
     """
     if len(student) != len(teacher):
-        raise ValueError(f"{len(student)} hidden states of the student cannot be matched with {len(teacher)} of the teacher")
+        raise ValueError(
+            f"{len(student)} hidden states of the student cannot be matched with {len(teacher)} of the teacher"
+        )
     errors = [optax.squared_error(s, t).mean((1, 2)) for s, t in zip(student, teacher, strict=True)]
     return jnp.sum(jnp.stack(errors), axis=0)

@@ -19,10 +19,10 @@ def table(rows: Sequence[Row]) -> str:
 
 def _grid(rows: Sequence[Row]) -> str:
     """Width by depth, and the mean over all."""
-    if any(row.width is None or row.depth is None for row in rows):
+    widths = sorted({row.width for row in rows if row.width is not None}, reverse=True)
+    depths = sorted({row.depth for row in rows if row.depth is not None}, reverse=True)
+    if not widths or not depths:
         return _markdown(["sub-network", "score"], [[row.sub, f"{100 * row.score:.2f}"] for row in rows])
-    widths = sorted({row.width for row in rows}, reverse=True)
-    depths = sorted({row.depth for row in rows}, reverse=True)
     cells = {(row.width, row.depth): f"{100 * row.score:.2f}" for row in rows}
     lines = [[f"depth {depth:g}", *(cells.get((width, depth), "") for width in widths)] for depth in depths]
     return f"{_markdown(['', *(f'width {width:g}' for width in widths)], lines)}\n\nmean: {100 * mean_score(rows):.2f}"

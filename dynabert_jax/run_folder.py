@@ -1,14 +1,14 @@
 """The folder that a run writes: its configuration, logs and results.
 
-    config.json        the configuration, whole
-    importance.npz     the scores of heads and neurons
-    STAGE/last         the newest orbax checkpoint of a stage, to resume from
-    STAGE/best         the one with the best mean dev score
-    training.jsonl     one line every few steps
-    evaluations.jsonl  one line for each sub-network and evaluation
-    tensorboard/       the same for TensorBoard
-    model/             the final weights and tokenizer in Hugging Face's format
-    results.json, results.md  the final table
+config.json        the configuration, whole
+importance.npz     the scores of heads and neurons
+STAGE/last         the newest orbax checkpoint of a stage, to resume from
+STAGE/best         the one with the best mean dev score
+training.jsonl     one line every few steps
+evaluations.jsonl  one line for each sub-network and evaluation
+tensorboard/       the same for TensorBoard
+model/             the final weights and tokenizer in Hugging Face's format
+results.json, results.md  the final table
 """
 
 import json
@@ -54,7 +54,9 @@ class RunFolder:
             else:
                 write_whole(folder.config_file, config.to_json())
         except OSError as error:
-            raise RunFolderError(f"cannot write to the run folder {folder.path}: {error}; set run_dir to another") from error
+            raise RunFolderError(
+                f"cannot write to the run folder {folder.path}: {error}; set run_dir to another"
+            ) from error
         return folder
 
     @classmethod
@@ -140,7 +142,7 @@ def write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -149,8 +151,8 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an .npz file whole or not at all."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
     try:
-        np.savez(temporary, **arrays)
-        os.replace(temporary, path)
+        np.savez(temporary, allow_pickle=False, **arrays)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -129,9 +129,7 @@ def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:
     return plan.objectives[-1].students if plan.objectives else (SubNetwork.full(config),)
 
 
-def _distil(
-    name: str, config: ModelConfig, settings: WidthStage | DepthStage, classes: tuple[Class, ...]
-) -> Objective:
+def _distil(name: str, config: ModelConfig, settings: WidthStage | DepthStage, classes: tuple[Class, ...]) -> Objective:
     without_logits = config.is_regression and not settings.distil_regression
     logit_weight = 0.0 if without_logits else settings.logit_weight
     if logit_weight == settings.hidden_weight == 0.0:
@@ -288,7 +286,7 @@ def gradients(
         batch: the global batch on the host, `[B, ...]`; rows of weight 0 do not count.
         key: of this step; every student draws its own dropout.
     """
-    batch = parallel.split(batch.replace(weights=batch.weights / batch.weights.sum()))
+    batch = parallel.split(dataclasses.replace(batch, weights=batch.weights / batch.weights.sum()))
     keys = iter(jax.random.split(key, len(objective.students)))
     grads = programs.zeros(params, jnp.arange(parallel.num_devices()))
     found: dict[SubNetwork, Losses] = {}

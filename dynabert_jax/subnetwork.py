@@ -82,7 +82,9 @@ class SubNetwork:
     def check_fits(self, shape: Shape) -> None:
         """Raises ValueError unless every kept layer, head and neuron exists in a model of this shape."""
         if self.layers[-1] >= len(shape.heads):
-            raise ValueError(f"the sub-network keeps layer {self.layers[-1]}, but the model has {len(shape.heads)} layers")
+            raise ValueError(
+                f"the sub-network keeps layer {self.layers[-1]}, but the model has {len(shape.heads)} layers"
+            )
         for layer, heads, neurons in zip(self.layers, self.heads, self.neurons, strict=True):
             if heads > shape.heads[layer] or neurons > shape.neurons[layer]:
                 raise ValueError(

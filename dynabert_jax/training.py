@@ -88,8 +88,8 @@ def check_may_train(bench: Bench, objective: Objective, done: int, total: int) -
     if bench.only in (None, objective.name) or done == total:
         return
     raise TrainingError(
-        f"stage {bench.only} alone was asked for, but stage {objective.name} before it has done {done} of {total} steps; "
-        f"run it first, or run all stages by leaving --stage out"
+        f"stage {bench.only} alone was asked for, but stage {objective.name} before it has done {done} of {total} "
+        f"steps; run it first, or run all stages by leaving --stage out"
     )
 
 
@@ -98,7 +98,9 @@ def score_importance(bench: Bench, settings: Importance, params: Params) -> impo
     file = bench.folder.importance_file
     if not file.exists():
         split = bench.data.train if settings.split == "train" else next(iter(bench.data.dev.values()))
-        scores = importance.importance(bench.model, params, importance_batches(bench, settings, split), settings.gradients)
+        scores = importance.importance(
+            bench.model, params, importance_batches(bench, settings, split), settings.gradients
+        )
         bench.folder.write_importance(scores)
     return bench.folder.read_importance()
 
@@ -129,7 +131,11 @@ def steps_per_epoch(bench: Bench) -> int:
 def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:
     """After how many steps the dev set is scored: evenly through every epoch, and at its end."""
     parts = min(settings.evaluations, per_epoch)
-    return {epoch * per_epoch + -(-per_epoch * part // parts) for epoch in range(settings.epochs) for part in range(1, parts + 1)}
+    return {
+        epoch * per_epoch + -(-per_epoch * part // parts)
+        for epoch in range(settings.epochs)
+        for part in range(1, parts + 1)
+    }
 
 
 def batches_from(bench: Bench, settings: Stage, first: int) -> Iterator[tuple[int, Batch]]:
@@ -209,7 +215,9 @@ class StageLog(contextlib.ExitStack):
         for row in rows:
             self.writer.add_scalar(f"{row.split}/{row.metric}/{row.sub}", row.score, step)
         metric = f"{rows[0].metric} {100 * mean_score(rows):.2f}"
-        tqdm.write(f"{self.objective.name} step {step}: mean dev {metric} over {len(self.objective.students)} sub-networks")
+        tqdm.write(
+            f"{self.objective.name} step {step}: mean dev {metric} over {len(self.objective.students)} sub-networks"
+        )
         self.since, self.examples = time.perf_counter(), 0
         return mean_score(rows)
 
@@ -217,7 +225,6 @@ class StageLog(contextlib.ExitStack):
         bad = [name for name, parts in losses.items() if not np.isfinite(parts["total"])]
         if bad:
             raise TrainingError(
-                f"the loss is not finite in stage {self.objective.name}, step {step}, sub-network {bad[0]}; try a smaller "
-                f"learning rate. The last good checkpoint is kept, and the same command goes on from it"
+                f"the loss is not finite in stage {self.objective.name}, step {step}, sub-network {bad[0]}; try "
+                f"a smaller learning rate. The last good checkpoint is kept, and the same command goes on from it"
             )
-

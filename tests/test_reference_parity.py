@@ -171,7 +171,9 @@ def objective_of(case: Case) -> stages.Objective:
     if spec["stage"] == "width":
         return stages.width(config, WidthStage(widths=widths, **distil))
     if spec["stage"] == "depth":
-        return stages.depth(config, DepthStage(widths=widths, depths=depths, teacher_width=spec["teacher_width"], **distil))
+        return stages.depth(
+            config, DepthStage(widths=widths, depths=depths, teacher_width=spec["teacher_width"], **distil)
+        )
     assert spec["stage"] == "finetune"
     return stages.final(config, FinalStage(widths=widths, depths=depths, optimizer=optimizer))
 
@@ -204,7 +206,9 @@ def test_training(case: Case) -> None:
                 golden.pop("logit_loss", None)  # there is none; its weight is 0
             for what, value in golden.items():
                 # A sum of up to 13 states' errors: absolute to 1e-5 of its size.
-                np.testing.assert_allclose(np.sum(ours[what]), value, rtol=1e-5, atol=1e-5, err_msg=f"{step} {name} {what}")
+                np.testing.assert_allclose(
+                    np.sum(ours[what]), value, rtol=1e-5, atol=1e-5, err_msg=f"{step} {name} {what}"
+                )
     compare_trees(case, "after", jax.device_get(state.params))
 
 
