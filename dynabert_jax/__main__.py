@@ -1,6 +1,7 @@
 """The command line: python -m dynabert_jax COMMAND, or dynabert COMMAND."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ def compare(checkpoint: Annotated[str, tyro.conf.Positional], reference: Path) -
     """Load a checkpoint here and in the authors' PyTorch code, and print the largest difference of each sub-network.
 
     Args:
-        checkpoint: a folder in Hugging Face's format, or the model/ of a run.
+        checkpoint: a folder in Hugging Face's format (the model/ of a run is one), a hub name or sample:minilm.
         reference: the DynaBERT folder of a clone of the authors' repository (Pretrained-Language-Model).
     """
     from dynabert_jax.compare import compare_with_reference
@@ -33,7 +34,7 @@ def compare(checkpoint: Annotated[str, tyro.conf.Positional], reference: Path) -
 
 
 def main() -> int:
-    commands = {"evaluate": evaluate, "compare": compare}
+    commands: dict[str, Callable[..., None]] = {"evaluate": evaluate, "compare": compare}
     return cli.guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="dynabert"))
 
 

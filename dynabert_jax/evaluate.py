@@ -1,4 +1,4 @@
-"""Scores sub-networks: (model, data, sub-networks) -> rows. Each one is cut out and compiled on its own small arrays."""
+"""Scores sub-networks: (model, data, sub-networks) -> rows. Each is cut out and compiled on its own small arrays."""
 
 import functools
 from collections.abc import Callable, Sequence

@@ -1,0 +1,89 @@
+"""Matrix products in bfloat16: rounded operands, sums in float32, forwards and backwards."""
+
+import inspect
+import re
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from dynabert_jax import bert
+from dynabert_jax.products import product
+
+# Found in the code, so that an equation that is added there is tested here.
+EQUATIONS = sorted(set(re.findall(r'"([a-z]+,[a-z]+->[a-z]+)"', inspect.getsource(bert))))
+# Letters as in bert.py. Sizes of one and odd ones: some shapes are refused by XLA on a CPU, and only when they run.
+SIZES = (
+    {"b": 1, "s": 7, "q": 7, "k": 7, "h": 12, "i": 12, "o": 20, "n": 1, "d": 3},
+    {"b": 4, "s": 33, "q": 33, "k": 33, "h": 64, "i": 64, "o": 96, "n": 3, "d": 16},
+)
+# An operand is rounded by at most half a unit in its 8th digit; two operands, and errors that do not conspire.
+ROUNDING = 2.0 * 2.0**-9
+
+
+def test_all_equations_are_found() -> None:
+    assert EQUATIONS == ["bi,io->bo", "bnqd,bnkd->bnqk", "bnqk,bnkd->bnqd", "bnsd,ndh->bsh", "bsh,hnd->bnsd",
+                         "bsi,io->bso"]  # fmt: skip
+
+
+def operands(equation: str, sizes: dict[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both operands and a cotangent of the result."""
+    rng = np.random.default_rng(0)
+    a, b, out = (
+        rng.standard_normal([sizes[letter] for letter in letters], np.float32)
+        for letters in re.split(",|->", equation)
+    )
+    return a, b, out
+
+
+def rounded(a: np.ndarray) -> np.ndarray:
+    return a.astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+def assert_close(ours: jax.Array, exact: np.ndarray, relative: float) -> None:
+    """Within a fraction of the norm of what is exact."""
+    assert ours.dtype == jnp.float32
+    assert ours.shape == exact.shape
+    assert np.linalg.norm(np.asarray(ours, np.float64) - exact) <= relative * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=("one head", "three heads"))
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_bfloat16_rounds_operands_and_nothing_else(equation: str, sizes: dict[str, int]) -> None:
+    a, b, g = operands(equation, sizes)
+    out, backward = jax.vjp(lambda a, b: product(equation, a, b, "bfloat16"), a, b)
+    by_a, by_b = backward(jnp.asarray(g))
+
+    left, right, result = re.split(",|->", equation)
+    exact = np.einsum(equation, rounded(a), rounded(b))
+    exact_by_a = np.einsum(f"{result},{right}->{left}", rounded(g), rounded(b))
+    exact_by_b = np.einsum(f"{left},{result}->{right}", rounded(a), rounded(g))
+    # Sums in float32, not in bfloat16: exact to float32's digits.
+    for ours, theirs in ((out, exact), (by_a, exact_by_a), (by_b, exact_by_b)):
+        assert_close(ours, theirs, 1e-6)
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_bfloat16_and_float32_agree_but_for_rounding(equation: str) -> None:
+    a, b, g = operands(equation, SIZES[1])
+
+    @jax.jit
+    def both(a: jax.Array, b: jax.Array, g: jax.Array) -> list[tuple[jax.Array, ...]]:
+        found = []
+        for dtype in ("float32", "bfloat16"):
+            out, backward = jax.vjp(lambda a, b, dtype=dtype: product(equation, a, b, dtype), a, b)
+            found.append((out, *backward(g)))
+        return found
+
+    plain, fast = both(a, b, g)
+    for exact, ours in zip(plain, fast, strict=True):
+        assert_close(ours, np.asarray(exact, np.float64), ROUNDING)
+        assert np.any(ours != exact)  # it did round
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_float32_is_einsum(equation: str) -> None:
+    a, b, _ = operands(equation, SIZES[1])
+    assert_close(product(equation, a, b, "float32"), np.einsum(equation, a.astype(np.float64), b), 1e-6)
