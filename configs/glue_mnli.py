@@ -1,0 +1,21 @@
+"""BERT-base on GLUE's MNLI: does a premise entail or contradict a hypothesis? 392,702 pairs to train on; scored by
+accuracy on both dev sets.
+
+    python train.py configs/glue_mnli.py                                      data from the hub (nyu-mll/glue)
+    python train.py configs/glue_mnli.py --data.glue-folder glue_data/MNLI    GLUE's own TSV files
+
+configs/README.md says where the settings come from and what could not be checked. Not run yet: no score, no time.
+"""
+
+from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, RunConfig, WidthStage
+from dynabert_jax.tasks import task
+
+config = RunConfig(
+    model="bert-base-uncased",
+    run_dir="runs/glue_mnli",
+    data=DataConfig(task=task("mnli")),
+    fine_tune=FineTune(evaluations=10),
+    importance=Importance(split="dev"),
+    width=WidthStage(evaluations=10),
+    depth=DepthStage(evaluations=10),
+)

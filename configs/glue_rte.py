@@ -1,0 +1,20 @@
+"""BERT-base on GLUE's RTE: does one sentence entail another? 2,490 pairs to train on; scored by accuracy.
+
+    python train.py configs/glue_rte.py                                     data from the hub (nyu-mll/glue)
+    python train.py configs/glue_rte.py --data.glue-folder glue_data/RTE    GLUE's own TSV files
+
+configs/README.md says where the settings come from and what could not be checked. Not run yet: no score, no time.
+"""
+
+from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, RunConfig, WidthStage
+from dynabert_jax.tasks import task
+
+config = RunConfig(
+    model="bert-base-uncased",
+    run_dir="runs/glue_rte",
+    data=DataConfig(task=task("rte")),
+    fine_tune=FineTune(evaluations=2),
+    importance=Importance(split="dev"),
+    width=WidthStage(evaluations=2),
+    depth=DepthStage(evaluations=2),
+)

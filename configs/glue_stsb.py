@@ -1,0 +1,21 @@
+"""BERT-base on GLUE's STS-B: how alike are two sentences, from 0 to 5? 5,749 pairs to train on; scored by Pearson
+correlation.
+
+    python train.py configs/glue_stsb.py                                       data from the hub (nyu-mll/glue)
+    python train.py configs/glue_stsb.py --data.glue-folder glue_data/STS-B    GLUE's own TSV files
+
+configs/README.md says where the settings come from and what could not be checked. Not run yet: no score, no time.
+"""
+
+from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, RunConfig, WidthStage
+from dynabert_jax.tasks import task
+
+config = RunConfig(
+    model="bert-base-uncased",
+    run_dir="runs/glue_stsb",
+    data=DataConfig(task=task("stsb")),
+    fine_tune=FineTune(evaluations=4),
+    importance=Importance(split="dev"),
+    width=WidthStage(evaluations=4),
+    depth=DepthStage(evaluations=4),
+)
