@@ -1,6 +1,8 @@
 """Checkpoints with orbax: a tree of arrays and a small JSON record, written whole or not at all."""
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +11,8 @@ import jax
 import orbax.checkpoint as ocp
 
 Record = dict[str, Any]
+
+CHECKSUMS = "checksums.json"  # in the folder of every checkpoint
 
 
 class CheckpointError(RuntimeError):
@@ -31,15 +35,19 @@ class Saved:
 
 
 class Checkpoints:
-    """The newest checkpoint in a folder. Use it in a `with` block: leaving waits for what is being written.
+    """The newest checkpoint in a folder of a stage's. In a `with` block: leaving it waits for what is being written.
 
     Saving goes on in the background. orbax writes into a temporary folder and renames it, so a checkpoint that was
-    interrupted is never taken for a whole one.
+    interrupted is never taken for a whole one; one that was damaged later is told by its checksums.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder.resolve()
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1,
+            cleanup_tmp_directories=True,
+            async_options=ocp.options.AsyncOptions(post_finalization_callback=self._write_checksums),
+        )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def __enter__(self) -> Self:
@@ -48,28 +56,36 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._manager.close()
+        try:
+            self._manager.close()
+        except Exception as failure:  # what orbax and TensorStore raise has no base of its own, here and below
+            if error is None:  # otherwise that one came first
+                raise self._cannot_write(failure) from failure
 
     def save(self, step: int, tree: Any, record: Record) -> None:
-        """Writes a checkpoint and then drops the one before it. A step that is there already is left as it is."""
+        """Writes a checkpoint and then drops the one before it. A step that is there already is left as it is.
+
+        Raises:
+            CheckpointError: this one, or the one before it that was still being written, cannot be written.
+        """
         if step in self._manager.all_steps():
             return
         items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
         try:
             self._manager.save(step, args=items)
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write a checkpoint to {self.folder}: {error}; the one before it is whole"
-            ) from error
+        except Exception as error:
+            raise self._cannot_write(error) from error
 
     def wait(self) -> None:
-        """Returns when everything is on disk."""
+        """Returns when everything is on disk.
+
+        Raises:
+            CheckpointError: something cannot be written.
+        """
         try:
             self._manager.wait_until_finished()
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"cannot write a checkpoint to {self.folder}: {error}; the one before it is whole"
-            ) from error
+        except Exception as error:
+            raise self._cannot_write(error) from error
 
     def restore(self, like: Any) -> Saved | None:
         """The newest checkpoint, or None where there is none.
@@ -83,14 +99,52 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return None
+        self._check_undamaged(step)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         items = ocp.args.Composite(tree=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
         try:
             restored = self._manager.restore(step, args=items)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:
             reason = str(error).strip().splitlines()
-            raise CheckpointError(
-                f"the checkpoint {self.folder / str(step)} cannot be read: {reason[0] if reason else error!r}. It is "
-                f"damaged, or of another model; remove {self.folder} to start this stage again"
-            ) from error
+            raise self._cannot_read(step, reason[0] if reason else repr(error)) from error
         return Saved(step, restored["tree"], restored["record"])
+
+    def _write_checksums(self) -> None:
+        """orbax calls this when the files of a new checkpoint are written, and then gives its folder its name."""
+        for checkpoint in self.folder.iterdir():
+            if not (checkpoint / CHECKSUMS).exists():
+                (checkpoint / CHECKSUMS).write_text(json.dumps(_checksums(checkpoint)))
+
+    def _check_undamaged(self, step: int) -> None:
+        """Asked before orbax reads anything: it takes changed numbers as they are, and is noisy about lost ones."""
+        checkpoint = self.folder / str(step)
+        try:
+            written, found = json.loads((checkpoint / CHECKSUMS).read_text()), _checksums(checkpoint)
+        except (OSError, ValueError) as error:
+            raise self._cannot_read(step, str(error)) from error
+        changed = [name for name in written.keys() | found.keys() if written.get(name) != found.get(name)]
+        if changed:
+            raise self._cannot_read(step, f"{min(changed)} is missing or not as it was written")
+
+    def _cannot_read(self, step: int, reason: str) -> CheckpointError:
+        return CheckpointError(
+            f"the checkpoint {self.folder / str(step)} cannot be read: {reason}. It is damaged, or of another model; "
+            f"remove {self.folder.parent}, and the same command trains that stage again"
+        )
+
+    def _cannot_write(self, error: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"cannot write a checkpoint to {self.folder}: {error}. The one before it is whole; free some space, and "
+            f"the same command goes on from there"
+        )
+
+
+def _checksums(checkpoint: Path) -> dict[str, str]:
+    """The SHA-256 of every file of the tree and the record; what else lies there, orbax does without."""
+    files = sorted(path for item in ("tree", "record") for path in (checkpoint / item).rglob("*") if path.is_file())
+    return {str(path.relative_to(checkpoint)): _checksum(path) for path in files}
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

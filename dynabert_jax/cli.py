@@ -23,7 +23,8 @@ from dynabert_jax.weights import WeightsError
 
 # What a user can cause and cure. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (
-    ConfigError, DataError, SampleError, ModelNotFoundError, WeightsError, CheckpointError, RunFolderError, TrainingError
+    ConfigError, DataError, SampleError, ModelNotFoundError, WeightsError, CheckpointError, RunFolderError,
+    TrainingError,
 )  # fmt: skip
 
 TRAIN_USAGE = """usage: python train.py CONFIG [--stage NAME] [--SETTING VALUE ...]
@@ -79,7 +80,8 @@ def read_config(path: Path) -> RunConfig:
 
 def take_stage(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     """The value of --stage, or None, and the other arguments."""
-    rest = list(arguments)
+    divided = (argument.split("=") if argument.startswith("--stage=") else [argument] for argument in arguments)
+    rest = [part for parts in divided for part in parts]
     if "--stage" not in rest:
         return None, rest
     at = rest.index("--stage")
@@ -91,7 +93,7 @@ def take_stage(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 def guarded(work: Callable[[], None]) -> int:
     """Does the work; errors of the user's become a message and exit code 2, Ctrl-C becomes 130."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every step it takes
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells every step; its errors we tell
     use_compilation_cache()
     try:
         work()
@@ -106,7 +108,7 @@ def guarded(work: Callable[[], None]) -> int:
 
 def use_compilation_cache() -> None:
     """Compiled programs are kept in the user's cache folder, unless jax was told another place."""
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         folder = cache_folder() / "compiled"
         if os.access(cache_folder().parent, os.W_OK) or folder.is_dir():
             jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from dynabert_jax import weights
-from dynabert_jax.bert import Bert, Outputs
+from dynabert_jax.bert import Bert
 from dynabert_jax.config import DepthStage, ModelConfig
 from dynabert_jax.data import DataError, load_tokenizer
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
@@ -161,21 +161,15 @@ def _sentence_rows(folder: Path, length: int) -> Iterator[tuple[np.ndarray, np.n
 
 def our_answers(config: ModelConfig, params: Params, inputs: Inputs, subs: Sequence[SubNetwork]) -> Answers:
     """What this package says."""
+    model = Bert(config)
+    # Not compiled as a whole: the operations of one sub-network serve the others, and little is to be compiled.
     # Accelerators multiply float32 in fewer bits by default, too few for this comparison.
     with jax.default_matmul_precision("highest"):
-        outputs = [_forward(config, sub, params, dict(inputs)) for sub in subs]
+        outputs = [model.apply({"params": params}, **inputs, sub=sub) for sub in subs]
     return Answers(
         logits=np.stack([np.asarray(output.logits) for output in outputs]),
         last_hidden=np.stack([np.asarray(output.hidden_states[-1]) for output in outputs]),
     )
-
-
-def _run(config: ModelConfig, sub: SubNetwork, params: Params, inputs: dict[str, np.ndarray]) -> Outputs:
-    outputs: Outputs = Bert(config).apply({"params": params}, **inputs, sub=sub)
-    return outputs
-
-
-_forward = jax.jit(_run, static_argnums=(0, 1))
 
 
 def reference_answers(
@@ -225,7 +219,7 @@ def compare(subs: Sequence[SubNetwork], ours: Answers, theirs: Answers, real: np
         subs: n sub-networks.
         ours, theirs: their answers.
         real: `[B, S]` bool, where a token stands. What is computed at padding is read by nothing that comes after it,
-            and there rounding alone can differ by 1e-4 in trained models.
+            and rounding alone can make it differ by 1e-4 in a trained model.
 
     Raises:
         CompareError: the answers have other shapes.

@@ -1,25 +1,37 @@
-"""What is checked before a run compiles or trains anything."""
+"""What is checked before a run trains anything."""
 
 import logging
 import shutil
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from dynabert_jax import parallel
 from dynabert_jax.config import ConfigError, RunConfig
-from dynabert_jax.data import TaskData
+from dynabert_jax.data import Split, TaskData
+from dynabert_jax.evaluate import predict
+from dynabert_jax.metrics import label_order_warning
 from dynabert_jax.stages import plan
+from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.weights import Pretrained
 
 log = logging.getLogger(__name__)
 
 
 def preflight(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
-    """Raises a clear error for everything about a run that can be known to be wrong before it starts."""
+    """Warns of labels that may not be what they seem.
+
+    Raises:
+        ConfigError: something about the run that can be known before it starts is wrong.
+    """
     model = pretrained.config
-    parallel.check_divides(config.data.batch_size, "data.batch_size")
-    parallel.check_divides(config.data.eval_batch_size, "data.eval_batch_size")
+    try:
+        parallel.check_divides(config.data.batch_size, "data.batch_size")
+        parallel.check_divides(config.data.eval_batch_size, "data.eval_batch_size")
+        plan(model, config)  # a width or depth may keep nothing of this model
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     if config.data.max_length > model.max_length:
         raise ConfigError(
             f"data.max_length {config.data.max_length} is more than the model's {model.max_length} positions; "
@@ -27,11 +39,11 @@ def preflight(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None
         )
     if not config.fine_tune and pretrained.new_classifier:
         raise ConfigError(
-            f"fine_tune is None, but {config.model} has no classifier for the labels {data.labels}: it would be random. "
-            f"Add the fine-tuning stage, or bring a model that is fine-tuned on this task"
+            f"fine_tune is None, but {config.model} has no classifier for the labels {data.labels}: it would be "
+            f"random. Add the fine-tuning stage, or bring a model that is fine-tuned on this task"
         )
-    plan(model, config)  # raises where a width or depth would keep nothing
     check_space(config, pretrained)
+    warn_of_labels(config, pretrained, data)
 
 
 def check_space(config: RunConfig, pretrained: Pretrained) -> None:
@@ -44,3 +56,28 @@ def check_space(config: RunConfig, pretrained: Pretrained) -> None:
             f"{config.run_dir} has {free / 2**30:.1f} GiB free, and the run's checkpoints need up to "
             f"{needed / 2**30:.1f} GiB; free some, or set run_dir to a larger disk"
         )
+
+
+def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
+    """Says where the checkpoint's classes are not called and ordered like the data's, or do not seem to mean the same.
+
+    A classifier that is not fine-tuned here, but taught from as it is, is tried out on the dev split.
+    """
+    theirs, ours = ", ".join(pretrained.checkpoint_labels), ", ".join(pretrained.config.labels)
+    if pretrained.label_order_changed:
+        log.warning("%s: its classes, %s, were put into the data's order, %s", config.model, theirs, ours)
+    if pretrained.labels_by_position:
+        log.warning("%s: its classes, %s, are taken for the data's %s, in this order", config.model, theirs, ours)
+    if config.fine_tune or pretrained.config.is_regression:
+        return
+    split = next(iter(data.dev.values()))
+    warning = label_order_warning(data.labels, accuracy(config, pretrained, split), len(split))
+    if warning:
+        log.warning("%s: %s", config.model, warning)
+
+
+def accuracy(config: RunConfig, pretrained: Pretrained, split: Split) -> float:
+    """The checkpoint's own, before anything is trained."""
+    full = SubNetwork.full(pretrained.config)
+    logits = predict(pretrained.config, pretrained.params, full, split, config.data, config.dtype)
+    return float(np.mean(logits.argmax(axis=1) == split.labels))

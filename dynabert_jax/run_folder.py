@@ -11,13 +11,15 @@ model/             the final weights and tokenizer in Hugging Face's format
 results.json, results.md  the final table
 """
 
+import contextlib
 import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -49,14 +51,15 @@ class RunFolder:
         folder = cls(Path(config.run_dir))
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
-            if folder.config_file.exists():
-                folder._check_same(config)
-            else:
-                write_whole(folder.config_file, config.to_json())
+            begun = any(path != folder.config_file for path in folder.path.iterdir())
         except OSError as error:
             raise RunFolderError(
                 f"cannot write to the run folder {folder.path}: {error}; set run_dir to another"
             ) from error
+        if begun and folder.config_file.exists():
+            folder._check_same(config)
+        else:  # a configuration that was refused before anything was done under it binds nobody
+            write_whole(folder.config_file, config.to_json())
         return folder
 
     @classmethod
@@ -85,16 +88,34 @@ class RunFolder:
         write_arrays(self.importance_file, named)
 
     def read_importance(self) -> Importance:
-        with np.load(self.importance_file) as file:
-            layers = range(len(file.files) // 2)
-            return Importance(tuple(file[f"heads_{i}"] for i in layers), tuple(file[f"neurons_{i}"] for i in layers))
+        """What `write_importance` wrote.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        try:
+            with np.load(self.importance_file) as file:
+                layers = range(len(file.files) // 2)
+                return Importance(*(tuple(file[f"{kind}_{i}"] for i in layers) for kind in ("heads", "neurons")))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise RunFolderError(
+                f"{self.importance_file} is damaged ({error}); remove it, and the same command makes it again"
+            ) from error
 
     def config(self) -> RunConfig:
-        return RunConfig.from_json(self.config_file.read_text())
+        """The run's configuration.
+
+        Raises:
+            RunFolderError: its file is damaged, or of another version of this program.
+        """
+        try:
+            return RunConfig.from_json(self.config_file.read_text())
+        except (OSError, ValueError) as error:  # a ConfigError is one, too
+            raise RunFolderError(f"{self.config_file} cannot be read: {error}; name another run folder") from error
 
     def _check_same(self, config: RunConfig) -> None:
         """The run_dir itself may be another: a folder can be moved."""
-        old, new = (_flat(json.loads(text)) for text in (self.config_file.read_text(), config.to_json()))
+        old, new = (_flat(json.loads(run.to_json())) for run in (self.config(), config))
         changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key != "run_dir"]
         if changed:
             shown = "; ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in changed)
@@ -109,10 +130,57 @@ class RunFolder:
     def append_evaluations(self, lines: Sequence[Line]) -> None:
         _append(self.path / "evaluations.jsonl", lines)
 
+    def scalars(self, stage: str, step: int) -> "Scalars":
+        """TensorBoard's log of a stage that goes on behind this step."""
+        return Scalars(self.path / "tensorboard" / stage, step)
+
     def forget_after(self, stage: str, step: int) -> None:
         """Drops log lines of a stage that were written after the checkpoint it resumes from."""
         for name in ("training.jsonl", "evaluations.jsonl"):
             _keep(self.path / name, lambda line: line["stage"] != stage or line["step"] <= step)
+
+
+class Scalars:
+    """One file of TensorBoard's, in a `with` block.
+
+    tensorboardX's own SummaryWriter writes in a thread, and waits for ever for it once a full disk has ended it.
+
+    Args:
+        folder: of the stage.
+        step: the last one that counts; TensorBoard drops what it has read of later ones.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        from tensorboardX.event_file_writer import EventsWriter  # slow to import, and needed only here
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        self.folder = folder
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._writer = EventsWriter(str(folder / "events"))
+        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with _writing(self.folder):
+            self._writer.close()
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Values by name; a '/' in a name makes groups."""
+        from tensorboardX.summary import scalar
+
+        for name, value in values.items():
+            self._write(step, summary=scalar(name, value))
+        with _writing(self.folder):
+            self._writer.flush()
+
+    def _write(self, step: int, **what: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        with _writing(self.folder):
+            self._writer.write_event(Event(wall_time=time.time(), step=step, **what))
 
 
 def provenance(config: RunConfig) -> Line:
@@ -139,26 +207,41 @@ def evaluation_lines(config: RunConfig, stage: str, step: int, rows: Sequence[Ro
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with _writing(path), _whole(path) as temporary:
         temporary.write_text(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an .npz file whole or not at all."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
-    try:
+    with _writing(path), _whole(path) as temporary:
         np.savez(temporary, allow_pickle=False, **arrays)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary file, with the same ending, that takes the path's name once it is written."""
+    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
+    try:
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the system refuses is the user's to cure."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {path}: {error}. Free some space, or make it writable; the same command then goes on from "
+            f"the last checkpoint"
+        ) from error
+
+
 def _append(path: Path, lines: Sequence[Line]) -> None:
-    with path.open("a") as file:
+    with _writing(path), path.open("a") as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines))
 
 

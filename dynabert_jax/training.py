@@ -70,6 +70,8 @@ def train_stage(bench: Bench, objective: Objective, params: Params, teacher: Par
             )
             done = step + 1
             log.step(done, batch, report)
+            if done in evaluations or done % config.checkpoint_every == 0:
+                check_finite(objective.name, done, report)  # before anything is kept
             if done in evaluations:
                 score = log.evaluation(done, score_dev(bench, objective, state.params))
                 if score > best_score:
@@ -87,16 +89,21 @@ def check_may_train(bench: Bench, objective: Objective, done: int, total: int) -
     """Raises TrainingError where another stage alone was asked for and this one is not finished."""
     if bench.only in (None, objective.name) or done == total:
         return
-    raise TrainingError(
-        f"stage {bench.only} alone was asked for, but stage {objective.name} before it has done {done} of {total} "
-        f"steps; run it first, or run all stages by leaving --stage out"
+    raise _unfinished(bench, objective.name, f"has done {done} of {total} steps")
+
+
+def _unfinished(bench: Bench, stage: str, state: str) -> TrainingError:
+    return TrainingError(
+        f"stage {bench.only} alone was asked for, but stage {stage} before it {state}; run it first, or run all "
+        f"stages by leaving --stage out"
     )
 
 
 def score_importance(bench: Bench, settings: Importance, params: Params) -> importance.Importance:
     """The importance of heads and neurons, computed once a run and kept in its folder."""
-    file = bench.folder.importance_file
-    if not file.exists():
+    if not bench.folder.importance_file.exists():
+        if bench.only not in (None, "width"):
+            raise _unfinished(bench, "width", "has not begun")
         split = bench.data.train if settings.split == "train" else next(iter(bench.data.dev.values()))
         scores = importance.importance(
             bench.model, params, importance_batches(bench, settings, split), settings.gradients
@@ -161,6 +168,17 @@ def score_dev(bench: Bench, objective: Objective, params: Params) -> list[Row]:
     ]
 
 
+def check_finite(stage: str, step: int, report: StepReport) -> None:
+    """Raises TrainingError where a loss or the gradient of a step is NaN or infinite. Looking waits for the device."""
+    bad = [student.name for student, parts in report.losses.items() if not np.isfinite(parts.total).all()]
+    if bad or not np.isfinite(report.update.grad_norm):
+        what = f"the loss of sub-network {bad[0]}" if bad else "the gradient"
+        raise TrainingError(
+            f"{what} is not finite in stage {stage}, step {step}; try a smaller learning rate, in a new run_dir. The "
+            f"checkpoints in this one are of before"
+        )
+
+
 class StageLog(contextlib.ExitStack):
     """The progress bar, the lines of the run folder and TensorBoard's scalars of one stage."""
 
@@ -169,16 +187,12 @@ class StageLog(contextlib.ExitStack):
         self.bench, self.objective = bench, objective
 
     def start(self, step: int, total: int) -> None:
-        from tensorboardX import SummaryWriter  # slow to import, and needed only here
-
         self.total = total
         size = self.bench.config.data.batch_size
         self.bar = self.enter_context(
             tqdm(desc=self.objective.name, total=total * size, initial=step * size, unit=" examples", leave=True)
         )
-        folder = self.bench.folder.path / "tensorboard" / self.objective.name
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
-        self.callback(self.writer.close)
+        self.scalars = self.enter_context(self.bench.folder.scalars(self.objective.name, step))
         self.since, self.examples = time.perf_counter(), 0
 
     def step(self, step: int, batch: Batch, report: StepReport) -> None:
@@ -187,44 +201,32 @@ class StageLog(contextlib.ExitStack):
         self.examples += int(batch.weights.sum())
         if step % self.bench.config.log_every and step != self.total:
             return
+        check_finite(self.objective.name, step, report)
         losses = {
             student.name: {name: float(np.sum(value)) for name, value in vars(parts).items()}
             for student, parts in report.losses.items()
         }
-        self._check_finite(step, losses)
         mean = float(np.mean([loss["total"] for loss in losses.values()]))
         seconds = time.perf_counter() - self.since
-        line = {
-            "stage": self.objective.name,
-            "step": step,
+        curves = {
             "loss": mean,
             "learning_rate": float(report.update.learning_rate),
             "grad_norm": float(report.update.grad_norm),
             "examples_per_second": self.examples / seconds,
         }
         self.bar.set_postfix(loss=f"{mean:.4f}")
-        self.bench.folder.append_training({**line, "losses": losses})
-        for name in ("loss", "learning_rate", "grad_norm", "examples_per_second"):
-            self.writer.add_scalar(name, line[name], step)
+        self.bench.folder.append_training({"stage": self.objective.name, "step": step, **curves, "losses": losses})
+        self.scalars.add(step, curves)
         self.since, self.examples = time.perf_counter(), 0
 
     def evaluation(self, step: int, rows: list[Row]) -> float:
         """Writes the rows of an evaluation and returns their mean score."""
         lines = evaluation_lines(self.bench.config, self.objective.name, step, rows)
         self.bench.folder.append_evaluations(lines)
-        for row in rows:
-            self.writer.add_scalar(f"{row.split}/{row.metric}/{row.sub}", row.score, step)
+        self.scalars.add(step, {f"{row.split}/{row.metric}/{row.sub}": row.score for row in rows})
         metric = f"{rows[0].metric} {100 * mean_score(rows):.2f}"
         tqdm.write(
             f"{self.objective.name} step {step}: mean dev {metric} over {len(self.objective.students)} sub-networks"
         )
         self.since, self.examples = time.perf_counter(), 0
         return mean_score(rows)
-
-    def _check_finite(self, step: int, losses: dict[str, dict[str, float]]) -> None:
-        bad = [name for name, parts in losses.items() if not np.isfinite(parts["total"])]
-        if bad:
-            raise TrainingError(
-                f"the loss is not finite in stage {self.objective.name}, step {step}, sub-network {bad[0]}; try "
-                f"a smaller learning rate. The last good checkpoint is kept, and the same command goes on from it"
-            )

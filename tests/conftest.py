@@ -3,8 +3,10 @@
 The platform is not chosen here: jax takes an accelerator where it finds one, and JAX_PLATFORMS=cpu keeps it on the CPU.
 """
 
+import contextlib
+import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 HOST_DEVICES = "--xla_force_host_platform_device_count"
@@ -19,6 +21,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import jax
 import pytest
+import tiny_run
+
+import train
+from dynabert_jax import training
 
 # Accelerators multiply float32 in fewer bits by default, too few for 1e-5.
 jax.config.update("jax_default_matmul_precision", "highest")
@@ -38,3 +44,35 @@ def golden_dir() -> Path:
     folder = Path(os.environ.get("DYNABERT_GOLDEN") or Path(__file__).parent / "golden")
     assert folder.is_dir(), f"no folder of golden values at {folder}; set DYNABERT_GOLDEN to one, or unset it"
     return folder
+
+
+@pytest.fixture(scope="session")
+def materials(tmp_path_factory: pytest.TempPathFactory) -> tiny_run.Materials:
+    """What a run needs: a tiny pretrained model and sentences."""
+    return tiny_run.write_materials(tmp_path_factory.mktemp("materials"))
+
+
+@pytest.fixture(scope="session")
+def shared_programs() -> Iterator[None]:
+    """Runs in this process compile what they have in common once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "Programs", tiny_run.shared_programs())
+        patch.setattr(training, "make_update", tiny_run.shared_updates())
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished(
+    materials: tiny_run.Materials, shared_programs: None, tmp_path_factory: pytest.TempPathFactory
+) -> tiny_run.Finished:
+    """A whole run of four stages that nothing interrupted. Tests read its folder and write nothing into it."""
+    folder = tmp_path_factory.mktemp("finished")
+    config = materials.config(folder / "run")
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        tiny_run.programs_kept_in(folder / "programs"),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        rows = train.run(config)
+    return tiny_run.Finished(config, rows, output.getvalue(), errors.getvalue(), folder / "programs")

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from dynabert_jax.config import (
-    ConfigError, DataConfig, DepthStage, FinalStage, FineTune, Importance, ModelConfig, Optimizer, RunConfig, Stage,
+    ConfigError,
+    DataConfig,
+    DepthStage,
+    FinalStage,
+    FineTune,
+    Importance,
+    ModelConfig,
+    Optimizer,
+    RunConfig,
+    Stage,
     WidthStage,
 )  # fmt: skip
 from dynabert_jax.tasks import task

@@ -5,13 +5,14 @@ from typing import Any
 
 import jax
 import pytest
+from jax.extend.core import jaxprs_in_params
+from tiny import CONFIG, FULL, GRID, ROBERTA, random_batch, random_params
 
-from dynabert_jax import cost, weights
+from dynabert_jax import cost
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import ModelConfig
 from dynabert_jax.cut import cut
 from dynabert_jax.subnetwork import SubNetwork
-from tiny import CONFIG, FULL, GRID, ROBERTA, random_batch, random_params
 
 MODELS = pytest.mark.parametrize("config", [CONFIG, ROBERTA, CONFIG.replace(labels=("score",))],
                                  ids=["bert", "roberta", "regression"])  # fmt: skip
@@ -56,7 +57,7 @@ def flops_of_products(jaxpr: Any) -> int:
             (contracted, _), _ = equation.params["dimension_numbers"]
             inner = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
             total += 2 * inner * math.prod(equation.outvars[0].aval.shape)
-        total += sum(flops_of_products(inner) for inner in jax.core.jaxprs_in_params(equation.params))
+        total += sum(flops_of_products(inner) for inner in jaxprs_in_params(equation.params))
     return total
 
 

@@ -32,8 +32,7 @@ def operands(equation: str, sizes: dict[str, int]) -> tuple[np.ndarray, np.ndarr
     """Both operands and a cotangent of the result."""
     rng = np.random.default_rng(0)
     a, b, out = (
-        rng.standard_normal([sizes[letter] for letter in letters], np.float32)
-        for letters in re.split(",|->", equation)
+        rng.standard_normal([sizes[letter] for letter in letters], np.float32) for letters in re.split(",|->", equation)
     )
     return a, b, out
 

@@ -1,6 +1,7 @@
 """Rounding, kept layers and the grid, against hand-counted tables."""
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_kept_layers_exist_and_ascend_for_every_depth() -> None:
                 continue
             kept = kept_layers(layers, depth)
             assert len(kept) == round(layers * depth)
-            assert all(a < b for a, b in zip(kept, kept[1:], strict=False))
+            assert all(a < b for a, b in itertools.pairwise(kept))
             assert kept[0] == 0
             assert kept[-1] < layers
 

@@ -39,7 +39,7 @@ ROBERTA = CONFIG.replace(model_type="roberta", pad_token_id=1, type_vocab_size=1
 FULL = SubNetwork.full(CONFIG)
 # Whatever a search may come up with: another number of heads and neurons in each layer, and a layer left out.
 PER_LAYER = SubNetwork(layers=(0, 2), heads=(3, 1), neurons=(5, 17))
-GRID = (FULL, SubNetwork.uniform(CONFIG, 0.5, 1.0), SubNetwork.uniform(CONFIG, 0.75, 2 / 3), PER_LAYER)
+GRID = (FULL, SubNetwork.uniform(CONFIG, 0.5, 2 / 3), SubNetwork.uniform(CONFIG, 0.75, 1 / 3), PER_LAYER)
 
 
 def random_params(config: ModelConfig, seed: int = 0, scale: float = 0.2) -> Params:
@@ -106,9 +106,7 @@ def _compiled_gradients(config: ModelConfig, dtype: Dtype) -> Any:
 
 def part_of(config: ModelConfig, *subs: SubNetwork) -> Params:
     """For every number of the parameters whether one of the sub-networks holds it; everything but layers is shared."""
-    held = {
-        path: np.full(shape, not path.startswith("layer_")) for path, shape in weights.param_shapes(config).items()
-    }
+    held = {path: np.full(shape, not path.startswith("layer_")) for path, shape in weights.param_shapes(config).items()}
     for sub in subs:
         for layer, heads, neurons in zip(sub.layers, sub.heads, sub.neurons, strict=True):
             for name in ("query", "key", "value"):

@@ -1,0 +1,159 @@
+"""A step of the depth stage against the sum of its parts, and the time until every stage has made its first step:
+
+python -m benchmarks.depth_step
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from benchmarks import harness
+from dynabert_jax import parallel, stages, weights
+from dynabert_jax.bert import Bert
+from dynabert_jax.config import DepthStage, Dtype
+from dynabert_jax.subnetwork import SubNetwork
+
+STEP = "whole step"
+TOTAL_STEPS = 10_000  # of the schedule; more than are run
+FIRST_STEPS_TARGET = 90.0  # seconds, with an empty compilation cache
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(harness.Settings):
+    """What is timed, and how often."""
+
+    dtype: Dtype = "float32"
+    """what matrix products take as inputs"""
+
+
+def main(settings: Settings) -> None:
+    """Times the depth stage, and what there is to compile."""
+    first_steps = time_first_steps(settings)  # before this process takes the accelerator
+    parts = Parts(settings)
+    seconds = harness.measure(parts.cases(), settings.rounds)
+    sums = [sum(times) for times in zip(*(seconds[name] for name in seconds if name != STEP), strict=True)]
+    tables = {
+        "A step of the depth stage": part_rows(seconds, sums),
+        "Until every stage has made its first step, in seconds": first_steps,
+    }
+    harness.publish("depth_step", settings, tables, seconds | {"sum of parts": sums}, harness.machine())
+
+
+class Parts:
+    """The step of the depth stage, whole and in its parts; each call waits for its end."""
+
+    def __init__(self, settings: Settings):
+        config = harness.minilm()
+        params = weights.init_params(config, seed=0)
+        self.objective = stages.depth(config, DepthStage())
+        self.programs = stages.Programs(Bert(config, settings.dtype))
+        self.apply_update = stages.make_update(self.objective, TOTAL_STEPS)
+        self.batch = harness.random_batch(config, settings)
+        self.on_devices = parallel.split(
+            dataclasses.replace(self.batch, weights=self.batch.weights / self.batch.weights.sum())
+        )
+        self.key = jax.random.key(0)
+        self.teacher = parallel.replicate(params)
+        self.state = stages.init_state(self.objective, params, TOTAL_STEPS)
+        self.grads = self.new_zeros()
+        self.targets = {group.teacher: self.answers(group.teacher) for group in self.objective.classes}
+
+    def cases(self) -> dict[str, Callable[[], None]]:
+        """By name: the whole step, the gradients' zeros, each teacher, each student, the update."""
+        named: dict[str, Callable[[], None]] = {STEP: self.step, "zeros": self.zeros}
+        for group in self.objective.classes:
+            if group.teacher is not None:
+                named[f"teach {group.teacher.name}"] = functools.partial(self.teach, group.teacher)
+            for student in group.students:
+                named[f"accumulate {student.name}"] = functools.partial(self.accumulate, group.teacher, student)
+        return named | {"update": self.update}
+
+    def step(self) -> None:
+        self.state, _ = stages.train_step(
+            self.programs, self.apply_update, self.objective, self.state, self.teacher, self.batch, self.key
+        )
+        jax.block_until_ready(self.state)
+
+    def zeros(self) -> None:
+        jax.block_until_ready(self.new_zeros())
+
+    def teach(self, teacher: SubNetwork) -> None:
+        jax.block_until_ready(self.answers(teacher))
+
+    def accumulate(self, teacher: SubNetwork | None, student: SubNetwork) -> None:
+        self.grads, _ = self.programs.accumulate(
+            self.state.params, self.grads, self.on_devices, self.targets[teacher], self.objective.weights, self.key,
+            student,
+        )  # fmt: skip
+        jax.block_until_ready(self.grads)
+
+    def update(self) -> None:
+        self.state, _ = self.apply_update(self.state, self.grads)
+        jax.block_until_ready(self.state)
+
+    def new_zeros(self) -> Any:
+        return self.programs.zeros(self.state.params, jnp.arange(parallel.num_devices()))
+
+    def answers(self, teacher: SubNetwork | None) -> Any:
+        return None if teacher is None else self.programs.teach(self.teacher, self.on_devices, teacher)
+
+
+def part_rows(seconds: harness.Seconds, sums: list[float]) -> list[harness.Row]:
+    """A row for each part, for their sum, and for the whole step."""
+    total = statistics.median(sums)
+    parts = {name: times for name, times in seconds.items() if name != STEP}
+    rows: list[harness.Row] = [
+        {
+            "part": name,
+            "median ms": round(1e3 * statistics.median(times), 1),
+            "% of the sum": round(100 * statistics.median(times) / total, 1),
+        }
+        for name, times in (parts | {"sum of parts": sums, STEP: seconds[STEP]}).items()
+    ]
+    ratio = f"{harness.ratio(seconds[STEP], sums):.3f}"
+    return [*rows, {"part": "whole step / sum of parts", "median ms": "", "% of the sum": ratio}]
+
+
+def time_first_steps(settings: Settings) -> list[harness.Row]:
+    """A row for each stage: compiling with an empty cache, and with the one that this has filled."""
+    with tempfile.TemporaryDirectory(prefix="dynabert-cache-") as cache:
+        empty, warm = first_steps(settings, cache), first_steps(settings, cache)
+    rows = [first_step_row(stage, empty[stage], warm[stage]) for stage in empty]
+    return [*rows, first_step_row("all", sum(empty.values()), sum(warm.values()), FIRST_STEPS_TARGET)]
+
+
+def first_step_row(stage: str, empty: float, warm: float, target: float | None = None) -> harness.Row:
+    """One stage's seconds with an empty and with a warm cache; the target is one for the empty cache."""
+    return {
+        "stage": stage,
+        "empty cache": round(empty, 1),
+        "warm cache": round(warm, 1),
+        "target": f"<= {target:g} with an empty cache" if target else "",
+        "holds": harness.verdict(empty <= target) if target else "",
+    }
+
+
+def first_steps(settings: Settings, cache: str) -> dict[str, float]:
+    """The seconds that `first_steps.py` needs for each stage, in a process of its own."""
+    # As the command line has it: programs that took less time to compile are not worth keeping.
+    keep = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
+    command = [sys.executable, "-m", "benchmarks.first_steps", "--length", str(settings.length),
+               "--batch", str(settings.batch), "--dtype", settings.dtype]  # fmt: skip
+    result = subprocess.run(command, env=os.environ | keep, stdout=subprocess.PIPE, text=True, check=True)
+    seconds: dict[str, float] = json.loads(result.stdout)
+    return seconds
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

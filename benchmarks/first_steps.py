@@ -1,0 +1,68 @@
+"""The first step of every stage, with all that has to be compiled for it; `depth_step.py` runs this.
+
+python -m benchmarks.first_steps prints, as JSON, the seconds of every stage of a default run at one batch shape.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+
+import jax
+import tyro
+
+from benchmarks import harness
+from dynabert_jax import parallel, stages, weights
+from dynabert_jax.batches import Batch
+from dynabert_jax.bert import Bert
+from dynabert_jax.config import DataConfig, Dtype, ModelConfig, RunConfig
+from dynabert_jax.importance import importance
+from dynabert_jax.tasks import task
+
+TOTAL_STEPS = 10_000  # of the schedule; more than are run
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The batch shape."""
+
+    length: int = 128
+    batch: int = 32
+    dtype: Dtype = "float32"
+
+
+def main(settings: Settings) -> None:
+    """Times every stage's first step, in the order of a run."""
+    config = harness.minilm()
+    model, params = Bert(config, settings.dtype), weights.init_params(config, seed=0)
+    batch = harness.random_batch(config, harness.Settings(settings.length, settings.batch))
+    programs = stages.Programs(model)
+    jax.block_until_ready(parallel.replicate(0.0))  # starting the devices is no part of a stage
+
+    def score() -> None:
+        jax.block_until_ready(importance(model, params, [batch]))
+
+    work: dict[str, Callable[[], None]] = {}
+    for objective in default_plan(config).objectives:
+        work[objective.name] = functools.partial(first_step, programs, objective, params, batch)
+        if objective.name == "fine_tune":
+            work["importance"] = score
+    print(json.dumps({name: harness.timed(stage) for name, stage in work.items()}))
+
+
+def default_plan(config: ModelConfig) -> stages.Plan:
+    return stages.plan(config, RunConfig(model="any", run_dir="none", data=DataConfig(task=task("sst2"))))
+
+
+def first_step(programs: stages.Programs, objective: stages.Objective, params: weights.Params, batch: Batch) -> None:
+    """From the stage's start to the end of its first step."""
+    update = stages.make_update(objective, TOTAL_STEPS)
+    state = stages.init_state(objective, params, TOTAL_STEPS)
+    state, _ = stages.train_step(
+        programs, update, objective, state, parallel.replicate(params), batch, jax.random.key(0)
+    )
+    jax.block_until_ready(state)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,185 @@
+"""What the benchmarks share: the model and batch that they time, interleaved rounds, the machine, and the results."""
+
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dynabert_jax.batches import Batch
+from dynabert_jax.config import ModelConfig
+
+RESULTS = Path(__file__).parent / "results"
+REST = 0.3  # seconds before every measurement, in which another library's threads stop waiting for work
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "transformers", "numpy")
+
+Seconds = dict[str, list[float]]
+Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is timed, and how often."""
+
+    length: int = 128
+    """tokens a sentence, none of them padding"""
+    batch: int = 32
+    """sentences a batch"""
+    rounds: int = 10
+    """how often everything is timed, in turn"""
+
+
+def minilm() -> ModelConfig:
+    """The shape of MiniLM-L6-H384: 22.7 million parameters."""
+    return ModelConfig(
+        model_type="bert",
+        vocab_size=30522,
+        hidden_size=384,
+        head_size=32,
+        heads=(12,) * 6,
+        neurons=(1536,) * 6,
+        max_position_embeddings=512,
+        type_vocab_size=2,
+        layer_norm_eps=1e-12,
+        pad_token_id=0,
+        hidden_dropout=0.1,
+        attention_dropout=0.1,
+        labels=("negative", "positive"),
+    )
+
+
+def random_batch(config: ModelConfig, settings: Settings) -> Batch:
+    """Random tokens and labels, `[batch, length]`, on the host."""
+    rng = np.random.default_rng(0)
+    shape = (settings.batch, settings.length)
+    return Batch(
+        input_ids=rng.integers(1, config.vocab_size, shape, np.int32),
+        attention_mask=np.ones(shape, np.int32),
+        token_type_ids=np.zeros(shape, np.int32),
+        labels=rng.integers(config.num_labels, size=settings.batch, dtype=np.int32),
+        weights=np.ones(settings.batch, np.float32),
+    )
+
+
+def threads() -> int:
+    """The CPU cores that this process may use: as many threads as XLA starts; PyTorch is told to use the same."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_the_accelerator() -> None:
+    """Keeps jax from reserving most of a GPU's memory, which PyTorch needs too. Before jax first uses a device."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def measure(cases: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
+    """Times every case once a round, one after the other, in an order that turns around from round to round.
+
+    Args:
+        cases: each does its work and waits for its end. The first call of each, which compiles, is not timed.
+        rounds: at least one.
+    """
+    for case in cases.values():
+        case()
+    seconds: Seconds = {name: [] for name in cases}
+    names = list(cases)
+    for _ in range(rounds):
+        for name in names:
+            time.sleep(REST)
+            seconds[name].append(timed(cases[name]))
+        names.reverse()
+    return seconds
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Wall-clock seconds."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def ratio(seconds: Sequence[float], to: Sequence[float]) -> float:
+    """The median over rounds of the ratio within a round, which a machine that slows down changes least."""
+    return statistics.median(a / b for a, b in zip(seconds, to, strict=True))
+
+
+def comparison(seconds: Seconds, base: str, targets: Mapping[str, float]) -> list[Row]:
+    """A row for each case: its times, and its ratio to those of `base` with the largest ratio that is aimed at."""
+    return [
+        {
+            "case": name,
+            "median ms": round(1e3 * statistics.median(times), 1),
+            "fastest ms": round(1e3 * min(times), 1),
+            f"ratio to {base}": round(ratio(times, seconds[base]), 2),
+            "target": f"<= {targets[name]}" if name in targets else "",
+            "holds": verdict(ratio(times, seconds[base]) <= targets[name]) if name in targets else "",
+        }
+        for name, times in seconds.items()
+    ]
+
+
+def verdict(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def publish(
+    name: str, settings: Settings, tables: Mapping[str, Sequence[Row]], seconds: Seconds, about: Mapping[str, str]
+) -> None:
+    """Prints the machine and the tables as Markdown, and writes them with all times to `results/NAME.json`."""
+    print("\n".join(f"{key}: {value}" for key, value in about.items()))
+    for title, rows in tables.items():
+        print(f"\n### {title}\n\n{markdown(rows)}")
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}.json"
+    values = {"settings": dataclasses.asdict(settings), "machine": about, "tables": tables, "seconds": seconds}
+    file.write_text(json.dumps(values, indent=2) + "\n")
+    print(f"\nwritten to {file}")
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Rows with the same keys as a Markdown table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def machine() -> dict[str, str]:
+    """The hardware and the versions that the figures belong to."""
+    name, flags = cpu()
+    device = jax.local_devices()[0]
+    return {
+        "CPU": name,
+        "CPU flags": ", ".join(flag for flag in CPU_FLAGS if flag in flags) or "none of " + ", ".join(CPU_FLAGS),
+        "threads": str(threads()),
+        "load": ", ".join(f"{load:.1f}" for load in os.getloadavg()) + " (over 1, 5 and 15 minutes)",
+        "jax devices": f"{jax.local_device_count()} x {device.device_kind} ({device.platform})",
+        "memory": os.environ.get("GLIBC_TUNABLES", "GLIBC_TUNABLES is not set"),
+        "float32 products in jax": str(jax.config.values["jax_default_matmul_precision"] or "default precision"),
+        "Python": platform.python_version(),
+        "versions": ", ".join(f"{package} {installed(package)}" for package in PACKAGES),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def cpu() -> tuple[str, set[str]]:
+    """The CPU's name and its flags, as far as this system tells them."""
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return platform.processor() or platform.machine(), set()
+    lines = [line.partition(":") for line in info.read_text().splitlines()]
+    values = {key.strip(): value.strip() for key, _, value in lines}
+    return values.get("model name", platform.machine()), set(values.get("flags", "").split())
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,86 @@
+"""The other side of the benchmarks: the same model in PyTorch, run eagerly, as transformers has it."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, BertConfig
+
+from benchmarks.harness import threads
+from dynabert_jax import weights
+from dynabert_jax.batches import Batch
+from dynabert_jax.config import ModelConfig, Optimizer
+
+Precision = Literal["fp32", "bf16 autocast"]
+Params = Any
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def make_model(config: ModelConfig, params: Params) -> Any:
+    """BertForSequenceClassification with eager attention and these parameters."""
+    torch.set_num_threads(threads())
+    shape = BertConfig.from_dict(config.to_hugging_face())
+    model: Any = AutoModelForSequenceClassification.from_config(shape, attn_implementation="eager")
+    tensors = weights.to_torch_names(config, params)
+    model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
+    return model.to(DEVICE)
+
+
+def forward(config: ModelConfig, params: Params, batch: Batch, precision: Precision) -> Callable[[], np.ndarray]:
+    """From a batch on the host to logits `[B, C]` on the host."""
+    model = make_model(config, params).eval()
+
+    def run() -> np.ndarray:
+        with torch.inference_mode(), autocast(precision):
+            logits: np.ndarray = model(**to_device(batch)).logits.float().cpu().numpy()
+        return logits
+
+    return run
+
+
+def train_step(config: ModelConfig, params: Params, batch: Batch, precision: Precision) -> Callable[[], None]:
+    """Forward, loss, backward, clip, AdamW; dropout on."""
+    settings = Optimizer()
+    model = make_model(config, params).train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=settings.learning_rate,
+        betas=(settings.b1, settings.b2),
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+
+    def run() -> None:
+        labels = torch.from_numpy(np.asarray(batch.labels)).long().to(DEVICE)
+        with autocast(precision):
+            loss = model(**to_device(batch), labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def to_device(batch: Batch) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.asarray(getattr(batch, name))).long().to(DEVICE) for name in _INPUTS}
+
+
+def autocast(precision: Precision) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext() if precision == "fp32" else torch.autocast(DEVICE, dtype=torch.bfloat16)
+
+
+def describe() -> dict[str, str]:
+    """What PyTorch runs on."""
+    name = torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
+    return {
+        "torch device": name,
+        "torch threads": str(torch.get_num_threads()),
+        "float32 products in torch": torch.get_float32_matmul_precision(),
+    }

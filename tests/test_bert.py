@@ -1,0 +1,224 @@
+"""The network against transformers' own, and what may be asked of it."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tiny import (
+    CONFIG,
+    FULL,
+    GRID,
+    PER_LAYER,
+    ROBERTA,
+    by_path,
+    gradients,
+    norm,
+    random_batch,
+    random_params,
+    run,
+)  # fmt: skip
+
+from dynabert_jax import weights
+from dynabert_jax.batches import Batch
+from dynabert_jax.bert import Bert, Outputs
+from dynabert_jax.config import ModelConfig
+from dynabert_jax.subnetwork import SubNetwork
+
+BATCH = random_batch(CONFIG)
+PARAMS = random_params(CONFIG)
+EXACT = {"rtol": 0.0, "atol": 1e-5}
+
+
+# The full network is transformers' own
+
+
+def torch_model(config: ModelConfig) -> Any:
+    """A random ...ForSequenceClassification of transformers."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoConfig.for_model(**config.to_hugging_face())
+    model = transformers.AutoModelForSequenceClassification.from_config(theirs, attn_implementation="eager")
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():  # a new model's biases and norms are constant
+        torch.nn.init.normal_(parameter, float(name.endswith("LayerNorm.weight")), 0.2, generator=generator)
+    return model.eval()
+
+
+def torch_run(model: Any, batch: Batch) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return model(
+            input_ids=torch.tensor(batch.input_ids),
+            attention_mask=torch.tensor(batch.attention_mask),
+            token_type_ids=torch.tensor(batch.token_type_ids),
+            output_hidden_states=True,
+            output_attentions=True,
+        )
+
+
+def assert_same_states(ours: Outputs, theirs: Any, batch: Batch, **tolerance: float) -> None:
+    """At real positions; what stands at padding is nobody's answer."""
+    real = np.asarray(batch.attention_mask, bool)
+    assert len(ours.hidden_states) == len(theirs.hidden_states)
+    for layer, (own, other) in enumerate(zip(ours.hidden_states, theirs.hidden_states, strict=True)):
+        np.testing.assert_allclose(np.asarray(own)[real], other.numpy()[real], **tolerance, err_msg=str(layer))
+
+
+@pytest.mark.parametrize("config", [CONFIG, ROBERTA, CONFIG.replace(labels=("score",))],
+                         ids=["bert", "roberta", "regression"])  # fmt: skip
+def test_the_full_network_is_that_of_transformers(config: ModelConfig, tmp_path: Path) -> None:
+    model = torch_model(config)
+    model.save_pretrained(tmp_path)
+    loaded = weights.load(tmp_path)
+    batch = random_batch(config)
+    assert 0 < np.asarray(batch.attention_mask).mean() < 1
+    assert np.any(batch.token_type_ids) == (config.model_type == "bert")
+
+    ours, theirs = run(loaded.config, loaded.params, batch, FULL), torch_run(model, batch)
+    np.testing.assert_allclose(ours.logits, theirs.logits.numpy(), **EXACT)
+    assert_same_states(ours, theirs, batch, **EXACT)
+    # Attention as transformers returns it: after the softmax.
+    real = np.asarray(batch.attention_mask, bool)
+    for scores, attention in zip(ours.attention_scores, theirs.attentions, strict=True):
+        queries = np.broadcast_to(real[:, None, :], scores.shape[:3])  # [B, N, S]
+        np.testing.assert_allclose(np.asarray(jax.nn.softmax(scores))[queries], attention.numpy()[queries], **EXACT)
+
+
+SENTENCES = (
+    "An utterly charming film.",
+    "It is hard to believe that anybody thought this script, which forgets its own plot twice, was ready to be shot.",
+    "Dull.",
+    "The cast does what it can; the jokes, alas, were old when the silents were new -- and yet I laughed twice.",
+)
+
+
+@pytest.mark.network
+def test_minilm_is_that_of_transformers() -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from dynabert_jax.samples import fetch_minilm
+
+    folder = fetch_minilm()
+    encoded = transformers.AutoTokenizer.from_pretrained(folder)(
+        list(SENTENCES), padding=True, return_tensors="np", return_token_type_ids=True
+    )
+    ids, mask, types = (encoded[name].astype(np.int32) for name in ("input_ids", "attention_mask", "token_type_ids"))
+    batch = Batch(ids, mask, types, np.zeros(len(ids), np.int32), np.ones(len(ids), np.float32))
+    loaded = weights.load(folder)
+    ours = run(loaded.config, loaded.params, batch, SubNetwork.full(loaded.config))
+    model = transformers.BertModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    # States reach 10, where float32 steps by 1e-6, and sums run in another order than torch's: 3e-6 after six layers.
+    assert_same_states(ours, torch_run(model, batch), batch, **EXACT)
+
+
+# What may be asked of it
+
+
+def apply(params: Any, batch: Batch, sub: SubNetwork, config: ModelConfig = CONFIG, **options: Any) -> Outputs:
+    return Bert(config).apply(
+        {"params": params}, batch.input_ids, batch.attention_mask, batch.token_type_ids, sub, **options
+    )
+
+
+@pytest.mark.parametrize("sub", GRID, ids=lambda sub: sub.name)
+def test_a_range_of_blocks_and_the_rest_are_the_whole(sub: SubNetwork) -> None:
+    whole = run(CONFIG, PARAMS, BATCH, sub)
+
+    def in_two_pieces(model: Bert, split: int) -> tuple[Outputs, Outputs, jax.Array]:
+        hidden = model.embed(BATCH.input_ids, BATCH.token_type_ids)
+        first = model.run_blocks(hidden, BATCH.attention_mask, sub, stop=split, with_attention=True)
+        rest = model.run_blocks(first.hidden_states[-1], BATCH.attention_mask, sub, start=split, with_attention=True)
+        return first, rest, model.classify(rest.hidden_states[-1])
+
+    for split in range(len(sub.layers) + 1):
+        first, rest, logits = Bert(CONFIG).apply({"params": PARAMS}, split, method=in_two_pieces)
+        assert first.logits.shape == (len(BATCH.labels), 0)
+        assert len(first.hidden_states) == split + 1
+        states = (*first.hidden_states, *rest.hidden_states[1:])
+        scores = first.attention_scores + rest.attention_scores
+        for ours, expected in ((states, whole.hidden_states), (scores, whole.attention_scores)):
+            for own, other in zip(ours, expected, strict=True):
+                np.testing.assert_allclose(own, other, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(logits, whole.logits, rtol=1e-6, atol=1e-6)
+
+
+def test_outputs_are_those_of_the_kept_layers() -> None:
+    outputs = run(CONFIG, PARAMS, BATCH, PER_LAYER)
+    assert [state.shape for state in outputs.hidden_states] == [(4, 7, 12)] * 3
+    assert [scores.shape for scores in outputs.attention_scores] == [(4, 3, 7, 7), (4, 1, 7, 7)]
+    assert outputs.logits.shape == (4, 3)
+
+
+def test_attention_scores_come_only_on_request() -> None:
+    assert apply(PARAMS, BATCH, PER_LAYER).attention_scores == ()
+    assert len(apply(PARAMS, BATCH, PER_LAYER, with_attention=True).attention_scores) == 2
+
+
+def test_padding_is_not_attended_to() -> None:
+    """Another token at a padded position changes nothing at the others."""
+    real = np.asarray(BATCH.attention_mask, bool)
+    other = BATCH.replace(input_ids=np.where(real, BATCH.input_ids, 5).astype(np.int32))
+    left, right = (run(CONFIG, PARAMS, batch, FULL) for batch in (BATCH, other))
+    assert np.any(np.asarray(left.hidden_states[-1])[~real] != np.asarray(right.hidden_states[-1])[~real])
+    np.testing.assert_array_equal(np.asarray(left.hidden_states[-1])[real], np.asarray(right.hidden_states[-1])[real])
+    np.testing.assert_array_equal(left.logits, right.logits)
+
+
+@pytest.mark.parametrize(("config", "longest"), [(CONFIG, 16), (ROBERTA, 14)], ids=["bert", "roberta"])
+def test_a_sentence_longer_than_the_positions_is_refused(config: ModelConfig, longest: int) -> None:
+    def shape(length: int) -> tuple[int, ...]:
+        batch = random_batch(config, length=length)
+        return jax.eval_shape(lambda: apply(random_params(config), batch, PER_LAYER, config)).logits.shape
+
+    assert shape(longest) == (4, 3)
+    with pytest.raises(ValueError, match=f"{longest + 1} tokens do not fit: the model has positions for {longest}"):
+        shape(longest + 1)
+
+
+def test_a_sub_network_of_another_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="5 heads and 1 neurons of layer 0, but that layer has 4 heads"):
+        apply(PARAMS, BATCH, SubNetwork((0,), (5,), (1,)))
+
+
+@pytest.mark.parametrize("rates", [{"hidden_dropout": 0.5}, {"attention_dropout": 0.5}], ids=["hidden", "attention"])
+def test_dropout_acts_in_training_alone(rates: dict[str, float]) -> None:
+    config, sub = CONFIG.replace(**rates), SubNetwork((1,), (2,), (5,))
+
+    @jax.jit
+    def logits(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        trained = apply(PARAMS, BATCH, sub, config, train=True, rngs={"dropout": key})
+        return trained.logits, apply(PARAMS, BATCH, sub, config).logits
+
+    trained, plain = logits(jax.random.key(0))
+    other, plain_again = logits(jax.random.key(1))
+    np.testing.assert_array_equal(plain, plain_again)
+    np.testing.assert_array_equal(trained, logits(jax.random.key(0))[0])
+    assert np.all(np.asarray(trained) != plain)
+    assert np.all(np.asarray(trained) != other)
+    np.testing.assert_allclose(plain, run(CONFIG, PARAMS, BATCH, sub).logits, **EXACT)
+
+
+def test_two_sub_networks_answer_differently() -> None:
+    logits = [np.asarray(run(CONFIG, PARAMS, BATCH, sub).logits) for sub in GRID]
+    for i, left in enumerate(logits):
+        for right in logits[i + 1 :]:
+            assert np.abs(left - right).max() > 1e-3
+
+
+# bfloat16
+
+
+@pytest.mark.parametrize("sub", GRID, ids=lambda sub: sub.name)
+def test_bfloat16_gradients_are_those_of_float32_but_for_rounding(sub: SubNetwork) -> None:
+    """An operand is wrong by 2**-9 at most; some twenty products lie one behind the other, and as many backwards.
+
+    Their errors are random and add up as the root of their number: sqrt(40) * 2**-9 is 1.2 %.
+    """
+    exact = gradients(CONFIG, PARAMS, BATCH, sub)
+    rounded = gradients(CONFIG, PARAMS, BATCH, sub, "bfloat16")
+    assert {leaf.dtype for leaf in by_path(rounded).values()} == {np.dtype(np.float32)}
+    error = norm(jax.tree.map(np.subtract, rounded, exact)) / norm(exact)
+    assert 1e-5 < error < 40**0.5 * 2.0**-9

@@ -1,0 +1,363 @@
+"""What the stages train, and that a step over all devices is the step that one device would take."""
+
+import collections
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tiny import CONFIG as THREE_LAYERS
+from tiny import assert_trees_close, by_path, norm, part_of, random_batch, random_params, run
+
+from dynabert_jax import parallel, stages
+from dynabert_jax.batches import Batch
+from dynabert_jax.bert import Bert
+from dynabert_jax.config import (
+    DataConfig,
+    DepthStage,
+    FinalStage,
+    FineTune,
+    Optimizer,
+    RunConfig,
+    WidthStage,
+)  # fmt: skip
+from dynabert_jax.optim import adamw
+from dynabert_jax.stages import Class, LossWeights, Objective
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.tasks import task
+
+Params = Any
+
+CONFIG = THREE_LAYERS.replace(heads=(4, 4), neurons=(20, 20))
+SHALLOW = CONFIG.replace(heads=(4,), neurons=(20,))
+FULL = SubNetwork.full(CONFIG)
+STEPS = 4
+
+
+def sub(width: float, depth: float = 1.0) -> SubNetwork:
+    return SubNetwork.uniform(CONFIG, width, depth)
+
+
+# What they train
+
+
+def test_fine_tuning_teaches_the_full_network_the_labels() -> None:
+    objective = stages.fine_tune(CONFIG, FineTune())
+    assert objective.classes == (Class(None, (FULL,)),)
+    assert objective.weights == LossWeights(logit=0.0, hidden=0.0, label=1.0)
+
+
+def test_the_width_stage_has_every_width_and_the_full_teacher() -> None:
+    objective = stages.width(CONFIG, WidthStage(widths=(0.25, 1.0, 0.5)))
+    assert objective.classes == (Class(FULL, (FULL, sub(0.5), sub(0.25))),)
+    assert objective.weights == LossWeights(logit=1.0, hidden=0.1, label=0.0)
+
+
+def test_the_depth_stages_teacher_has_the_students_width() -> None:
+    objective = stages.depth(CONFIG, DepthStage(widths=(1.0, 0.5), depths=(0.5, 1.0)))
+    assert objective.classes == (
+        Class(FULL, (FULL, sub(1.0, 0.5))),
+        Class(sub(0.5), (sub(0.5), sub(0.5, 0.5))),
+    )
+    assert objective.weights == LossWeights(logit=1.0, hidden=1.0, label=0.0)
+
+
+def test_the_released_codes_depth_teacher_is_full() -> None:
+    objective = stages.depth(CONFIG, DepthStage(widths=(1.0, 0.5), depths=(0.5,), teacher_width="full"))
+    assert objective.classes == (Class(FULL, (sub(1.0, 0.5), sub(0.5, 0.5))),)
+
+
+def test_widths_that_round_to_the_same_are_taught_once() -> None:
+    two_heads = CONFIG.replace(heads=(2, 2))
+    full = SubNetwork.full(two_heads)
+    assert stages.width(two_heads, WidthStage(widths=(1.0, 0.75))).students == (full,)
+    assert stages.depth(two_heads, DepthStage(widths=(1.0, 0.75), depths=(1.0,))).classes == (Class(full, (full,)),)
+
+
+def test_the_final_stage_teaches_every_size_the_labels() -> None:
+    objective = stages.final(CONFIG, FinalStage(widths=(1.0, 0.5), depths=(0.5,)))
+    assert objective.classes == (Class(None, (sub(1.0, 0.5), sub(0.5, 0.5))),)
+    assert objective.weights == LossWeights(logit=0.0, hidden=0.0, label=1.0)
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_regression_distils_unless_the_released_code_is_meant(released: bool) -> None:
+    for config, distils in ((CONFIG.replace(labels=("score",)), not released), (CONFIG, True)):
+        width = stages.width(config, WidthStage(distil_regression=not released))
+        depth = stages.depth(config, DepthStage(distil_regression=not released))
+        assert width.weights == LossWeights(float(distils), 0.1, 0.0)
+        assert depth.weights == LossWeights(float(distils), 1.0, 0.0)
+
+
+def test_a_stage_that_learns_from_labels_alone_runs_no_teacher() -> None:
+    labels_alone = {"logit_weight": 0.0, "hidden_weight": 0.0, "label_weight": 2.0}
+    width = stages.width(CONFIG, WidthStage(widths=(1.0, 0.5), **labels_alone))
+    assert width.classes == (Class(None, (FULL, sub(0.5))),)
+    assert width.weights == LossWeights(0.0, 0.0, 2.0)
+    depth = stages.depth(CONFIG, DepthStage(widths=(1.0,), depths=(1.0,), **labels_alone))
+    assert depth.classes == (Class(None, (FULL,)),)
+    # A regression task's outputs are not matched by the released code: without hidden states nothing is left.
+    released = WidthStage(distil_regression=False, hidden_weight=0.0, label_weight=1.0)
+    assert stages.width(CONFIG.replace(labels=("score",)), released).classes[0].teacher is None
+    assert stages.width(CONFIG, released).classes[0].teacher == FULL
+
+
+def test_the_plan_has_the_runs_stages_in_their_order() -> None:
+    run = RunConfig(model="some/folder", run_dir="runs/some", data=DataConfig(task=task("movie_reviews")))
+    plan = stages.plan(CONFIG, run)
+    assert [objective.name for objective in plan.objectives] == ["fine_tune", "width", "depth"]
+    assert plan.final is None
+    assert stages.results_of(CONFIG, plan) == plan.objectives[-1].students
+
+    nothing = run.replace(fine_tune=None, width=None, depth=None)
+    assert stages.results_of(CONFIG, stages.plan(CONFIG, nothing)) == (FULL,)
+    with pytest.raises(ValueError, match=r"width 0\.1 keeps none of 4 heads"):
+        stages.plan(CONFIG, run.replace(width=WidthStage(widths=(0.1,))))
+
+
+class Recorder:
+    """Stands in for the compiled programs and writes down what they are asked."""
+
+    def __init__(self) -> None:
+        self.taught: list[SubNetwork] = []
+        self.asked: list[tuple[SubNetwork, Any]] = []
+        self.keys: list[tuple[int, ...]] = []
+
+    def zeros(self, *_: Any) -> int:
+        return 0
+
+    def teach(self, _params: Params, _batch: Batch, teacher: SubNetwork) -> SubNetwork:
+        self.taught.append(teacher)
+        return teacher
+
+    def accumulate(
+        self, _params: Params, grads: int, batch: Batch, targets: Any, _weights: Any, key: Any, student: SubNetwork
+    ) -> tuple[int, str]:
+        np.testing.assert_allclose(batch.weights.sum(), 1.0, rtol=1e-6)
+        assert batch.weights.shape == (parallel.num_devices(), 8 // parallel.num_devices())
+        self.asked.append((student, targets))
+        self.keys.append(tuple(jax.random.key_data(key).tolist()))
+        return grads + 1, student.name
+
+
+@pytest.mark.parametrize("teacher_width", ["same", "full"])
+def test_each_teacher_answers_once_and_every_student_draws_its_own_dropout(teacher_width: Any) -> None:
+    objective = stages.depth(CONFIG, DepthStage(widths=(1.0, 0.5), depths=(1.0, 0.5), teacher_width=teacher_width))
+    recorder = Recorder()
+    batch = random_batch(CONFIG, rows=8)
+    summed = stages.gradients(recorder, objective, None, None, batch, jax.random.key(0))  # type: ignore[arg-type]
+    assert recorder.taught == ([FULL, sub(0.5)] if teacher_width == "same" else [FULL])
+    assert recorder.asked == [(student, group.teacher) for group in objective.classes for student in group.students]
+    assert summed.grads == len(objective.students) == 4
+    assert summed.losses == {student: student.name for student in objective.students}
+    assert len(set(recorder.keys)) == 4
+
+
+# The step
+
+
+class CountingPrograms(stages.Programs):
+    """Counts how often the gradients of each student are traced."""
+
+    def __init__(self, model: Bert):
+        self.traces: collections.Counter[SubNetwork] = collections.Counter()
+        super().__init__(model)
+
+    def _accumulate(self, *arguments: Any) -> Any:
+        self.traces[arguments[-1]] += 1
+        return super()._accumulate(*arguments)
+
+
+@pytest.fixture(scope="module")
+def programs() -> CountingPrograms:
+    """For all tests: compiling them takes most of the time."""
+    return CountingPrograms(Bert(CONFIG))
+
+
+# Two teachers, and students that are narrower, shallower and both: few, since each has to be compiled.
+NARROW = Class(sub(0.5), (sub(0.5, 0.5),))
+CLASSES = (Class(FULL, (FULL, sub(1.0, 0.5))), NARROW)
+LEARNING_RATE = 1e-2
+
+
+def objective_of(*classes: Class, eps: float = 1e-8) -> Objective:
+    """All three losses."""
+    settings = DepthStage(optimizer=Optimizer(learning_rate=LEARNING_RATE, eps=eps))
+    return Objective("depth", settings, classes, LossWeights(logit=1.0, hidden=0.7, label=0.5))
+
+
+def ragged_batch(seed: int) -> tuple[Batch, Batch]:
+    """Five examples and rows that only fill the batch up, as `make_batch` makes them; and the same without filler.
+
+    The latter has the fifth example four times, with a quarter of its weight each: one shape is compiled once.
+    """
+    batch = random_batch(CONFIG, rows=8, seed=seed)
+    real = np.arange(8) < 5
+    first = np.eye(1, batch.input_ids.shape[1], dtype=np.int32)
+    filled = Batch(
+        input_ids=np.where(real[:, None], batch.input_ids, CONFIG.pad_token_id),
+        attention_mask=np.where(real[:, None], batch.attention_mask, first),
+        token_type_ids=np.where(real[:, None], batch.token_type_ids, 0),
+        labels=np.where(real, batch.labels, 0),
+        weights=real.astype(np.float32),
+    )
+    repeated = jax.tree.map(lambda a: a[[0, 1, 2, 3, 4, 4, 4, 4]], batch)
+    return filled, repeated.replace(weights=np.where(np.arange(8) < 4, 1.0, 0.25).astype(np.float32))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def one_by_one(objective: Objective, params: Params, teacher: Params, batch: Batch) -> stages.Summed:
+    """The gradients and losses of one student after the other on one device, added up; no pmap."""
+    model, key = Bert(CONFIG), jax.random.key(0)
+    batch = batch.replace(weights=batch.weights / batch.weights.sum())
+    total, found = jax.tree.map(jnp.zeros_like, params), {}
+    for group in objective.classes:
+        outputs = model.apply(
+            {"params": teacher}, batch.input_ids, batch.attention_mask, batch.token_type_ids, group.teacher
+        )
+        targets = stages.Targets(outputs.logits, outputs.hidden_states)
+        for student in group.students:
+            own, losses = jax.grad(stages.student_loss, argnums=1, has_aux=True)(
+                model, params, batch, targets, objective.weights, key, student
+            )
+            total = jax.tree.map(jnp.add, total, own)
+            found[student.name] = losses
+    return total, found
+
+
+def test_a_step_over_the_devices_is_the_step_of_one(programs: CountingPrograms) -> None:
+    """Two steps of the depth stage without dropout, the first with a ragged batch: gradients, losses, weights."""
+    # An eps that is not tiny: Adam would make a step of full size out of the rounding noise of a zero gradient.
+    objective = objective_of(*CLASSES, eps=1e-3)
+    params, teacher = random_params(CONFIG), random_params(CONFIG, seed=1)
+    update = stages.make_update(objective, STEPS)
+    state = stages.init_state(objective, params, STEPS)
+    optimizer = adamw(objective.settings.optimizer, STEPS)
+    opt_state = optimizer.init(params)
+    everywhere = parallel.replicate(teacher)
+
+    whole = random_batch(CONFIG, rows=8, seed=3)
+    for step, (batch, real) in enumerate([ragged_batch(seed=2), (whole, whole)]):
+        key = jax.random.key(step)
+        expected, losses = one_by_one(objective, params, teacher, real)
+        summed = stages.gradients(programs, objective, state.params, everywhere, batch, key)
+        found = jax.tree.map(lambda g: np.asarray(g).sum(0), summed.grads)
+        assert_trees_close(found, expected, rtol=1e-4, atol=1e-6 * norm(expected))
+
+        updates, opt_state = jax.jit(optimizer.update)(expected, opt_state, params)
+        params = optax.apply_updates(params, updates)
+        state, report = stages.train_step(programs, update, objective, state, everywhere, batch, key)
+        assert_trees_close(state.params, params, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(report.update.grad_norm, norm(expected), rtol=1e-5)
+        for student, parts in report.losses.items():
+            jax.tree.map(
+                lambda ours, theirs: np.testing.assert_allclose(np.sum(ours), theirs, rtol=1e-5, atol=1e-6),
+                parts,
+                losses[student.name],
+            )
+    assert int(state.step) == 2
+
+
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """Grows by one entry for each program that is compiled."""
+    events: list[str] = []
+
+    def listen(event: str, _: float, **__: Any) -> None:
+        if event.endswith("backend_compile_duration"):
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_sub_network_is_traced_once_and_the_second_epoch_compiles_nothing(
+    programs: CountingPrograms, compiled: list[str]
+) -> None:
+    objective = objective_of(*CLASSES)
+    update = stages.make_update(objective, STEPS)
+    start = parallel.replicate(random_params(CONFIG))
+    state = stages.init_state(objective, start, STEPS)
+    for epoch in range(2):
+        before = len(compiled)
+        for step in range(2):
+            batch = random_batch(CONFIG, rows=8, seed=step)
+            key = jax.random.fold_in(jax.random.key(0), 2 * epoch + step)
+            state, _ = stages.train_step(programs, update, objective, state, start, batch, key)
+    assert before > 0  # the update at least: it would be noticed if compiling went on
+    assert len(compiled) == before
+    assert programs.traces == dict.fromkeys(objective.students, 1)
+    # The teacher's arrays are those that training began with, and training does not write into them.
+    assert_trees_close(start, random_params(CONFIG))
+
+
+@pytest.mark.parametrize("classes", [CLASSES, (NARROW,)], ids=["all", "narrow"])
+def test_one_step_moves_what_the_sub_networks_hold_and_nothing_else(
+    programs: CountingPrograms, classes: tuple[Class, ...]
+) -> None:
+    objective = objective_of(*classes)
+    before = random_params(CONFIG)
+    batch = random_batch(CONFIG, rows=8)
+    update = stages.make_update(objective, STEPS)
+    state = stages.init_state(objective, before, STEPS)
+    teacher = parallel.replicate(random_params(CONFIG, seed=1))
+    state, _ = stages.train_step(programs, update, objective, state, teacher, batch, jax.random.key(0))
+
+    held = part_of(CONFIG, *objective.students)
+    ids = np.asarray(batch.input_ids)
+    used = np.isin(np.arange(CONFIG.vocab_size), ids) & (np.arange(CONFIG.vocab_size) != CONFIG.pad_token_id)
+    held["embeddings/word/embedding"][~used] = False
+    held["embeddings/position/embedding"][ids.shape[1] :] = False
+    before, after = by_path(before), by_path(state.params)
+    assert (classes is CLASSES) == all(np.all(mask) for path, mask in held.items() if path.startswith("layer_"))
+    for path, mask in held.items():
+        moved = after[path] != before[path]
+        if not path.endswith("key/bias"):  # its gradient is zero but for rounding
+            np.testing.assert_array_equal(moved, mask, err_msg=path)
+        assert not np.any(moved & ~mask), path
+
+
+def test_devices_draw_their_own_dropout() -> None:
+    """One sentence in all rows: only dropout can make devices differ."""
+    config = SHALLOW.replace(hidden_dropout=0.5, attention_dropout=0.5)
+    objective = stages.fine_tune(config, FineTune())
+    programs = stages.Programs(Bert(config))
+    batch = jax.tree.map(lambda a: np.repeat(a[:1], 8, axis=0), random_batch(config))
+    params = parallel.replicate(random_params(config))
+
+    def losses(key: int) -> np.ndarray:
+        summed = stages.gradients(programs, objective, params, None, batch, jax.random.key(key))
+        return np.asarray(summed.losses[SubNetwork.full(config)].label)  # [devices]
+
+    assert len(set(losses(0).tolist())) == parallel.num_devices()
+    np.testing.assert_array_equal(losses(0), losses(0))
+    assert not np.any(losses(0) == losses(1))
+
+
+def test_a_regressions_outputs_are_distilled_by_squared_error() -> None:
+    config = SHALLOW.replace(labels=("score",))
+    params, teacher = random_params(config), random_params(config, seed=1)
+    batch = random_batch(config, rows=8)
+    programs, full = stages.Programs(Bert(config)), SubNetwork.full(config)
+
+    def losses(settings: WidthStage) -> dict[str, float]:
+        objective = stages.width(config, settings)
+        summed = stages.gradients(
+            programs, objective, parallel.replicate(params), parallel.replicate(teacher), batch, jax.random.key(0)
+        )
+        return {name: float(np.sum(value)) for name, value in vars(summed.losses[full]).items()}
+
+    ours, theirs = (np.asarray(run(config, tree, batch, full).logits) for tree in (params, teacher))
+    error = float(np.square(ours - theirs).mean())
+    found = losses(WidthStage(widths=(1.0,), hidden_weight=0.0))
+    assert error > 1e-3
+    np.testing.assert_allclose([found["logit"], found["total"]], error, rtol=1e-5)
+    # The released code matches hidden states alone.
+    found = losses(WidthStage(widths=(1.0,), distil_regression=False))
+    np.testing.assert_allclose(found["total"], 0.1 * found["hidden"], rtol=1e-6)

@@ -1,0 +1,201 @@
+"""What whole runs are tried on: a model of twenty words, sentences that two of them decide, and a configuration."""
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+from tiny import Params, random_params
+
+from dynabert_jax import evaluate, weights
+from dynabert_jax.bert import Bert
+from dynabert_jax.config import (
+    DataConfig,
+    DepthStage,
+    FinalStage,
+    FineTune,
+    Importance,
+    ModelConfig,
+    Optimizer,
+    RunConfig,
+    WidthStage,
+)
+from dynabert_jax.stages import Objective, Programs, make_update
+from dynabert_jax.tasks import Task
+
+GOOD, BAD = ("good", "great", "fine"), ("bad", "awful", "poor")
+OTHER = ("film", "plot", "scene", "actor", "the", "a", "was", "and", "very")
+VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *OTHER)
+LABELS = ("bad", "good")
+
+MODEL = ModelConfig(
+    model_type="bert",
+    vocab_size=len(VOCABULARY),
+    hidden_size=16,
+    head_size=4,
+    heads=(4, 4),
+    neurons=(24, 24),
+    max_position_embeddings=24,
+    type_vocab_size=2,
+    layer_norm_eps=1e-12,
+    pad_token_id=0,
+    hidden_dropout=0.1,
+    attention_dropout=0.0,
+    labels=LABELS,
+)
+TASK = Task(name="words", text_columns=("text",), labels=LABELS)
+STEPS = 12  # of every stage: 44 sentences make 6 batches of 8, and there are 2 epochs
+
+Row = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Materials:
+    """A pretrained model without a classifier and files of sentences, in one folder."""
+
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    def file(self, split: str) -> str:
+        return str(self.folder / f"{split}.csv")
+
+    def data(self, **changes: Any) -> DataConfig:
+        files = {f"{split}_file": self.file(split) for split in ("train", "dev", "test")}
+        values = {"task": TASK, "max_length": 12, "lengths": (12,), "batch_size": 8, "eval_batch_size": 8}
+        return DataConfig(**(files | values | changes))
+
+    def config(self, run_dir: Path, **changes: Any) -> RunConfig:
+        """All four stages, of the same length so that they share compiled updates."""
+        stage = {"epochs": 2, "optimizer": Optimizer(learning_rate=1e-2)}
+        values = {
+            "model": str(self.model),
+            "run_dir": str(run_dir),
+            "data": self.data(),
+            "fine_tune": FineTune(**stage, keep="last"),
+            "importance": Importance(batch_size=8, max_examples=20),
+            "width": WidthStage(**stage, widths=(1.0, 0.5)),
+            "depth": DepthStage(**stage, widths=(1.0, 0.5), depths=(1.0, 0.5)),
+            "final": FinalStage(**stage, widths=(1.0,), depths=(1.0, 0.5)),
+            "log_every": 5,
+            "checkpoint_every": 4,
+        }
+        return RunConfig(**(values | changes))
+
+    def fine_tuning(self, run_dir: Path, **changes: Any) -> RunConfig:
+        """The first stage alone."""
+        return self.config(run_dir, **({"importance": None, "width": None, "depth": None, "final": None} | changes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run that was made in this process, what it returned and printed, and the programs it compiled."""
+
+    config: RunConfig
+    rows: list[evaluate.Row]
+    output: str
+    errors: str
+    programs: Path
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.run_dir)
+
+
+def write_materials(folder: Path) -> Materials:
+    materials = Materials(folder)
+    write_model(materials.model, MODEL)
+    for seed, (split, count) in enumerate({"train": 44, "dev": 21, "test": 13}.items()):
+        write_csv(Path(materials.file(split)), ("text", "label"), sentences(count, seed))
+    return materials
+
+
+def write_model(folder: Path, config: ModelConfig) -> None:
+    """In Hugging Face's format, with a vocabulary for tokenizer. It knows good words from bad ones, if not for what."""
+    params = random_params(config)
+    words = params["embeddings"]["word"]["embedding"]  # [V, H]
+    direction = np.random.default_rng(1).standard_normal(config.hidden_size, np.float32)  # [H]
+    for sign, group in ((4.0, GOOD), (-4.0, BAD)):
+        words[[VOCABULARY.index(word) for word in group]] += sign * direction
+    weights.save(folder, config, params)
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+
+
+def sentences(count: int, seed: int) -> list[Row]:
+    """Texts of 1 to 9 words, one of which is good or bad, and what they are."""
+    rng = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        label = rng.choice(LABELS)
+        words = [rng.choice(OTHER) for _ in range(rng.randrange(9))]
+        words.insert(rng.randint(0, len(words)), rng.choice(GOOD if label == "good" else BAD))
+        rows.append((" ".join(words), label))
+    return rows
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Row], delimiter: str = ",") -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows([header, *rows])
+
+
+def shared_programs() -> Callable[[Bert], Programs]:
+    """`Programs`, made once for each model: what one run has compiled, the next one uses."""
+    return functools.cache(Programs)
+
+
+def shared_updates() -> Callable[[Objective, int], Any]:
+    """`make_update`, likewise: its result depends on nothing but the optimizer and the number of steps."""
+    made: dict[tuple[Optimizer, int], Any] = {}
+
+    def make(objective: Objective, total_steps: int) -> Any:
+        key = (objective.settings.optimizer, total_steps)
+        if key not in made:
+            made[key] = make_update(objective, total_steps)
+        return made[key]
+
+    return make
+
+
+@contextlib.contextmanager
+def programs_kept_in(folder: Path) -> Iterator[None]:
+    """Writes compiled programs to a folder, where processes with `cache_settings` in their environment find them."""
+    settings = {name.lower(): value for name, value in cache_settings(folder).items()}
+    before = {name: jax.config.values[name] for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # jax decides at its first compilation whether it uses one
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def cache_settings(folder: Path) -> dict[str, Any]:
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0.0,
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
+    }
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Of a log."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_equal_trees(left: Params, right: Params) -> None:
+    """Bit for bit on the CPU; accelerators may add in another order each time."""
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    tolerance = 0.0 if jax.default_backend() == "cpu" else 1e-4
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
