@@ -13,6 +13,7 @@ import tyro
 
 from dynabert_jax.checked import ConfigError
 from dynabert_jax.checkpoint import CheckpointError
+from dynabert_jax.compare import CompareError
 from dynabert_jax.config import RunConfig
 from dynabert_jax.hub import ModelNotFoundError
 from dynabert_jax.run_folder import RunFolderError
@@ -24,7 +25,7 @@ from dynabert_jax.weights import WeightsError
 # What a user can cause and cure. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (
     ConfigError, DataError, SampleError, ModelNotFoundError, WeightsError, CheckpointError, RunFolderError,
-    TrainingError,
+    TrainingError, CompareError,
 )  # fmt: skip
 
 TRAIN_USAGE = """usage: python train.py CONFIG [--stage NAME] [--SETTING VALUE ...]

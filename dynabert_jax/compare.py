@@ -32,6 +32,7 @@ Inputs = Mapping[str, np.ndarray]  # input_ids, attention_mask and token_type_id
 TOLERANCE = 1e-4
 
 _MODELING = Path("transformers", "modeling_bert.py")
+_PACKAGES = {"boto3", "regex", "requests", "six", "tqdm"}  # what the authors' transformers imports, of 2019
 _CHILD = Path(__file__).with_name("compare_child.py")
 _LENGTH = 32  # tokens
 _SENTENCES = (
@@ -205,7 +206,10 @@ def _run_child(reference: Path, folder: Path) -> None:
 
 def _cure(stderr: str) -> str:
     missing = re.search(r"No module named '(\w+)", stderr)
-    return f"; it needs another package, try `{sys.executable} -m pip install {missing[1]}`" if missing else ""
+    if missing is None:
+        return ""
+    packages = " ".join(sorted(_PACKAGES | {missing[1]}))
+    return f"; it needs packages that are not installed, try `{sys.executable} -m pip install {packages}`"
 
 
 def _end(text: str, lines: int = 8) -> str:

@@ -21,8 +21,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import jax
 import pytest
-import tiny_run
 
+import tiny_run
 import train
 from dynabert_jax import training
 
@@ -63,7 +63,9 @@ def shared_programs() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished(
-    materials: tiny_run.Materials, shared_programs: None, tmp_path_factory: pytest.TempPathFactory
+    materials: tiny_run.Materials,
+    shared_programs: None,  # noqa: ARG001
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tiny_run.Finished:
     """A whole run of four stages that nothing interrupted. Tests read its folder and write nothing into it."""
     folder = tmp_path_factory.mktemp("finished")

@@ -6,6 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+
+from dynabert_jax import weights
+from dynabert_jax.batches import Batch
+from dynabert_jax.bert import Bert, Outputs
+from dynabert_jax.config import ModelConfig
+from dynabert_jax.subnetwork import SubNetwork
 from tiny import (
     CONFIG,
     FULL,
@@ -19,12 +25,6 @@ from tiny import (
     random_params,
     run,
 )  # fmt: skip
-
-from dynabert_jax import weights
-from dynabert_jax.batches import Batch
-from dynabert_jax.bert import Bert, Outputs
-from dynabert_jax.config import ModelConfig
-from dynabert_jax.subnetwork import SubNetwork
 
 BATCH = random_batch(CONFIG)
 PARAMS = random_params(CONFIG)

@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import pytest
 from jax.extend.core import jaxprs_in_params
-from tiny import CONFIG, FULL, GRID, ROBERTA, random_batch, random_params
 
 from dynabert_jax import cost
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import ModelConfig
 from dynabert_jax.cut import cut
 from dynabert_jax.subnetwork import SubNetwork
+from tiny import CONFIG, FULL, GRID, ROBERTA, random_batch, random_params
 
 MODELS = pytest.mark.parametrize("config", [CONFIG, ROBERTA, CONFIG.replace(labels=("score",))],
                                  ids=["bert", "roberta", "regression"])  # fmt: skip

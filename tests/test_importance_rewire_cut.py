@@ -5,6 +5,16 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+
+from dynabert_jax import weights
+from dynabert_jax.batches import Batch
+from dynabert_jax.bert import Bert
+from dynabert_jax.config import ModelConfig
+from dynabert_jax.cut import cut
+from dynabert_jax.importance import Importance, importance
+from dynabert_jax.losses import task_loss
+from dynabert_jax.rewire import Order, by_importance, rewire
+from dynabert_jax.subnetwork import SubNetwork
 from tiny import (
     CONFIG,
     FULL,
@@ -19,16 +29,6 @@ from tiny import (
     random_params,
     run,
 )  # fmt: skip
-
-from dynabert_jax import weights
-from dynabert_jax.batches import Batch
-from dynabert_jax.bert import Bert
-from dynabert_jax.config import ModelConfig
-from dynabert_jax.cut import cut
-from dynabert_jax.importance import Importance, importance
-from dynabert_jax.losses import task_loss
-from dynabert_jax.rewire import Order, by_importance, rewire
-from dynabert_jax.subnetwork import SubNetwork
 
 BATCH = random_batch(CONFIG)
 PARAMS = random_params(CONFIG)

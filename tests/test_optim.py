@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import CONFIG, ROBERTA, random_params
 
 from dynabert_jax import weights
 from dynabert_jax.config import ModelConfig, Optimizer
 from dynabert_jax.optim import adamw, linear_schedule
+from tiny import CONFIG, ROBERTA, random_params
 
 STEPS = 6
 rng = np.random.default_rng(0)

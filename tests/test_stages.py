@@ -11,8 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import CONFIG as THREE_LAYERS
-from tiny import assert_trees_close, by_path, norm, part_of, random_batch, random_params, run
 
 from dynabert_jax import parallel, stages
 from dynabert_jax.batches import Batch
@@ -30,6 +28,8 @@ from dynabert_jax.optim import adamw
 from dynabert_jax.stages import Class, LossWeights, Objective
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.tasks import task
+from tiny import CONFIG as THREE_LAYERS
+from tiny import assert_trees_close, by_path, norm, part_of, random_batch, random_params, run
 
 Params = Any
 

@@ -16,10 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-import tiny_run
-from tiny import Params
-from tiny_run import STEPS, Finished, Materials, assert_equal_trees, lines
 
+import tiny_run
 import train
 from dynabert_jax import stages, training, weights
 from dynabert_jax.bert import Bert
@@ -30,6 +28,8 @@ from dynabert_jax.run_folder import RunFolder, RunFolderError
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.tasks import DevSplit, GlueLayout, Task
 from dynabert_jax.training import TrainingError
+from tiny import Params
+from tiny_run import STEPS, Finished, Materials, assert_equal_trees, lines
 
 STUDENTS = {"fine_tune": 1, "width": 2, "depth": 4, "final": 2}
 EVALUATED = (6, 12)  # the steps that end an epoch
@@ -65,7 +65,7 @@ def test_every_evaluation_of_every_sub_network_is_logged_with_its_origin(finishe
         assert line["python"] == ".".join(map(str, sys.version_info[:3]))
         time.strptime(line["time"], "%Y-%m-%dT%H:%M:%SZ")
     depth = [line["sub"] for line in logged if line["stage"] == "depth" and line["step"] == STEPS]
-    assert depth == ["w1_d1", "w0.5_d1", "w1_d0.5", "w0.5_d0.5"]
+    assert depth == ["w1_d1", "w1_d0.5", "w0.5_d1", "w0.5_d0.5"]
 
 
 def test_training_is_logged_every_few_steps(finished: Finished) -> None:

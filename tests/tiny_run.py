@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
-from tiny import Params, random_params
 
 from dynabert_jax import evaluate, weights
 from dynabert_jax.bert import Bert
@@ -30,6 +29,7 @@ from dynabert_jax.config import (
 )
 from dynabert_jax.stages import Objective, Programs, make_update
 from dynabert_jax.tasks import Task
+from tiny import Params, random_params
 
 GOOD, BAD = ("good", "great", "fine"), ("bad", "awful", "poor")
 OTHER = ("film", "plot", "scene", "actor", "the", "a", "was", "and", "very")
