@@ -78,3 +78,10 @@ def finished(
     ):
         rows = train.run(config)
     return tiny_run.Finished(config, rows, output.getvalue(), errors.getvalue(), folder / "programs")
+
+
+@pytest.fixture
+def kept_programs(finished: tiny_run.Finished) -> Iterator[None]:
+    """What the finished run compiled need not be compiled again, even where it cannot be shared."""
+    with tiny_run.programs_kept_in(finished.programs):
+        yield

@@ -19,6 +19,7 @@ from tiny import (
     PER_LAYER,
     ROBERTA,
     by_path,
+    equations,
     gradients,
     norm,
     random_batch,
@@ -199,6 +200,28 @@ def test_dropout_acts_in_training_alone(rates: dict[str, float]) -> None:
     assert np.all(np.asarray(trained) != plain)
     assert np.all(np.asarray(trained) != other)
     np.testing.assert_allclose(plain, run(CONFIG, PARAMS, BATCH, sub).logits, **EXACT)
+
+
+@pytest.mark.parametrize("config", [CONFIG, ROBERTA], ids=["bert", "roberta"])
+def test_dropout_acts_where_torchs_does(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shapes that are dropped from, in their order."""
+    torch = pytest.importorskip("torch")
+    config = config.replace(hidden_dropout=0.1, attention_dropout=0.1)
+    batch, theirs = random_batch(config), []
+
+    def record(array: Any, p: float, training: bool, *_: Any) -> Any:
+        assert (p, training) == (0.1, True)
+        theirs.append(tuple(array.shape))
+        return array
+
+    model = torch_model(config).train()
+    monkeypatch.setattr(torch.nn.functional, "dropout", record)
+    torch_run(model, batch)
+    program = jax.make_jaxpr(
+        lambda key: apply(random_params(config), batch, FULL, config, train=True, rngs={"dropout": key})
+    )(jax.random.key(0))
+    ours = [e.outvars[0].aval.shape for e in equations(program.jaxpr) if e.primitive.name == "random_bits"]
+    assert ours == theirs
 
 
 def test_two_sub_networks_answer_differently() -> None:

@@ -4,11 +4,13 @@ Compiling takes nearly all of the tests' time, so compiled functions are shared 
 """
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 
 from dynabert_jax import weights
 from dynabert_jax.batches import Batch
@@ -120,6 +122,14 @@ def part_of(config: ModelConfig, *subs: SubNetwork) -> Params:
                          "output_norm/scale", "output_norm/bias"):  # fmt: skip
                 held[f"layer_{layer}/{name}"][:] = True
     return held
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Of a traced program and of the programs inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations(inner)
 
 
 def by_path(tree: Params) -> dict[str, np.ndarray]:

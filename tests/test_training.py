@@ -1,0 +1,140 @@
+"""The loop's parts: when it evaluates, which batches it goes on with, and what stops it."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_run
+from tiny_run import STEPS, Materials, lines
+
+import train
+from dynabert_jax import training, weights
+from dynabert_jax.batches import Batch
+from dynabert_jax.bert import Bert
+from dynabert_jax.config import FineTune, Importance, RunConfig
+from dynabert_jax.data import load_data, load_tokenizer
+from dynabert_jax.run_folder import RunFolder
+from dynabert_jax.stages import StepReport
+from dynabert_jax.training import Bench, TrainingError, batches_from, evaluation_steps, importance_batches
+
+
+@pytest.mark.parametrize(
+    ("settings", "per_epoch", "steps"),
+    [
+        (FineTune(epochs=2), 6, {6, 12}),
+        (FineTune(epochs=2, evaluations=2), 6, {3, 6, 9, 12}),
+        (FineTune(epochs=1, evaluations=3), 7, {3, 5, 7}),
+        (FineTune(epochs=2, evaluations=9), 2, {1, 2, 3, 4}),  # not more often than there are steps
+    ],
+)
+def test_evaluations_are_spread_over_the_epoch_and_one_is_at_its_end(
+    settings: FineTune, per_epoch: int, steps: set[int]
+) -> None:
+    assert evaluation_steps(settings, per_epoch) == steps
+
+
+@pytest.fixture(scope="module")
+def bench(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    config = materials.config(tmp_path_factory.mktemp("bench"))
+    data = load_data(config.data, load_tokenizer(materials.model))
+    return Bench(config, Bert(tiny_run.MODEL), data, RunFolder.open(config))
+
+
+def rows_of(bench: Bench, batch: Batch) -> list[tuple[int, ...]]:
+    """The sentences of a batch as token ids, without padding and filler."""
+    masked = zip(np.asarray(batch.input_ids), np.asarray(batch.attention_mask) == 1, batch.weights, strict=True)
+    return [tuple(ids[mask].tolist()) for ids, mask, weight in masked if weight]
+
+
+def test_an_epoch_has_every_example_once_and_the_next_one_in_another_order(bench: Bench) -> None:
+    batches = list(batches_from(bench, FineTune(epochs=2), 0))
+    assert [step for step, _ in batches] == list(range(STEPS))
+    first, second = ([row for _, batch in part for row in rows_of(bench, batch)] for part in (batches[:6], batches[6:]))
+    everything = sorted(tuple(ids.tolist()) for ids in bench.data.train.input_ids)
+    assert sorted(first) == sorted(second) == everything
+    assert first != second
+
+
+@pytest.mark.parametrize("first", [1, 6, 11, 12])
+def test_a_resumed_epoch_goes_on_with_the_batches_it_has_not_had(bench: Bench, first: int) -> None:
+    everything = list(batches_from(bench, FineTune(epochs=2), 0))
+    rest = list(batches_from(bench, FineTune(epochs=2), first))
+    assert [step for step, _ in rest] == list(range(first, STEPS))
+    for (_, ours), (_, theirs) in zip(rest, everything[first:], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(0, [16, 16, 12]), (20, [16, 4]), (100, [16, 16, 12])])
+def test_importance_is_scored_on_the_first_examples_in_their_order(bench: Bench, limit: int, sizes: list[int]) -> None:
+    batches = list(importance_batches(bench, Importance(batch_size=16, max_examples=limit), bench.data.train))
+    assert [int(batch.weights.sum()) for batch in batches] == sizes
+    scored = [row for batch in batches for row in rows_of(bench, batch)]
+    assert scored == [tuple(ids.tolist()) for ids in bench.data.train.input_ids[: sum(sizes)]]
+
+
+# What is not a number
+
+
+@pytest.fixture
+def broken_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """From this step on, and for ever, training reports what is given: a loss or a gradient that is not finite."""
+    at, what = request.param
+    step = training.train_step
+
+    def train_step(*args: Any) -> Any:
+        state, report = step(*args)
+        return (state, broken(report)) if int(state.step) >= at else (state, report)
+
+    def broken(report: StepReport) -> StepReport:
+        if what == "gradient":
+            return StepReport(report.losses, report.update.replace(grad_norm=jnp.array(np.inf)))
+        nan = {sub: jax.tree.map(lambda a: a * np.nan, losses) for sub, losses in report.losses.items()}
+        return StepReport(nan, report.update)
+
+    monkeypatch.setattr(training, "train_step", train_step)
+    return int(at)
+
+
+@pytest.mark.usefixtures("shared_programs")
+@pytest.mark.parametrize(
+    ("broken_step", "noticed", "what", "kept"),
+    [
+        ((7, "loss"), 8, "the loss of sub-network w1_d1", 6),  # when a checkpoint is due
+        ((5, "loss"), 5, "the loss of sub-network w1_d1", 4),  # when a line of the log is
+        ((9, "gradient"), 10, "the gradient", 8),
+        ((11, "gradient"), 12, "the gradient", 8),  # at the end, where the dev set would be scored
+    ],
+    indirect=["broken_step"],
+)
+def test_what_is_not_finite_stops_the_run_before_it_is_kept(
+    broken_step: int, noticed: int, what: str, kept: int, materials: Materials, tmp_path: Path
+) -> None:
+    config = materials.fine_tuning(tmp_path)
+    with pytest.raises(TrainingError, match=rf"{what} is not finite in stage fine_tune, step {noticed}; try a smaller"):
+        train.run(config)
+    assert [path.name for path in (tmp_path / "fine_tune" / "last").iterdir()] == [str(kept)]
+    assert all(line["step"] < broken_step for line in logged(config))
+
+
+def logged(config: RunConfig) -> list[dict[str, Any]]:
+    folder = Path(config.run_dir)
+    return [line for name in ("training", "evaluations") for line in read(folder / f"{name}.jsonl")]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return lines(path) if path.exists() else []
+
+
+def test_weights_that_are_handed_on_are_those_that_were_loaded_where_nothing_trains(
+    materials: Materials, tmp_path: Path
+) -> None:
+    """A run without stages scores the model as it is: it needs a classifier, and brings it along."""
+    folder = tmp_path / "model"
+    tiny_run.write_model(folder, tiny_run.MODEL)
+    config = materials.fine_tuning(tmp_path / "run", model=str(folder), fine_tune=None)
+    rows = train.run(config)
+    assert [row.sub for row in rows] == ["w1_d1", "w1_d1"]
+    tiny_run.assert_equal_trees(weights.load(tmp_path / "run" / "model").params, weights.load(folder).params)
