@@ -61,25 +61,27 @@ class PlannedBatch:
 
 
 def plan_epoch(
-    split: Examples, batch_size: int, lengths: Sequence[int], seed: int, epoch: int
+    split: Examples, batch_size: int, lengths: Sequence[int], seed: Sequence[int]
 ) -> tuple[PlannedBatch, ...]:
     """ceil(n / batch_size) shuffled training batches of sentences of similar length, every row in exactly one.
 
-    The epoch is shuffled and divided into mega-batches; each is sorted by length and cut into batches, and the order
-    of the batches is shuffled again. At most one batch is ragged.
+    The epoch is shuffled and divided into mega-batches; in each, rows are grouped by the static length that they need
+    and cut into batches, and the order of the batches is shuffled again. With a single length this is a plain shuffle.
+    At most one batch is ragged.
 
     Args:
         batch_size: rows a batch.
         lengths: the static lengths, ascending; a batch is padded to the smallest that holds its longest sentence.
-        seed, epoch: another shuffle for each.
+        seed: another shuffle for each.
 
     Raises:
         ValueError: a sentence is longer than the largest length.
     """
-    random = np.random.default_rng([seed, epoch])
+    random = np.random.default_rng(seed)
     rows = random.permutation(len(split.sizes))
     mega_batch = np.arange(len(rows)) // (MEGA_BATCH * batch_size)
-    rows = rows[np.lexsort((split.sizes[rows], mega_batch))]
+    static_length = np.searchsorted(lengths, split.sizes[rows])  # which of the lengths a row needs
+    rows = rows[np.lexsort((static_length, mega_batch))]  # stable: what needs the same length stays shuffled
     batches = _plan(split, rows, batch_size, lengths)
     return tuple(batches[i] for i in random.permutation(len(batches)))
 

@@ -134,8 +134,8 @@ class Checkpoints:
 
     def _cannot_write(self, error: Exception) -> CheckpointError:
         return CheckpointError(
-            f"cannot write a checkpoint to {self.folder}: {error}. The one before it is whole; free some space, and "
-            f"the same command goes on from there"
+            f"cannot write a checkpoint to {self.folder}: {error}. The one before it, if there is one, is whole; free "
+            f"some space, and the same command goes on from there"
         )
 
 

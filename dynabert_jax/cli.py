@@ -1,7 +1,8 @@
 """The command line's manners: configurations from files and flags, errors in plain words with exit code 2."""
 
+import contextlib
+import inspect
 import logging
-import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -94,7 +95,7 @@ def take_stage(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 def guarded(work: Callable[[], None]) -> int:
     """Does the work; errors of the user's become a message and exit code 2, Ctrl-C becomes 130."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells every step; its errors we tell
+    quieten_orbax()
     use_compilation_cache()
     try:
         work()
@@ -107,10 +108,25 @@ def guarded(work: Callable[[], None]) -> int:
     return 0
 
 
+def quieten_orbax() -> None:
+    """It tells every step, and every failure with its traceback; the failures are told by our own messages."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.unraisablehook = ignore_lost_tasks
+
+
+def ignore_lost_tasks(unraisable: Any) -> None:
+    """Where one of its tasks fails, orbax closes the event loop under the others; Python would print each of them."""
+    lost = inspect.iscoroutine(unraisable.object) or str(unraisable.exc_value) == "Event loop is closed"
+    if not lost:
+        sys.__unraisablehook__(unraisable)
+
+
 def use_compilation_cache() -> None:
     """Compiled programs are kept in the user's cache folder, unless jax was told another place."""
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        folder = cache_folder() / "compiled"
-        if os.access(cache_folder().parent, os.W_OK) or folder.is_dir():
-            jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
+        return
+    folder = cache_folder() / "compiled"
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, and nothing else
+        folder.mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -13,6 +13,7 @@ Positive = Annotated[float, pydantic.Field(gt=0.0, allow_inf_nan=False)]
 Probability = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, pydantic.Field(ge=0)]
 AtLeastOne = Annotated[int, pydantic.Field(ge=1)]
+Fractions = Annotated[tuple[Fraction, ...], pydantic.Field(min_length=1)]
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -268,7 +269,7 @@ class WidthStage(Stage):
         distil_regression: match the outputs of a regression task by mean squared error; the released code does not.
     """
 
-    widths: tuple[Fraction, ...] = (1.0, 0.75, 0.5, 0.25)
+    widths: Fractions = (1.0, 0.75, 0.5, 0.25)
     logit_weight: NonNegative = 1.0
     hidden_weight: NonNegative = 0.1
     label_weight: NonNegative = 0.0
@@ -284,8 +285,8 @@ class DepthStage(Stage):
         distil_regression: as in the width stage.
     """
 
-    widths: tuple[Fraction, ...] = (1.0, 0.75, 0.5, 0.25)
-    depths: tuple[Fraction, ...] = (1.0, 0.75, 0.5)
+    widths: Fractions = (1.0, 0.75, 0.5, 0.25)
+    depths: Fractions = (1.0, 0.75, 0.5)
     logit_weight: NonNegative = 1.0
     hidden_weight: NonNegative = 1.0
     label_weight: NonNegative = 0.0
@@ -296,8 +297,8 @@ class DepthStage(Stage):
 class FinalStage(Stage):
     """Final fine-tuning of every sub-network on the labels, without a teacher (the paper, table 1)."""
 
-    widths: tuple[Fraction, ...] = (1.0, 0.75, 0.5, 0.25)
-    depths: tuple[Fraction, ...] = (1.0, 0.75, 0.5)
+    widths: Fractions = (1.0, 0.75, 0.5, 0.25)
+    depths: Fractions = (1.0, 0.75, 0.5)
 
 
 class Importance(Checked):

@@ -151,9 +151,14 @@ def _class_ids(table: Table, labels: tuple[str, ...]) -> np.ndarray:
     if None in found:
         row = found.index(None)
         allowed = ", ".join(f"{name} ({i})" for name, i in list(ids.items())[: len(labels)])
-        came = "is missing" if table.labels[row] in (None, "") else f"{table.labels[row]!r} is not a class"
+        came = "is missing" if _is_missing(table.labels[row]) else f"{table.labels[row]!r} is not a class"
         raise DataError(f"{table.place(row)}: label {came}; allowed: {allowed}")
     return np.array(found, np.int32)
+
+
+def _is_missing(value: Any) -> bool:
+    """Nothing, or the NaN that other programs write for nothing."""
+    return value is None or str(value).strip().casefold() in ("", "nan")
 
 
 def _label_names(task: Task, tables: Tables) -> tuple[str, ...]:
@@ -161,7 +166,7 @@ def _label_names(task: Task, tables: Tables) -> tuple[str, ...]:
     if task.labels or tables.class_names:
         return task.labels or tables.class_names
     for row, value in enumerate(tables.train.labels):
-        if value is None or value == "":
+        if _is_missing(value):
             raise DataError(f"{tables.train.place(row)}: the label is missing")
     names = {str(value) for value in tables.train.labels}
     return tuple(sorted(names, key=int if all(map(str.isdecimal, names)) else None))

@@ -42,15 +42,29 @@ def preflight(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None
             f"fine_tune is None, but {config.model} has no classifier for the labels {data.labels}: it would be "
             f"random. Add the fine-tuning stage, or bring a model that is fine-tuned on this task"
         )
+    check_tokens(config, pretrained, data)
     check_space(config, pretrained)
     warn_of_labels(config, pretrained, data)
 
 
+def check_tokens(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
+    """Raises ConfigError where the tokenizer knows tokens that the weights have no embedding for."""
+    for split in (data.train, *data.dev.values(), *data.test.values()):
+        largest = max(int(ids.max()) for ids in split.input_ids)
+        if largest >= pretrained.config.vocab_size:
+            raise ConfigError(
+                f"{config.model}: the tokenizer gives token {largest} in {split.name}, but the weights know "
+                f"{pretrained.config.vocab_size} tokens; bring the tokenizer and the weights of one model"
+            )
+
+
 def check_space(config: RunConfig, pretrained: Pretrained) -> None:
-    """Every stage keeps parameters with Adam's two moments, the best parameters, and for a moment the next of both."""
+    """Every stage keeps parameters, Adam's two moments and the best parameters, and one writes the next of them."""
+    folder = Path(config.run_dir)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
-    needed = size * 8 * max(1, len(config.stages))
-    free = shutil.disk_usage(Path(config.run_dir)).free
+    used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    needed = max(0, 4 * size * (len(config.stages) + 1) - used)
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise ConfigError(
             f"{config.run_dir} has {free / 2**30:.1f} GiB free, and the run's checkpoints need up to "

@@ -9,6 +9,7 @@ from dynabert_jax import weights
 from dynabert_jax.config import ModelConfig, RunConfig
 from dynabert_jax.data import TaskData, load_data, load_tokenizer
 from dynabert_jax.evaluate import Row, evaluate
+from dynabert_jax.preflight import preflight
 from dynabert_jax.report import table
 from dynabert_jax.run_folder import RunFolder, RunFolderError, provenance, write_whole
 from dynabert_jax.stages import Plan, plan, results_of
@@ -19,8 +20,15 @@ Params = Any
 
 
 def publish(bench: Bench, plan: Plan, params: Params, tokenizer_from: Path) -> list[Row]:
-    """Writes the run's model, scores its sub-networks on every dev and test split, prints and writes the table."""
+    """Writes the run's model, scores its sub-networks on every dev and test split, prints and writes the table.
+
+    Behind a stage that is not the run's last, the scores are printed alone: the model is what the whole run ends with.
+    """
     shape = bench.model.config
+    if len(plan.objectives) < len(bench.config.stages):
+        rows = _rows(bench.config, shape, params, results_of(shape, plan), bench.data)
+        print(f"\n{table(rows)}")
+        return rows
     weights.save(bench.folder.model, shape, params, tokenizer_from=tokenizer_from)
     return _score(bench.folder, bench.config, shape, params, results_of(shape, plan), bench.data)
 
@@ -36,7 +44,8 @@ def evaluate_run(path: Path) -> list[Row]:
     if not folder.model.is_dir():
         raise RunFolderError(f"{path} holds no finished model; give its training command again to finish it")
     data = load_data(config.data, load_tokenizer(folder.model))
-    trained = weights.load(folder.model)
+    trained = weights.load(folder.model, labels=config.data.task.outputs(data.labels))
+    preflight(config, trained, data)
     subs = results_of(trained.config, plan(trained.config, config))
     return _score(folder, config, trained.config, trained.params, subs, data)
 
@@ -44,14 +53,21 @@ def evaluate_run(path: Path) -> list[Row]:
 def _score(
     folder: RunFolder, config: RunConfig, shape: ModelConfig, params: Params, subs: Sequence[SubNetwork], data: TaskData
 ) -> list[Row]:
-    rows = [
-        row
-        for split in (*data.dev.values(), *data.test.values())
-        for row in evaluate(shape, params, subs, split, config.data, config.dtype)
-    ]
+    rows = _rows(config, shape, params, subs, data)
     text = table(rows)
     lines = {"provenance": provenance(config), "rows": [row.model_dump() for row in rows]}
     write_whole(folder.path / "results.json", json.dumps(lines, indent=2) + "\n")
     write_whole(folder.path / "results.md", text + "\n")
     print(f"\n{text}\n\nwritten to {folder.path / 'results.md'}")
     return rows
+
+
+def _rows(
+    config: RunConfig, shape: ModelConfig, params: Params, subs: Sequence[SubNetwork], data: TaskData
+) -> list[Row]:
+    """Every sub-network on every dev and test split."""
+    return [
+        row
+        for split in (*data.dev.values(), *data.test.values())
+        for row in evaluate(shape, params, subs, split, config.data, config.dtype)
+    ]

@@ -6,6 +6,7 @@ a batch and width, adds up the gradients of all students, and updates once (algo
 
 import dataclasses
 import functools
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,11 @@ class Objective:
     settings: Stage
     classes: tuple[Class, ...]
     weights: LossWeights
+
+    @property
+    def number(self) -> int:
+        """A number of its own for every stage, which its random numbers start from."""
+        return zlib.crc32(self.name.encode())
 
     @property
     def students(self) -> tuple[SubNetwork, ...]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,14 +56,14 @@ def train_stage(bench: Bench, objective: Objective, params: Params, teacher: Par
     update = make_update(objective, total)
     state = init_state(objective, params, total)
     teacher = None if teacher is None else parallel.replicate(teacher)
-    key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(objective.name.encode()))
+    key = jax.random.fold_in(jax.random.key(config.seed), objective.number)
 
     folder = bench.folder.path / objective.name
     with Checkpoints(folder / "last") as last, Checkpoints(folder / "best") as best, StageLog(bench, objective) as log:
         state, best_score = resume(bench, objective, state, last)
         check_may_train(bench, objective, int(state.step), total)
         log.start(int(state.step), total)
-        for step, batch in batches_from(bench, settings, int(state.step)):
+        for step, batch in batches_from(bench, objective, int(state.step)):
             state, report = train_step(
                 bench.programs, update, objective, state, teacher, batch, jax.random.fold_in(key, step)
             )
@@ -145,12 +144,13 @@ def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:
     }
 
 
-def batches_from(bench: Bench, settings: Stage, first: int) -> Iterator[tuple[int, Batch]]:
-    """Step numbers and batches, from step `first` on: a function of seed and step, so that a resumed run goes on."""
+def batches_from(bench: Bench, objective: Objective, first: int) -> Iterator[tuple[int, Batch]]:
+    """Step numbers and batches from step `first` on: a function of seed, stage and step, so a resumed run goes on."""
     data, config = bench.data.train, bench.config
     per_epoch = steps_per_epoch(bench)
-    for epoch in range(first // per_epoch, settings.epochs):
-        plan = plan_epoch(data, config.data.batch_size, config.data.lengths, config.seed, epoch)
+    for epoch in range(first // per_epoch, objective.settings.epochs):
+        seed = [config.seed, objective.number, epoch]
+        plan = plan_epoch(data, config.data.batch_size, config.data.lengths, seed)
         for i, planned in enumerate(plan):
             step = epoch * per_epoch + i
             if step >= first:

@@ -405,7 +405,7 @@ def scored_worse_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training.StageLog, "evaluation", log_evaluation)
 
 
-@pytest.mark.usefixtures("shared_programs", "scored_worse_at_the_end")
+@pytest.mark.usefixtures("finished", "scored_worse_at_the_end")
 @pytest.mark.parametrize(("keep", "kept"), [("best", 6), ("last", 12)])
 def test_a_stage_hands_on_its_best_or_its_last_weights(
     keep: Any, kept: int, materials: Materials, tmp_path: Path, params_by_step: dict[int, Params]

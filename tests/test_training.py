@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny_run
-from tiny_run import STEPS, Materials, lines
 
+import tiny_run
 import train
 from dynabert_jax import training, weights
 from dynabert_jax.batches import Batch
@@ -19,6 +18,7 @@ from dynabert_jax.data import load_data, load_tokenizer
 from dynabert_jax.run_folder import RunFolder
 from dynabert_jax.stages import StepReport
 from dynabert_jax.training import Bench, TrainingError, batches_from, evaluation_steps, importance_batches
+from tiny_run import STEPS, Materials, lines
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def bench(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> Ben
     return Bench(config, Bert(tiny_run.MODEL), data, RunFolder.open(config))
 
 
-def rows_of(bench: Bench, batch: Batch) -> list[tuple[int, ...]]:
+def rows_of(batch: Batch) -> list[tuple[int, ...]]:
     """The sentences of a batch as token ids, without padding and filler."""
     masked = zip(np.asarray(batch.input_ids), np.asarray(batch.attention_mask) == 1, batch.weights, strict=True)
     return [tuple(ids[mask].tolist()) for ids, mask, weight in masked if weight]
@@ -52,7 +52,7 @@ def rows_of(bench: Bench, batch: Batch) -> list[tuple[int, ...]]:
 def test_an_epoch_has_every_example_once_and_the_next_one_in_another_order(bench: Bench) -> None:
     batches = list(batches_from(bench, FineTune(epochs=2), 0))
     assert [step for step, _ in batches] == list(range(STEPS))
-    first, second = ([row for _, batch in part for row in rows_of(bench, batch)] for part in (batches[:6], batches[6:]))
+    first, second = ([row for _, batch in part for row in rows_of(batch)] for part in (batches[:6], batches[6:]))
     everything = sorted(tuple(ids.tolist()) for ids in bench.data.train.input_ids)
     assert sorted(first) == sorted(second) == everything
     assert first != second
@@ -71,7 +71,7 @@ def test_a_resumed_epoch_goes_on_with_the_batches_it_has_not_had(bench: Bench, f
 def test_importance_is_scored_on_the_first_examples_in_their_order(bench: Bench, limit: int, sizes: list[int]) -> None:
     batches = list(importance_batches(bench, Importance(batch_size=16, max_examples=limit), bench.data.train))
     assert [int(batch.weights.sum()) for batch in batches] == sizes
-    scored = [row for batch in batches for row in rows_of(bench, batch)]
+    scored = [row for batch in batches for row in rows_of(batch)]
     assert scored == [tuple(ids.tolist()) for ids in bench.data.train.input_ids[: sum(sizes)]]
 
 
@@ -98,7 +98,7 @@ def broken_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     return int(at)
 
 
-@pytest.mark.usefixtures("shared_programs")
+@pytest.mark.usefixtures("finished")
 @pytest.mark.parametrize(
     ("broken_step", "noticed", "what", "kept"),
     [
