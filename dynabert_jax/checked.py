@@ -32,7 +32,10 @@ class Checked(pydantic.BaseModel):
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The inverse of `to_json`."""
-        values = json.loads(text)
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{cls.__name__}: this is not JSON ({error})") from None
         if not isinstance(values, dict):
             raise ConfigError(f"{cls.__name__}: a JSON object is needed; got {text[:40]!r}")
         return cls(**{name: _with_tuples(value) for name, value in values.items()})
@@ -70,12 +73,7 @@ def _explain_one(cls: type[Checked], problem: Any) -> str:
 
 
 def _nearest(cls: type[Checked], location: tuple[str | int, ...]) -> str:
-    """' (did you mean ...)' with the fields of the class in which the unknown key stands."""
-    for part in location[:-1]:
-        field = cls.model_fields.get(str(part))
-        inner = getattr(field, "annotation", None)
-        candidates = [inner, *getattr(inner, "__args__", ())]
-        cls = next((c for c in candidates if isinstance(c, type) and issubclass(c, Checked)), cls)
+    """'; did you mean ...' with the class's own fields. A nested class has explained its own keys before."""
     names = list(cls.model_fields)
     close = difflib.get_close_matches(str(location[-1]), names, n=1, cutoff=0.0)
     return f"; did you mean {close[0]!r}? allowed: {', '.join(names)}"

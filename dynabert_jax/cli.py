@@ -110,7 +110,8 @@ def guarded(work: Callable[[], None]) -> int:
 
 def quieten_orbax() -> None:
     """It tells every step, and every failure with its traceback; the failures are told by our own messages."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.unraisablehook = ignore_lost_tasks
 
 

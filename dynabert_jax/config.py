@@ -13,8 +13,16 @@ Positive = Annotated[float, pydantic.Field(gt=0.0, allow_inf_nan=False)]
 Probability = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, pydantic.Field(ge=0)]
 AtLeastOne = Annotated[int, pydantic.Field(ge=1)]
-Fractions = Annotated[tuple[Fraction, ...], pydantic.Field(min_length=1)]
 Dtype = Literal["float32", "bfloat16"]
+
+
+def _not_empty(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not values:
+        raise ValueError("name at least one, such as (1.0,)")
+    return values
+
+
+Fractions = Annotated[tuple[Fraction, ...], pydantic.AfterValidator(_not_empty)]
 
 
 class ModelConfig(Checked):
@@ -259,39 +267,47 @@ class FineTune(Stage):
     """Ordinary fine-tuning of the full network on the labels; its result is the first teacher."""
 
 
-class WidthStage(Stage):
-    """Distil the fine-tuned model into every width at full depth (the paper, section 2.1).
+class Distillation(Stage):
+    """A stage whose students learn from a teacher.
 
-    The loss of one sub-network is
+    The loss of one student is
     logit_weight * L_pred + hidden_weight * L_hidden + label_weight * the task's own loss on the labels.
 
     Attributes:
+        widths: multipliers of heads and neurons.
         distil_regression: match the outputs of a regression task by mean squared error; the released code does not.
     """
 
     widths: Fractions = (1.0, 0.75, 0.5, 0.25)
     logit_weight: NonNegative = 1.0
-    hidden_weight: NonNegative = 0.1
+    hidden_weight: NonNegative = 1.0
     label_weight: NonNegative = 0.0
     distil_regression: bool = True
 
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.logit_weight or self.hidden_weight or self.label_weight):
+            raise ValueError("logit_weight, hidden_weight and label_weight are all 0; set at least one")
+        return self
 
-class DepthStage(Stage):
+
+class WidthStage(Distillation):
+    """Distil the fine-tuned model into every width at full depth (the paper, section 2.1)."""
+
+    hidden_weight: NonNegative = 0.1
+
+
+class DepthStage(Distillation):
     """Distil the width-adaptive model into every width and depth (the paper, section 2.2).
 
     Attributes:
+        depths: multipliers of layers.
         teacher_width: run the teacher at the student's width, as the paper has it, or at full width, as the released
             code does.
-        distil_regression: as in the width stage.
     """
 
-    widths: Fractions = (1.0, 0.75, 0.5, 0.25)
     depths: Fractions = (1.0, 0.75, 0.5)
-    logit_weight: NonNegative = 1.0
-    hidden_weight: NonNegative = 1.0
-    label_weight: NonNegative = 0.0
     teacher_width: Literal["same", "full"] = "same"
-    distil_regression: bool = True
 
 
 class FinalStage(Stage):

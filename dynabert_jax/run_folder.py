@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import platform
+import struct
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,9 +95,9 @@ class RunFolder:
             RunFolderError: the file is damaged.
         """
         try:
-            with np.load(self.importance_file) as file:
-                layers = range(len(file.files) // 2)
-                return Importance(*(tuple(file[f"{kind}_{i}"] for i in layers) for kind in ("heads", "neurons")))
+            with self.importance_file.open("rb") as file, np.load(file) as arrays:
+                layers = range(len(arrays.files) // 2)
+                return Importance(*(tuple(arrays[f"{kind}_{i}"] for i in layers) for kind in ("heads", "neurons")))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunFolderError(
                 f"{self.importance_file} is damaged ({error}); remove it, and the same command makes it again"
@@ -141,9 +142,9 @@ class RunFolder:
 
 
 class Scalars:
-    """One file of TensorBoard's, in a `with` block.
+    """A file of TensorBoard's, in a `with` block.
 
-    tensorboardX's own SummaryWriter writes in a thread, and waits for ever for it once a full disk has ended it.
+    tensorboardX's own SummaryWriter writes in a thread, and waits for it for ever once a full disk has ended it.
 
     Args:
         folder: of the stage.
@@ -151,36 +152,42 @@ class Scalars:
     """
 
     def __init__(self, folder: Path, step: int):
-        from tensorboardX.event_file_writer import EventsWriter  # slow to import, and needed only here
-        from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboardX.proto.event_pb2 import SessionLog  # slow to import, and needed only here
 
-        self.folder = folder
-        with _writing(folder):
+        self.path = folder / f"events.out.tfevents.{int(time.time())}.{step}"
+        with _writing(self.path):
             folder.mkdir(parents=True, exist_ok=True)
-            self._writer = EventsWriter(str(folder / "events"))
-        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
+            self._file = self.path.open("ab")
+        self._write(file_version="brain.Event:2")
+        self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _writing(self.folder):
-            self._writer.close()
+        with _writing(self.path):
+            self._file.close()
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Values by name; a '/' in a name makes groups."""
         from tensorboardX.summary import scalar
 
         for name, value in values.items():
-            self._write(step, summary=scalar(name, value))
-        with _writing(self.folder):
-            self._writer.flush()
+            self._write(step=step, summary=scalar(name, value))
+        with _writing(self.path):
+            self._file.flush()
 
-    def _write(self, step: int, **what: Any) -> None:
+    def _write(self, **event: Any) -> None:
+        """A record: the length of the event, and the event, each with a checksum behind it."""
         from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.record_writer import masked_crc32c
 
-        with _writing(self.folder):
-            self._writer.write_event(Event(wall_time=time.time(), step=step, **what))
+        def checked(part: bytes) -> bytes:
+            return part + struct.pack("<I", masked_crc32c(part))
+
+        data = Event(wall_time=time.time(), **event).SerializeToString()
+        with _writing(self.path):
+            self._file.write(checked(struct.pack("<Q", len(data))) + checked(data))
 
 
 def provenance(config: RunConfig) -> Line:

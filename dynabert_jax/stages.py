@@ -19,7 +19,16 @@ from flax import struct
 from dynabert_jax import losses, parallel
 from dynabert_jax.batches import Batch
 from dynabert_jax.bert import Bert
-from dynabert_jax.config import DepthStage, FinalStage, FineTune, ModelConfig, RunConfig, Stage, WidthStage
+from dynabert_jax.config import (
+    DepthStage,
+    Distillation,
+    FinalStage,
+    FineTune,
+    ModelConfig,
+    RunConfig,
+    Stage,
+    WidthStage,
+)
 from dynabert_jax.optim import adamw, linear_schedule
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
 
@@ -135,7 +144,7 @@ def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:
     return plan.objectives[-1].students if plan.objectives else (SubNetwork.full(config),)
 
 
-def _distil(name: str, config: ModelConfig, settings: WidthStage | DepthStage, classes: tuple[Class, ...]) -> Objective:
+def _distil(name: str, config: ModelConfig, settings: Distillation, classes: tuple[Class, ...]) -> Objective:
     without_logits = config.is_regression and not settings.distil_regression
     logit_weight = 0.0 if without_logits else settings.logit_weight
     if logit_weight == settings.hidden_weight == 0.0:

@@ -25,7 +25,7 @@ from tiny import (
     random_batch,
     random_params,
     run,
-)  # fmt: skip
+)
 
 BATCH = random_batch(CONFIG)
 PARAMS = random_params(CONFIG)

@@ -18,7 +18,7 @@ from dynabert_jax.config import (
     RunConfig,
     Stage,
     WidthStage,
-)  # fmt: skip
+)
 from dynabert_jax.tasks import task
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))

@@ -219,10 +219,16 @@ def pad_to_devices(batch: Batch) -> Batch:
 
 
 def compare_trees(case: Case, folder: str, ours: Any) -> None:
-    """Our tree against the arrays of a folder, but for the keys' bias: its gradient is rounding noise around zero."""
+    """Our tree against the arrays of a folder.
+
+    The keys' bias is left out: its gradient is rounding noise around zero. So is a pooler that RoBERTa's checkpoints
+    carry beside the classifier: no answer depends on it.
+    """
     names = weights.to_torch_names(case.config, ours)
-    golden = case.under(folder)
+    golden = {name: value for name, value in case.under(folder).items() if not name.startswith("roberta.pooler.")}
     assert golden
-    for name, value in golden.items():
+    assert golden.keys() <= names.keys()
+    for name, value in names.items():
         if not name.endswith("attention.self.key.bias"):
-            np.testing.assert_allclose(names[name], value, **RELATIVE, err_msg=name)
+            # PyTorch has no gradient where the loss does not depend on a parameter; ours is zero there.
+            np.testing.assert_allclose(value, golden.get(name, np.zeros_like(value)), **RELATIVE, err_msg=name)

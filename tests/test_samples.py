@@ -193,7 +193,7 @@ def test_the_sample_tasks_become_batches() -> None:
     review = samples.movie_review_splits("movie_reviews")["train"][0]
     assert data.train.input_ids[0].tolist() == tokenizer(review.text)["input_ids"]
     assert data.train.labels[0] == (review.rating > 0)
-    assert {planned.length for planned in plan_epoch(data.train, 32, (32, 64), 0, 0)} == {32, 64}
+    assert {planned.length for planned in plan_epoch(data.train, 32, (32, 64), [0])} == {32, 64}
     ratings = load_data(DataConfig(task=task("movie_ratings"), max_length=64, lengths=(64,)), tokenizer)
     assert ratings.train.labels.dtype == "float32"
     assert -4 <= ratings.train.labels.min() < -3

@@ -23,7 +23,7 @@ from dynabert_jax.config import (
     Optimizer,
     RunConfig,
     WidthStage,
-)  # fmt: skip
+)
 from dynabert_jax.optim import adamw
 from dynabert_jax.stages import Class, LossWeights, Objective
 from dynabert_jax.subnetwork import SubNetwork

@@ -10,10 +10,10 @@ import pytest
 
 import tiny_run
 import train
-from dynabert_jax import training, weights
+from dynabert_jax import stages, training, weights
 from dynabert_jax.batches import Batch
 from dynabert_jax.bert import Bert
-from dynabert_jax.config import FineTune, Importance, RunConfig
+from dynabert_jax.config import FineTune, Importance, RunConfig, WidthStage
 from dynabert_jax.data import load_data, load_tokenizer
 from dynabert_jax.run_folder import RunFolder
 from dynabert_jax.stages import StepReport
@@ -49,19 +49,23 @@ def rows_of(batch: Batch) -> list[tuple[int, ...]]:
     return [tuple(ids[mask].tolist()) for ids, mask, weight in masked if weight]
 
 
+TWO_EPOCHS = stages.fine_tune(tiny_run.MODEL, FineTune(epochs=2))
+ANOTHER_STAGE = stages.width(tiny_run.MODEL, WidthStage(epochs=2))
+
+
 def test_an_epoch_has_every_example_once_and_the_next_one_in_another_order(bench: Bench) -> None:
-    batches = list(batches_from(bench, FineTune(epochs=2), 0))
-    assert [step for step, _ in batches] == list(range(STEPS))
-    first, second = ([row for _, batch in part for row in rows_of(batch)] for part in (batches[:6], batches[6:]))
+    batches = [*batches_from(bench, TWO_EPOCHS, 0), *batches_from(bench, ANOTHER_STAGE, 0)]
+    assert [step for step, _ in batches] == [*range(STEPS), *range(STEPS)]
+    epochs = [[row for _, batch in batches[i : i + 6] for row in rows_of(batch)] for i in range(0, 2 * STEPS, 6)]
     everything = sorted(tuple(ids.tolist()) for ids in bench.data.train.input_ids)
-    assert sorted(first) == sorted(second) == everything
-    assert first != second
+    assert [sorted(epoch) for epoch in epochs] == 4 * [everything]
+    assert len(set(map(tuple, epochs))) == 4
 
 
 @pytest.mark.parametrize("first", [1, 6, 11, 12])
 def test_a_resumed_epoch_goes_on_with_the_batches_it_has_not_had(bench: Bench, first: int) -> None:
-    everything = list(batches_from(bench, FineTune(epochs=2), 0))
-    rest = list(batches_from(bench, FineTune(epochs=2), first))
+    everything = list(batches_from(bench, TWO_EPOCHS, 0))
+    rest = list(batches_from(bench, TWO_EPOCHS, first))
     assert [step for step, _ in rest] == list(range(first, STEPS))
     for (_, ours), (_, theirs) in zip(rest, everything[first:], strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))

@@ -188,6 +188,16 @@ def cache_settings(folder: Path) -> dict[str, Any]:
     }
 
 
+def write_config(path: Path, config: RunConfig) -> Path:
+    """A configuration as users have it."""
+    path.with_suffix(".json").write_text(config.to_json())
+    path.write_text(
+        "from pathlib import Path\n\nfrom dynabert_jax import RunConfig\n\n"
+        'config = RunConfig.from_json(Path(__file__).with_suffix(".json").read_text())\n'
+    )
+    return path
+
+
 def lines(path: Path) -> list[dict[str, Any]]:
     """Of a log."""
     return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,363 @@
+"""The command line: what a user does wrong is told in plain words, with exit code 2, before any long work."""
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import pytest
+
+import train
+from dynabert_jax import __main__ as commands
+from dynabert_jax import cli, parallel
+from dynabert_jax.cli import use_compilation_cache
+from tiny_run import Finished, Materials, cache_settings, write_config
+
+ROOT = Path(train.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command sets for its whole process would be set for all other tests."""
+    monkeypatch.setattr(cli, "quieten_orbax", lambda: None)
+    monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
+
+
+@pytest.fixture
+def config_file(materials: Materials, tmp_path: Path) -> Path:
+    return write_config(tmp_path / "config.py", materials.config(tmp_path / "run"))
+
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Gives the command and returns what it said, after making sure that nothing was done."""
+    monkeypatch.setattr(train, "train_stage", lambda *_, **__: pytest.fail("training began"))
+
+    def give(*arguments: Any) -> str:
+        assert exit_code(lambda: cli.train(train.run, [str(argument) for argument in arguments])) == 2
+        output, errors = capsys.readouterr()
+        assert output == ""
+        assert "Traceback" not in errors
+        run = tmp_path / "run"
+        assert not run.exists() or [path.name for path in run.iterdir()] in ([], ["config.json"])
+        return " ".join(errors.replace("│", " ").split())  # tyro puts a box around its messages
+
+    return give
+
+
+def exit_code(command: Callable[[], int]) -> Any:
+    """tyro leaves the process by itself."""
+    try:
+        return command()
+    except SystemExit as leaving:
+        return leaving.code
+
+
+# The configuration file
+
+PREFIX = "from dynabert_jax import *\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("configuration = 3", "must set `config` to a dynabert_jax.config.RunConfig; it is NoneType"),
+        ("config = {'model': 'm'}", "must set `config` to a dynabert_jax.config.RunConfig; it is dict"),
+        ("config = (", "does not run: SyntaxError: '(' was never closed"),
+        ("import nothing_of_that_name", "does not run: ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("\x00", "does not run: SyntaxError: source code"),
+        (PREFIX + "config = RunConfig(modle='m')", "unknown key 'modle'; did you mean 'model'? allowed: model, data"),
+        (PREFIX + "Optimizer(learing_rate=1e-5)", "unknown key 'learing_rate'; did you mean 'learning_rate'?"),
+        (PREFIX + "DepthStage(epochs='two')", "epochs = 'two': should be a valid integer"),
+        (PREFIX + "WidthStage(widths=(1.0, 0.0))", "widths.1 = 0.0: should be greater than 0"),
+        (PREFIX + "WidthStage(widths=(1.5,))", "widths.0 = 1.5: should be less than or equal to 1"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(text: str, message: str, refused: Command, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text(text)
+    said = refused(file)
+    assert said.startswith(f"error: {file}")
+    assert message in said
+
+
+def test_a_file_that_is_not_there_is_named(refused: Command, tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.py", tmp_path):
+        assert f"there is no configuration file {path}" in refused(path)
+
+
+# Settings on the command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sead", "3"], "Unrecognized options: --sead, 3"),
+        (["--sead", "3"], "Perhaps you meant: --seed INT"),
+        (["--depth.optimizer.learing-rate", "1"], "Perhaps you meant: --depth.optimizer.learning-rate FLOAT"),
+        (["--seed", "many"], "Error parsing --seed: invalid literal for int() with base 10: 'many'"),
+        (["--seed", "-1"], "seed = -1: should be greater than or equal to 0"),
+        (["--width.widths", "0"], "widths.0 = 0.0: should be greater than 0"),
+        (["--width.widths", "0.5", "1.5"], "widths.1 = 1.5: should be less than or equal to 1"),
+        (["--dtype", "float16"], "Expected one of ('float32', 'bfloat16')"),
+        (["--data.max-length", "16"], "the largest of lengths (12,) must be max_length, which is 16"),
+        (["--stage"], "--stage needs the name of a stage: fine_tune, width, depth or final"),
+        (["--stage", "dept"], "the run has no stage 'dept'; it has fine_tune, width, depth, final"),
+        (["--stage=dept"], "the run has no stage 'dept'; it has fine_tune, width, depth, final"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_told(
+    arguments: list[str], message: str, refused: Command, config_file: Path
+) -> None:
+    assert message in refused(config_file, *arguments)
+    assert not config_file.with_name("run").exists()
+
+
+def test_settings_and_stage_reach_the_run(config_file: Path) -> None:
+    calls: list[Any] = []
+    arguments = ["--seed", "7", "--stage", "depth", "--depth.optimizer.learning-rate", "1e-5", "--width.widths", "1.0"]
+    assert cli.train(lambda *call: calls.append(call), [str(config_file), *arguments]) == 0
+    assert cli.train(lambda *call: calls.append(call), [str(config_file), "--stage=width"]) == 0
+    base = runpy.run_path(str(config_file))["config"]
+    optimizer = base.depth.optimizer.replace(learning_rate=1e-5)
+    changed = base.replace(
+        seed=7, width=base.width.replace(widths=(1.0,)), depth=base.depth.replace(optimizer=optimizer)
+    )
+    assert calls == [(changed, "depth"), (base, "width")]
+
+
+def test_help_lists_every_setting(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(lambda: cli.train(train.run, [str(config_file), "--help"])) == 0
+    shown = capsys.readouterr().out
+    for setting in ("--depth.optimizer.learning-rate", "--data.task.labels", "--run-dir", "--final.widths"):
+        assert setting in shown
+    assert cli.train(train.run, ["--help"]) == 0
+    assert "--stage NAME" in capsys.readouterr().out
+    assert cli.train(train.run, []) == 2
+
+
+# What the run needs
+
+
+@pytest.mark.skipif(parallel.num_devices() == 1, reason="every batch divides over one device")
+def test_a_batch_that_does_not_divide_names_those_that_do(refused: Command, config_file: Path) -> None:
+    devices = parallel.num_devices()
+    said = refused(config_file, "--data.batch-size", devices + 1)
+    assert f"data.batch_size {devices + 1} does not divide over {devices} devices" in said
+    assert f"such as {devices} or {2 * devices}" in said
+
+
+def test_more_tokens_than_the_model_has_positions(refused: Command, config_file: Path) -> None:
+    said = refused(config_file, "--data.max-length", "30", "--data.lengths", "30")
+    assert "data.max_length 30 is more than the model's 24 positions; set max_length" in said
+
+
+def test_a_width_that_keeps_no_head(refused: Command, config_file: Path) -> None:
+    assert "width 0.1 keeps none of 4 heads" in refused(config_file, "--depth.widths", "0.1")
+
+
+def test_a_refused_run_can_be_corrected(refused: Command, config_file: Path) -> None:
+    """The folder that it made belongs to nobody yet."""
+    refused(config_file, "--depth.widths", "0.1")
+    assert "another configuration" not in refused(config_file, "--depth.widths", "0.12")
+
+
+def test_data_that_is_not_there(refused: Command, config_file: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.csv"
+    assert f"{missing}: no such file" in refused(config_file, "--data.train-file", missing)
+
+
+def test_a_label_that_is_no_class(refused: Command, config_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev.csv").write_text("text,label\na film,good\nthe plot,better\n")
+    said = refused(config_file, "--data.dev-file", tmp_path / "dev.csv")
+    assert "dev.csv, row 2 (line 3): label 'better' is not a class; allowed: bad (0), good (1)" in said
+
+
+def test_weights_that_are_not_whole(refused: Command, config_file: Path, materials: Materials, tmp_path: Path) -> None:
+    shutil.copytree(materials.model, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    said = refused(config_file, "--model", tmp_path / "model")
+    assert f"{file} is damaged or not complete" in said
+
+
+def test_a_hub_name_without_network(refused: Command, config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    said = refused(config_file, "--model", "nobody/nothing")
+    assert "there is no folder 'nobody/nothing' here" in said
+    assert "name it as the model: ./nothing" in said
+
+
+def test_a_run_folder_that_cannot_be_written(refused: Command, config_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = refused(config_file, "--run-dir", tmp_path / "file" / "run")
+    assert f"cannot write to the run folder {tmp_path / 'file' / 'run'}" in said
+    assert "set run_dir to another" in said
+
+
+def test_a_run_folder_of_another_configuration(refused: Command, finished: Finished, tmp_path: Path) -> None:
+    file = write_config(tmp_path / "config.py", finished.config)
+    assert "belongs to another configuration: seed was 42 and is 43" in refused(file, "--seed", "43")
+
+
+def test_a_stage_before_the_one_asked_for_is_not_finished(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.train(train.run, [str(config_file), "--stage", "width"]) == 2
+    errors = capsys.readouterr().err
+    assert "stage width alone was asked for, but stage fine_tune before it has done 0 of 12 steps" in errors
+
+
+def test_a_damaged_checkpoint_is_named_with_its_cure(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the cure works: the stage is trained again, and the run ends as it did."""
+    run = tmp_path / "run"
+    shutil.copytree(finished.folder, run)
+    (largest,) = sorted((run / "width" / "last").rglob("*/d/*"), key=lambda path: path.stat().st_size)[-1:]
+    largest.write_bytes(largest.read_bytes()[:-10])
+    arguments = [str(write_config(tmp_path / "config.py", finished.config)), "--run-dir", str(run)]
+    assert cli.train(train.run, arguments) == 2
+    errors = capsys.readouterr().err
+    assert f"error: the checkpoint {run / 'width' / 'last' / '12'} cannot be read" in errors
+    assert f"remove {run / 'width'}, and the same command trains that stage again" in errors
+    shutil.rmtree(run / "width")
+    assert cli.train(train.run, arguments) == 0
+    assert (finished.folder / "results.md").read_text() in capsys.readouterr().out
+
+
+def test_ctrl_c_says_how_to_go_on(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    assert cli.train(interrupted, [str(config_file)]) == 130
+    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(config_file: Path) -> None:
+    def wrong(*_: Any) -> None:
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError, match="ours"):
+        cli.train(wrong, [str(config_file)])
+
+
+def test_only_what_orbax_lost_is_kept_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[Any] = []
+    monkeypatch.setattr(sys, "__unraisablehook__", printed.append)
+
+    async def task() -> None:
+        pass
+
+    lost = task()
+    lost.close()
+    cli.ignore_lost_tasks(Unraisable(ValueError("of a task"), lost))
+    cli.ignore_lost_tasks(Unraisable(RuntimeError("Event loop is closed"), None))
+    assert printed == []
+    ours = Unraisable(RuntimeError("ours"), None)
+    cli.ignore_lost_tasks(ours)
+    assert printed == [ours]
+
+
+class Unraisable(NamedTuple):
+    """What Python gives to its hook, as far as we look."""
+
+    exc_value: BaseException
+    object: Any
+
+
+@pytest.fixture
+def jax_settings() -> Iterator[None]:
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: jax.config.values[name] for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.mark.usefixtures("jax_settings")
+def test_compiled_programs_are_kept_where_the_user_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DYNABERT_CACHE", str(tmp_path / "cache"))
+    jax.config.update("jax_compilation_cache_dir", None)
+    use_compilation_cache()
+    assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "cache" / "compiled")
+    jax.config.update("jax_compilation_cache_dir", "elsewhere")
+    use_compilation_cache()
+    assert jax.config.values["jax_compilation_cache_dir"] == "elsewhere"
+
+
+# A full disk
+
+LIMITED = """
+import os, resource, sys
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+def test_a_full_disk_ends_a_run_with_a_message_and_the_next_one_goes_on(
+    finished: Finished, materials: Materials, tmp_path: Path
+) -> None:
+    """In a process for which the system writes no file beyond 30 kB: the first checkpoint does not fit."""
+    config = materials.fine_tuning(tmp_path / "run", log_every=1)
+    command = [str(ROOT / "train.py"), str(write_config(tmp_path / "config.py", config))]
+    settings = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"} | cache_settings(finished.programs)
+    environment = os.environ | {name: str(value) for name, value in settings.items()}
+
+    def run(limit: int) -> subprocess.CompletedProcess[str]:
+        limited = [sys.executable, "-c", LIMITED, str(limit), *command]
+        return subprocess.run(limited, env=environment, text=True, capture_output=True, timeout=600)
+
+    done = run(limit=30_000)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"error: cannot write a checkpoint to {tmp_path / 'run' / 'fine_tune' / 'last'}" in last
+    assert "free some space, and the same command goes on" in last
+    done = run(limit=2**40)
+    assert done.returncode == 0, done.stderr
+
+
+# The other commands
+
+
+def dynabert(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
+    monkeypatch.setattr(sys, "argv", ["dynabert", *arguments])
+    return exit_code(commands.main)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing subcommand"),
+        (["evaluat", "run"], "Unrecognized options: evaluat"),
+        (["evaluate"], "required"),
+        (["evaluate", "/missing"], "/missing is no run folder: it has no config.json; name the run_dir of a run"),
+    ],
+)
+def test_a_command_that_cannot_be_done_is_told(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dynabert(monkeypatch, *arguments) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_a_run_that_has_not_finished_has_nothing_to_evaluate(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(finished.folder / "config.json", tmp_path)
+    assert dynabert(monkeypatch, "evaluate", str(tmp_path)) == 2
+    assert "holds no finished model; give its training command again" in capsys.readouterr().err

@@ -1,0 +1,163 @@
+"""What is wrong with a run is said before it trains, and what is doubtful about its labels is told once."""
+
+import dataclasses
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tiny_run
+from dynabert_jax import parallel, preflight, weights
+from dynabert_jax.config import ConfigError, RunConfig
+from dynabert_jax.data import TaskData, load_data, load_tokenizer
+from dynabert_jax.weights import Pretrained
+from tiny_run import LABELS, TASK, Finished, Materials
+
+
+@pytest.fixture
+def config(materials: Materials, tmp_path: Path) -> RunConfig:
+    return materials.config(tmp_path)
+
+
+def check(config: RunConfig) -> None:
+    data = load_data(config.data, load_tokenizer(config.model))
+    pretrained = weights.load(config.model, labels=config.data.task.outputs(data.labels))
+    preflight.preflight(config, pretrained, data)
+
+
+def test_a_run_that_can_be_made_passes_without_a_word(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
+    check(config)
+    assert caplog.messages == []
+
+
+@pytest.mark.skipif(parallel.num_devices() == 1, reason="every batch divides over one device")
+@pytest.mark.parametrize("setting", ["batch_size", "eval_batch_size"])
+def test_a_batch_that_does_not_divide_is_refused(config: RunConfig, setting: str) -> None:
+    devices = parallel.num_devices()
+    size = 3 * devices + 1
+    with pytest.raises(ConfigError, match=rf"data\.{setting} {size} does not divide .+ {size - 1} or {4 * devices}"):
+        check(config.replace(data=config.data.replace(**{setting: size})))
+
+
+def test_more_tokens_than_positions_are_refused(config: RunConfig) -> None:
+    with pytest.raises(ConfigError, match=r"data\.max_length 32 is more than the model's 24 positions"):
+        check(config.replace(data=config.data.replace(max_length=32, lengths=(32,))))
+
+
+def test_a_width_that_keeps_nothing_of_this_model_is_refused(config: RunConfig) -> None:
+    assert config.width is not None
+    with pytest.raises(ConfigError, match=r"width 0\.1 keeps none of 4 heads; use more than 0\.125"):
+        check(config.replace(width=config.width.replace(widths=(0.1,))))
+
+
+def test_a_teacher_without_a_classifier_is_refused(config: RunConfig) -> None:
+    """The folder's classifier is for two classes, the task has three: it would be random, and everybody's teacher."""
+    three = TASK.replace(labels=("bad", "good", "neither"))
+    config = config.replace(fine_tune=None, data=config.data.replace(task=three))
+    with pytest.raises(ConfigError, match=r"fine_tune is None, but .+ has no classifier for the labels"):
+        check(config)
+
+
+def test_a_disk_without_room_is_refused(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage)
+    with pytest.raises(ConfigError, match=r"has 0\.0 GiB free, and the run's checkpoints need up to"):
+        check(config)
+
+
+# Labels
+
+
+def trained(finished: Finished, folder: Path, **changes: Any) -> str:
+    """The finished run's model, which tells good from bad, in a folder of its own with another config.json."""
+    shutil.copytree(finished.folder / "model", folder)
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | changes))
+    return str(folder)
+
+
+def names(*labels: str) -> dict[str, str]:
+    return {str(i): label for i, label in enumerate(labels)}
+
+
+def many_to_score(config: RunConfig, folder: Path) -> RunConfig:
+    """A dev split of more than a hundred sentences."""
+    file = folder / "many.csv"
+    tiny_run.write_csv(file, ("text", "label"), tiny_run.sentences(120, seed=9))
+    return config.replace(data=config.data.replace(dev_file=str(file)))
+
+
+def untaught(config: RunConfig) -> RunConfig:
+    return config.replace(fine_tune=None, width=None, importance=None, depth=None)
+
+
+def test_classes_in_another_order_are_put_right_and_told(
+    config: RunConfig, finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A checkpoint that calls its first class good, and means it, is scored right by data that begins with bad."""
+    swapped = weights.load(finished.folder / "model", labels=LABELS[::-1])
+    folder = tmp_path / "swapped"
+    weights.save(folder, swapped.config, swapped.params, tokenizer_from=finished.folder / "model")
+    check(untaught(many_to_score(config.replace(model=str(folder)), tmp_path)))
+    assert caplog.messages == [f"{folder}: its classes, good, bad, were put into the data's order, bad, good"]
+
+
+def test_classes_of_other_names_are_taken_as_they_stand_and_told(
+    config: RunConfig, finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = trained(finished, tmp_path / "model", id2label=names("LABEL_0", "LABEL_1"))
+    check(many_to_score(config.replace(model=model), tmp_path))
+    assert caplog.messages == [
+        f"{model}: its classes, LABEL_0, LABEL_1, are taken for the data's bad, good, in this order"
+    ]
+
+
+def test_a_teacher_far_below_chance_is_told_before_anything_learns_from_it(
+    config: RunConfig, finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A checkpoint that calls its classes the wrong way round, as those that confuse MNLI's do."""
+    model = trained(finished, tmp_path / "model", id2label=names("good", "bad"))
+    check(untaught(many_to_score(config.replace(model=model), tmp_path)))
+    assert len(caplog.messages) == 2
+    assert caplog.records[1].levelno == logging.WARNING
+    assert caplog.messages[1].startswith(f"{model}: accuracy 0.")
+    assert "over 120 examples is far below the 0.500 of guessing" in caplog.messages[1]
+    assert "0 bad, 1 good" in caplog.messages[1]
+
+
+def test_a_teacher_as_good_as_it_should_be_is_no_news(
+    config: RunConfig, finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(untaught(many_to_score(config.replace(model=str(finished.folder / "model")), tmp_path)))
+    assert caplog.messages == []
+
+
+def test_a_model_that_is_fine_tuned_first_is_not_tried_out(
+    config: RunConfig, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "predict", lambda *_: pytest.fail("its answers mean nothing yet"))
+    check(many_to_score(config.replace(model=str(finished.folder / "model")), tmp_path))
+
+
+def test_a_regression_has_no_order_of_classes(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "predict", lambda *_: pytest.fail("there are no classes"))
+    pretrained = weights.load(config.model)
+    one_output = dataclasses.replace(pretrained, config=pretrained.config.replace(labels=("value",)))
+    preflight.warn_of_labels(config.replace(fine_tune=None), one_output, no_data())
+
+
+def no_data() -> TaskData:
+    return TaskData((), *(3 * [np.empty(0)]))  # type: ignore[arg-type]
+
+
+def test_accuracy_is_that_of_the_checkpoint(config: RunConfig, finished: Finished) -> None:
+    data = load_data(config.data, load_tokenizer(config.model))
+    pretrained: Pretrained = weights.load(finished.folder / "model")
+    (full,) = [row for row in finished.rows if (row.split, row.sub) == ("dev", "w1_d1")]
+    assert preflight.accuracy(config, pretrained, data.dev["dev"]) == pytest.approx(full.score)

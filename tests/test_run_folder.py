@@ -1,0 +1,234 @@
+"""The run folder's files: whole or not there, of one configuration, and without lines of steps that were lost."""
+
+import json
+import resource
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from dynabert_jax.config import RunConfig
+from dynabert_jax.importance import Importance
+from dynabert_jax.run_folder import RunFolder, RunFolderError, write_arrays, write_whole
+from tiny_run import Materials, lines
+
+
+@pytest.fixture
+def config(materials: Materials, tmp_path: Path) -> RunConfig:
+    return materials.config(tmp_path / "runs" / "one")
+
+
+def begun(config: RunConfig) -> RunFolder:
+    """A folder in which something has been done."""
+    folder = RunFolder.open(config)
+    folder.append_training({"stage": "fine_tune", "step": 1})
+    return folder
+
+
+def test_a_new_folder_holds_the_configuration(config: RunConfig) -> None:
+    folder = RunFolder.open(config)
+    assert [path.name for path in folder.path.iterdir()] == ["config.json"]
+    assert RunFolder.existing(folder.path).config() == config
+
+
+def test_the_same_configuration_comes_back_to_it(config: RunConfig) -> None:
+    begun(config)
+    RunFolder.open(config)
+    assert RunFolder(Path(config.run_dir)).config() == config
+
+
+def test_it_may_have_been_moved(config: RunConfig, tmp_path: Path) -> None:
+    shutil.move(begun(config).path, tmp_path / "moved")
+    RunFolder.open(config.replace(run_dir=str(tmp_path / "moved")))
+
+
+def test_another_configuration_is_refused_with_every_difference(config: RunConfig) -> None:
+    folder = begun(config)
+    assert config.depth is not None
+    changed = config.replace(seed=1, final=None, depth=config.depth.replace(widths=(1.0,)))
+    with pytest.raises(RunFolderError) as error:
+        RunFolder.open(changed)
+    message = str(error.value)
+    assert f"the run folder {config.run_dir} belongs to another configuration" in message
+    assert "seed was 42 and is 1" in message
+    assert "depth.widths was [1.0, 0.5] and is [1.0]" in message
+    assert "final.epochs was 2 and is None" in message
+    assert "run_dir was" not in message
+    assert "width.widths" not in message
+    assert "set run_dir to a new folder" in message
+    assert folder.config() == config
+
+
+def test_a_configuration_under_which_nothing_was_done_binds_nobody(config: RunConfig) -> None:
+    """A run that was refused before it began leaves its configuration; the corrected one takes its place."""
+    RunFolder.open(config)
+    corrected = config.replace(seed=1)
+    assert RunFolder.open(corrected).config() == corrected
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"seed": 1}', '{"hidden_size": 16, "model_type": "bert"}', "\x00"])
+def test_a_configuration_that_cannot_be_read_is_an_error_and_stays(config: RunConfig, text: str) -> None:
+    """Such as that of a model, where run_dir names a model's folder."""
+    folder = begun(config)
+    folder.config_file.write_text(text)
+    for use in (lambda: RunFolder.open(config), RunFolder.existing(folder.path).config):
+        with pytest.raises(RunFolderError, match=rf"{folder.config_file} cannot be read: .+ name another run folder"):
+            use()
+    assert folder.config_file.read_text() == text
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for run_dir in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(
+            RunFolderError, match=f"cannot write to the run folder {run_dir}: .+ set run_dir to another"
+        ):
+            RunFolder.open(config.replace(run_dir=str(run_dir)))
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_folder_that_no_run_made_is_an_error(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(RunFolderError, match=f"{path} is no run folder: it has no config.json"):
+            RunFolder.existing(path)
+
+
+# Logs
+
+
+def test_lines_of_lost_steps_are_forgotten_and_no_others(config: RunConfig) -> None:
+    folder = RunFolder.open(config)
+    for stage in ("fine_tune", "width"):
+        for step in (2, 4, 6):
+            folder.append_training({"stage": stage, "step": step, "loss": 0.5})
+            folder.append_evaluations([{"stage": stage, "step": step, "sub": sub} for sub in ("w1", "w0.5")])
+    folder.forget_after("width", 4)
+    kept = [("fine_tune", 2), ("fine_tune", 4), ("fine_tune", 6), ("width", 2), ("width", 4)]
+    training, evaluations = (lines(folder.path / f"{name}.jsonl") for name in ("training", "evaluations"))
+    assert [(line["stage"], line["step"]) for line in training] == kept
+    assert [(line["stage"], line["step"], line["sub"]) for line in evaluations] == [
+        (*line, sub) for line in kept for sub in ("w1", "w0.5")
+    ]
+    folder.append_training({"stage": "width", "step": 5})
+    assert len(lines(folder.path / "training.jsonl")) == 6
+
+
+def test_a_line_that_a_kill_left_half_written_is_dropped(config: RunConfig) -> None:
+    folder = begun(config)
+    with (folder.path / "training.jsonl").open("a") as file:
+        file.write('{"stage": "fine_tune", "st')
+    folder.forget_after("fine_tune", 8)
+    assert lines(folder.path / "training.jsonl") == [{"stage": "fine_tune", "step": 1}]
+
+
+def test_there_is_nothing_to_forget_before_anything_is_logged(config: RunConfig) -> None:
+    RunFolder.open(config).forget_after("width", 0)
+
+
+# Importance
+
+
+def scores() -> Importance:
+    rng = np.random.default_rng(0)
+    heads = tuple(rng.random(n, np.float32) for n in (4, 3, 1))
+    return Importance(heads, tuple(rng.random(n, np.float32) for n in (24, 5, 12)))
+
+
+def test_importance_returns_as_it_was(config: RunConfig) -> None:
+    folder = RunFolder.open(config)
+    folder.write_importance(scores())
+    found = folder.read_importance()
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(scores()), strict=True):
+        assert ours.dtype == np.float32
+        np.testing.assert_array_equal(ours, theirs)
+    assert [len(heads) for heads in found.heads] == [4, 3, 1]
+
+
+@pytest.mark.parametrize("keep", [0, 10, 700])
+def test_damaged_importance_is_an_error(config: RunConfig, keep: int) -> None:
+    folder = RunFolder.open(config)
+    folder.write_importance(scores())
+    data = folder.importance_file.read_bytes()
+    assert len(data) > keep
+    folder.importance_file.write_bytes(data[:keep])
+    with pytest.raises(RunFolderError, match=r"importance\.npz is damaged .+ remove it, and the same command makes it"):
+        folder.read_importance()
+
+
+# Whole or not at all
+
+
+@pytest.fixture
+def small_files_only() -> Iterator[None]:
+    """The system writes no file beyond 3 kB, as if the disk were full behind them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def write_long_text(path: Path) -> None:
+    write_whole(path, "x" * 10_000)
+
+
+def write_large_array(path: Path) -> None:
+    write_arrays(path, {"x": np.zeros(10_000)})
+
+
+@pytest.mark.usefixtures("small_files_only")
+@pytest.mark.parametrize("write", [write_long_text, write_large_array])
+def test_a_full_disk_leaves_what_was_there(write: Any, tmp_path: Path) -> None:
+    path = tmp_path / "file.npz"
+    path.write_text("before")
+    with pytest.raises(RunFolderError, match=f"cannot write {path}: .+ the same command then goes on"):
+        write(path)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"file.npz": "before"}
+
+
+@pytest.mark.usefixtures("small_files_only")
+def test_a_log_on_a_full_disk_is_an_error_and_its_whole_lines_are_read(config: RunConfig) -> None:
+    folder = begun(config)
+    with pytest.raises(RunFolderError, match=r"cannot write .+training\.jsonl"):
+        append_lines(folder, range(2, 1000))
+    folder.forget_after("fine_tune", 50)
+    assert [line["step"] for line in lines(folder.path / "training.jsonl")] == list(range(1, 51))
+
+
+def append_lines(folder: RunFolder, steps: Iterable[int]) -> None:
+    for step in steps:
+        folder.append_training({"stage": "fine_tune", "step": step})
+
+
+@pytest.mark.usefixtures("small_files_only")
+def test_tensorboard_on_a_full_disk_is_an_error_and_does_not_wait_for_ever(config: RunConfig) -> None:
+    folder = RunFolder.open(config)
+    with pytest.raises(RunFolderError, match=r"cannot write .+tensorboard/width"):
+        write_scalars(folder, 1000)
+
+
+def write_scalars(folder: RunFolder, count: int) -> None:
+    with folder.scalars("width", 0) as scalars:
+        for step in range(count):
+            scalars.add(step, {"loss": 0.5})
+
+
+def test_tensorboard_is_told_where_a_stage_goes_on(config: RunConfig) -> None:
+    """What it has read of later steps was of a run that was stopped."""
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+    with RunFolder.open(config).scalars("width", 7):
+        pass
+    (file,) = (Path(config.run_dir) / "tensorboard" / "width").iterdir()
+    data = file.read_bytes()
+    first = 12 + int.from_bytes(data[:8], "little") + 4  # the file's version, which stands before all events
+    event = Event.FromString(data[first + 12 : -4])
+    assert (event.step, event.session_log.status) == (8, SessionLog.START)
+
+
+def test_json_is_strict(config: RunConfig) -> None:
+    """The configuration's own file is read by any program."""
+    json.loads(RunFolder.open(config).config_file.read_text(), parse_constant=lambda name: pytest.fail(name))
