@@ -45,6 +45,10 @@ def evaluate_run(path: Path) -> list[Row]:
         raise RunFolderError(f"{path} holds no finished model; give its training command again to finish it")
     data = load_data(config.data, load_tokenizer(folder.model))
     trained = weights.load(folder.model, labels=config.data.task.outputs(data.labels))
+    if trained.new:
+        raise RunFolderError(
+            f"{path}: its model has other classes than the data has now, {data.labels}; bring the data it was trained on"
+        )
     preflight(config, trained, data)
     subs = results_of(trained.config, plan(trained.config, config))
     return _score(folder, config, trained.config, trained.params, subs, data)

@@ -274,7 +274,7 @@ def test_a_run_that_is_killed_ends_as_if_it_never_was(finished: Finished, tmp_pa
     config = finished.config.replace(run_dir=str(tmp_path / "run"))
     command = [sys.executable, str(Path(train.__file__)), str(write_config(tmp_path / "config.py", config))]
     with start(command, finished.programs) as process:
-        wait_for(lambda: ("depth", 5) in steps_logged(config), process)
+        wait_for(lambda: ("width", 5) in steps_logged(config), process)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "run" / "model").exists()
