@@ -47,7 +47,7 @@ def evaluate_run(path: Path) -> list[Row]:
     trained = weights.load(folder.model, labels=config.data.task.outputs(data.labels))
     if trained.new:
         raise RunFolderError(
-            f"{path}: its model has other classes than the data has now, {data.labels}; bring the data it was trained on"
+            f"{path}: its model has other classes than the data has now, {data.labels}; bring the data it learnt"
         )
     preflight(config, trained, data)
     subs = results_of(trained.config, plan(trained.config, config))
