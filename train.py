@@ -19,7 +19,7 @@ from dynabert_jax.preflight import preflight
 from dynabert_jax.results import publish
 from dynabert_jax.rewire import by_importance, rewire
 from dynabert_jax.run_folder import RunFolder
-from dynabert_jax.training import Bench, score_importance, train_stage
+from dynabert_jax.training import Context, score_importance, train_stage
 
 
 def run(config: RunConfig, only: str | None = None) -> list[Row]:
@@ -35,29 +35,29 @@ def run(config: RunConfig, only: str | None = None) -> list[Row]:
     data = load_data(config.data, load_tokenizer(source))
     pretrained = weights.load(source, labels=config.data.task.outputs(data.labels), seed=config.seed)
     preflight(config, pretrained, data)
-    bench = Bench(config, Bert(pretrained.config, config.dtype), data, folder, only)
+    context = Context(config, Bert(pretrained.config, config.dtype), data, folder, only)
     plan = stages.plan(pretrained.config, config if only is None else config.until(only))
     params = pretrained.params
 
     # 2. Fine-tune the full network on the labels: the first teacher.
     if plan.fine_tune:
-        params = train_stage(bench, plan.fine_tune, params, teacher=None)
+        params = train_stage(context, plan.fine_tune, params, teacher=None)
 
     # 3. Put the important heads and neurons first, then let every width learn from the fine-tuned network.
     if plan.width and config.importance:
-        rewired = rewire(params, by_importance(score_importance(bench, config.importance, params)))
-        params = train_stage(bench, plan.width, rewired, teacher=params)
+        rewired = rewire(params, by_importance(score_importance(context, config.importance, params)))
+        params = train_stage(context, plan.width, rewired, teacher=params)
 
     # 4. Let every width and depth learn from the width-adaptive network.
     if plan.depth:
-        params = train_stage(bench, plan.depth, params, teacher=params)
+        params = train_stage(context, plan.depth, params, teacher=params)
 
     # 5. Fine-tune all sub-networks on the labels.
     if plan.final:
-        params = train_stage(bench, plan.final, params, teacher=None)
+        params = train_stage(context, plan.final, params, teacher=None)
 
     # 6. Write the weights that every sub-network is cut from, and score each of them.
-    return publish(bench, plan, params, source)
+    return publish(context, plan, params, source)
 
 
 if __name__ == "__main__":

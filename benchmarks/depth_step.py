@@ -67,12 +67,12 @@ class Parts:
         self.teacher = parallel.replicate(params)
         self.state = stages.init_state(self.objective, params, TOTAL_STEPS)
         self.grads = self.new_zeros()
-        self.targets = {group.teacher: self.answers(group.teacher) for group in self.objective.classes}
+        self.targets = {group.teacher: self.answers(group.teacher) for group in self.objective.groups}
 
     def cases(self) -> dict[str, Callable[[], None]]:
         """By name: the whole step, the gradients' zeros, each teacher, each student, the update."""
         named: dict[str, Callable[[], None]] = {STEP: self.step, "zeros": self.zeros}
-        for group in self.objective.classes:
+        for group in self.objective.groups:
             if group.teacher is not None:
                 named[f"teach {group.teacher.name}"] = functools.partial(self.teach, group.teacher)
             for student in group.students:

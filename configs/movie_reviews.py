@@ -11,7 +11,7 @@ optimizer = Optimizer(learning_rate=1e-4, warmup=0.1)
 config = RunConfig(
     model="sample:minilm",
     run_dir="runs/movie_reviews",
-    data=DataConfig(task=task("movie_reviews"), max_length=48, lengths=(24, 48)),
+    data=DataConfig(task=task("movie_reviews"), lengths=(24, 48)),
     fine_tune=FineTune(epochs=2, optimizer=optimizer),
     width=WidthStage(epochs=1, optimizer=optimizer),
     depth=DepthStage(epochs=1, optimizer=optimizer),

@@ -13,7 +13,6 @@ config = RunConfig(
     run_dir="runs/movie_reviews_quick",
     data=DataConfig(
         task=task("movie_reviews"),
-        max_length=32,
         lengths=(32,),
         max_train_examples=1600,
         max_eval_examples=400,

@@ -14,7 +14,7 @@ optimizer = Optimizer(learning_rate=5e-5)
 config = RunConfig(
     model="sample:minilm",
     run_dir="runs/movie_reviews_reference",
-    data=DataConfig(task=task("movie_reviews_reference"), max_length=40, lengths=(40,)),
+    data=DataConfig(task=task("movie_reviews_reference"), lengths=(40,)),
     fine_tune=FineTune(epochs=2, optimizer=optimizer, keep="last"),
     importance=Importance(split="dev", gradients="running", batch_size=8),
     width=WidthStage(epochs=1, optimizer=optimizer, keep="last"),

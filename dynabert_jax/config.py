@@ -193,8 +193,7 @@ class DataConfig(Checked):
         train_file, dev_file, test_file: CSV, TSV, JSONL or Parquet. Without dev_file a tenth of train is held out.
         glue_folder: a folder with GLUE's own train.tsv and dev.tsv.
         hub: a hub data set, `path` or `path:configuration`.
-        max_length: longest sentence in tokens; longer ones are truncated.
-        lengths: the static lengths that batches are padded to; the largest must be max_length.
+        lengths: the static lengths, in tokens, that batches are padded to; texts beyond the largest are truncated.
         batch_size: examples a training step, over all devices together.
         eval_batch_size: examples a batch of an evaluation, over all devices together.
         max_train_examples, max_eval_examples: use only so many, drawn with the split's seed; 0 means all.
@@ -207,7 +206,6 @@ class DataConfig(Checked):
     test_file: str | None = None
     glue_folder: str | None = None
     hub: str | None = None
-    max_length: AtLeastOne = 128
     lengths: tuple[AtLeastOne, ...] = (32, 64, 128)
     batch_size: AtLeastOne = 32
     eval_batch_size: AtLeastOne = 32
@@ -224,11 +222,14 @@ class DataConfig(Checked):
             raise ValueError("dev_file and test_file need a train_file beside them")
         if not self.lengths or list(self.lengths) != sorted(set(self.lengths)):
             raise ValueError(f"lengths must ascend and name each length once; got {self.lengths}")
-        if self.lengths[-1] != self.max_length:
-            raise ValueError(f"the largest of lengths {self.lengths} must be max_length, which is {self.max_length}")
         if self.max_length < 3:
-            raise ValueError(f"max_length {self.max_length} leaves no room for a token between [CLS] and [SEP]")
+            raise ValueError(f"lengths {self.lengths} leave no room for a token between [CLS] and [SEP]; use 3 or more")
         return self
+
+    @property
+    def max_length(self) -> int:
+        """The longest sentence in tokens, special tokens included."""
+        return self.lengths[-1]
 
 
 class Optimizer(Checked):

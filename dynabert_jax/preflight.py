@@ -34,8 +34,8 @@ def preflight(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None
         raise ConfigError(str(error)) from None
     if config.data.max_length > model.max_length:
         raise ConfigError(
-            f"data.max_length {config.data.max_length} is more than the model's {model.max_length} positions; "
-            f"set max_length and the largest of lengths to at most {model.max_length}"
+            f"the largest of data.lengths, {config.data.max_length}, is more than the model's {model.max_length} "
+            f"positions; set it to at most {model.max_length}"
         )
     if not config.fine_tune and pretrained.new_classifier:
         raise ConfigError(

@@ -14,23 +14,23 @@ from dynabert_jax.report import table
 from dynabert_jax.run_folder import RunFolder, RunFolderError, provenance, write_whole
 from dynabert_jax.stages import Plan, plan, results_of
 from dynabert_jax.subnetwork import SubNetwork
-from dynabert_jax.training import Bench
+from dynabert_jax.training import Context
 
 Params = Any
 
 
-def publish(bench: Bench, plan: Plan, params: Params, tokenizer_from: Path) -> list[Row]:
+def publish(context: Context, plan: Plan, params: Params, tokenizer_from: Path) -> list[Row]:
     """Writes the run's model, scores its sub-networks on every dev and test split, prints and writes the table.
 
     Behind a stage that is not the run's last, the scores are printed alone: the model is what the whole run ends with.
     """
-    shape = bench.model.config
-    if len(plan.objectives) < len(bench.config.stages):
-        rows = _rows(bench.config, shape, params, results_of(shape, plan), bench.data)
+    shape = context.model.config
+    if len(plan.objectives) < len(context.config.stages):
+        rows = _rows(context.config, shape, params, results_of(shape, plan), context.data)
         print(f"\n{table(rows)}")
         return rows
-    weights.save(bench.folder.model, shape, params, tokenizer_from=tokenizer_from)
-    return _score(bench.folder, bench.config, shape, params, results_of(shape, plan), bench.data)
+    weights.save(context.folder.model, shape, params, tokenizer_from=tokenizer_from)
+    return _score(context.folder, context.config, shape, params, results_of(shape, plan), context.data)
 
 
 def evaluate_run(path: Path) -> list[Row]:

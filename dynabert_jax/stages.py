@@ -36,7 +36,7 @@ Params = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Class:
+class Group:
     """Students that share one teacher's outputs; without a teacher they learn from the labels alone."""
 
     teacher: SubNetwork | None
@@ -59,13 +59,13 @@ class Objective:
     Attributes:
         name: the stage's folder and its name in logs.
         settings: epochs, optimizer, what is kept.
-        classes: the students, grouped by their teacher.
+        groups: the students, grouped by their teacher.
         weights: of the losses.
     """
 
     name: str
     settings: Stage
-    classes: tuple[Class, ...]
+    groups: tuple[Group, ...]
     weights: LossWeights
 
     @property
@@ -75,7 +75,7 @@ class Objective:
 
     @property
     def students(self) -> tuple[SubNetwork, ...]:
-        return tuple(student for group in self.classes for student in group.students)
+        return tuple(student for group in self.groups for student in group.students)
 
 
 LABELS_ONLY = LossWeights(logit=0.0, hidden=0.0, label=1.0)
@@ -83,31 +83,31 @@ LABELS_ONLY = LossWeights(logit=0.0, hidden=0.0, label=1.0)
 
 def fine_tune(config: ModelConfig, settings: FineTune) -> Objective:
     """The full network learns the labels."""
-    return Objective("fine_tune", settings, (Class(None, (SubNetwork.full(config),)),), LABELS_ONLY)
+    return Objective("fine_tune", settings, (Group(None, (SubNetwork.full(config),)),), LABELS_ONLY)
 
 
 def width(config: ModelConfig, settings: WidthStage) -> Objective:
     """Every width at full depth learns from the full fine-tuned network."""
     students = uniform_grid(config, settings.widths, (1.0,))
-    return _distil("width", config, settings, (Class(SubNetwork.full(config), students),))
+    return _distil("width", config, settings, (Group(SubNetwork.full(config), students),))
 
 
 def depth(config: ModelConfig, settings: DepthStage) -> Objective:
     """Every width and depth learns from the width stage's network, at its own width or the full one."""
     students = uniform_grid(config, settings.widths, settings.depths)
     if settings.teacher_width == "full":
-        return _distil("depth", config, settings, (Class(SubNetwork.full(config), students),))
-    classes = tuple(
-        Class(SubNetwork.uniform(config, width, 1.0), tuple(s for s in students if s.width == width))
+        return _distil("depth", config, settings, (Group(SubNetwork.full(config), students),))
+    groups = tuple(
+        Group(SubNetwork.uniform(config, width, 1.0), tuple(s for s in students if s.width == width))
         for width in sorted(set(settings.widths), reverse=True)
     )
-    return _distil("depth", config, settings, tuple(group for group in classes if group.students))
+    return _distil("depth", config, settings, tuple(group for group in groups if group.students))
 
 
 def final(config: ModelConfig, settings: FinalStage) -> Objective:
     """Every width and depth learns the labels."""
     students = uniform_grid(config, settings.widths, settings.depths)
-    return Objective("final", settings, (Class(None, students),), LABELS_ONLY)
+    return Objective("final", settings, (Group(None, students),), LABELS_ONLY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,12 +144,12 @@ def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:
     return plan.objectives[-1].students if plan.objectives else (SubNetwork.full(config),)
 
 
-def _distil(name: str, config: ModelConfig, settings: Distillation, classes: tuple[Class, ...]) -> Objective:
+def _distil(name: str, config: ModelConfig, settings: Distillation, groups: tuple[Group, ...]) -> Objective:
     without_logits = config.is_regression and not settings.distil_regression
     logit_weight = 0.0 if without_logits else settings.logit_weight
     if logit_weight == settings.hidden_weight == 0.0:
-        classes = tuple(Class(None, group.students) for group in classes)
-    return Objective(name, settings, classes, LossWeights(logit_weight, settings.hidden_weight, settings.label_weight))
+        groups = tuple(Group(None, group.students) for group in groups)
+    return Objective(name, settings, groups, LossWeights(logit_weight, settings.hidden_weight, settings.label_weight))
 
 
 @struct.dataclass
@@ -305,7 +305,7 @@ def gradients(
     keys = iter(jax.random.split(key, len(objective.students)))
     grads = programs.zeros(params, jnp.arange(parallel.num_devices()))
     found: dict[SubNetwork, Losses] = {}
-    for group in objective.classes:
+    for group in objective.groups:
         targets = None if group.teacher is None else programs.teach(teacher, batch, group.teacher)
         for student in group.students:
             grads, found[student] = programs.accumulate(

@@ -26,7 +26,7 @@ class TrainingError(RuntimeError):
     """Training that cannot go on; the message says where it stopped and what to do."""
 
 
-class Bench:
+class Context:
     """What all stages of one run work with.
 
     Attributes:
@@ -38,11 +38,11 @@ class Bench:
         self.programs = Programs(model)
 
 
-def train_stage(bench: Bench, objective: Objective, params: Params, teacher: Params | None) -> Params:
+def train_stage(context: Context, objective: Objective, params: Params, teacher: Params | None) -> Params:
     """Trains one stage, or what is left of it, and returns the weights that it hands on.
 
     Args:
-        bench: the run.
+        context: the run.
         objective: what the stage trains.
         params: the students' first weights.
         teacher: what the teachers run with; None where there are none.
@@ -50,29 +50,33 @@ def train_stage(bench: Bench, objective: Objective, params: Params, teacher: Par
     Raises:
         TrainingError: a loss is not finite, or the stage is not the one to train and is not finished.
     """
-    config, settings = bench.config, objective.settings
-    total = settings.epochs * steps_per_epoch(bench)
-    evaluations = evaluation_steps(settings, steps_per_epoch(bench))
+    config, settings = context.config, objective.settings
+    total = settings.epochs * steps_per_epoch(context)
+    evaluations = evaluation_steps(settings, steps_per_epoch(context))
     update = make_update(objective, total)
     state = init_state(objective, params, total)
     teacher = None if teacher is None else parallel.replicate(teacher)
     key = jax.random.fold_in(jax.random.key(config.seed), objective.number)
 
-    folder = bench.folder.path / objective.name
-    with Checkpoints(folder / "last") as last, Checkpoints(folder / "best") as best, StageLog(bench, objective) as log:
-        state, best_score = resume(bench, objective, state, last)
-        check_may_train(bench, objective, int(state.step), total)
+    folder = context.folder.path / objective.name
+    with (
+        Checkpoints(folder / "last") as last,
+        Checkpoints(folder / "best") as best,
+        StageLog(context, objective) as log,
+    ):
+        state, best_score = resume(context, objective, state, last)
+        check_may_train(context, objective, int(state.step), total)
         log.start(int(state.step), total)
-        for step, batch in batches_from(bench, objective, int(state.step)):
+        for step, batch in batches_from(context, objective, int(state.step)):
             state, report = train_step(
-                bench.programs, update, objective, state, teacher, batch, jax.random.fold_in(key, step)
+                context.programs, update, objective, state, teacher, batch, jax.random.fold_in(key, step)
             )
             done = step + 1
             log.step(done, batch, report)
             if done in evaluations or done % config.checkpoint_every == 0:
                 check_finite(objective.name, done, report)  # before anything is kept
             if done in evaluations:
-                score = log.evaluation(done, score_dev(bench, objective, state.params))
+                score = log.evaluation(done, score_dev(context, objective, state.params))
                 if score > best_score:
                     best_score = score
                     best.save(done, {"params": state.params}, {"score": score})
@@ -84,54 +88,54 @@ def train_stage(bench: Bench, objective: Objective, params: Params, teacher: Par
         return state.params if kept is None else kept.tree["params"]
 
 
-def check_may_train(bench: Bench, objective: Objective, done: int, total: int) -> None:
+def check_may_train(context: Context, objective: Objective, done: int, total: int) -> None:
     """Raises TrainingError where another stage alone was asked for and this one is not finished."""
-    if bench.only in (None, objective.name) or done == total:
+    if context.only in (None, objective.name) or done == total:
         return
-    raise _unfinished(bench, objective.name, f"has done {done} of {total} steps")
+    raise _unfinished(context, objective.name, f"has done {done} of {total} steps")
 
 
-def _unfinished(bench: Bench, stage: str, state: str) -> TrainingError:
+def _unfinished(context: Context, stage: str, state: str) -> TrainingError:
     return TrainingError(
-        f"stage {bench.only} alone was asked for, but stage {stage} before it {state}; run it first, or run all "
+        f"stage {context.only} alone was asked for, but stage {stage} before it {state}; run it first, or run all "
         f"stages by leaving --stage out"
     )
 
 
-def score_importance(bench: Bench, settings: Importance, params: Params) -> importance.Importance:
+def score_importance(context: Context, settings: Importance, params: Params) -> importance.Importance:
     """The importance of heads and neurons, computed once a run and kept in its folder."""
-    if not bench.folder.importance_file.exists():
-        if bench.only not in (None, "width"):
-            raise _unfinished(bench, "width", "has not begun")
-        split = bench.data.train if settings.split == "train" else next(iter(bench.data.dev.values()))
+    if not context.folder.importance_file.exists():
+        if context.only not in (None, "width"):
+            raise _unfinished(context, "width", "has not begun")
+        split = context.data.train if settings.split == "train" else next(iter(context.data.dev.values()))
         scores = importance.importance(
-            bench.model, params, importance_batches(bench, settings, split), settings.gradients
+            context.model, params, importance_batches(context, settings, split), settings.gradients
         )
-        bench.folder.write_importance(scores)
-    return bench.folder.read_importance()
+        context.folder.write_importance(scores)
+    return context.folder.read_importance()
 
 
-def importance_batches(bench: Bench, settings: Importance, split: Split) -> Iterator[Batch]:
+def importance_batches(context: Context, settings: Importance, split: Split) -> Iterator[Batch]:
     """Batches of the first examples of a split, in its own order."""
     count = min(settings.max_examples or len(split.labels), len(split.labels))
     for start in range(0, count, settings.batch_size):
         rows = np.arange(start, min(start + settings.batch_size, count))
-        planned = plan_batch(split, rows, bench.config.data.lengths)
-        yield make_batch(split, planned, settings.batch_size, bench.model.config.pad_token_id)
+        planned = plan_batch(split, rows, context.config.data.lengths)
+        yield make_batch(split, planned, settings.batch_size, context.model.config.pad_token_id)
 
 
-def resume(bench: Bench, objective: Objective, state: TrainState, last: Checkpoints) -> tuple[TrainState, float]:
+def resume(context: Context, objective: Objective, state: TrainState, last: Checkpoints) -> tuple[TrainState, float]:
     """The state to go on from, and the best mean dev score so far; log lines of lost steps are dropped."""
     saved = last.restore(state)
     step = 0 if saved is None else saved.step
-    bench.folder.forget_after(objective.name, step)
+    context.folder.forget_after(objective.name, step)
     if saved is None:
         return state, -np.inf
     return saved.tree, saved.record["best_score"]
 
 
-def steps_per_epoch(bench: Bench) -> int:
-    return -(-len(bench.data.train.labels) // bench.config.data.batch_size)
+def steps_per_epoch(context: Context) -> int:
+    return -(-len(context.data.train.labels) // context.config.data.batch_size)
 
 
 def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:
@@ -144,26 +148,26 @@ def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:
     }
 
 
-def batches_from(bench: Bench, objective: Objective, first: int) -> Iterator[tuple[int, Batch]]:
+def batches_from(context: Context, objective: Objective, first: int) -> Iterator[tuple[int, Batch]]:
     """Step numbers and batches from step `first` on: a function of seed, stage and step, so a resumed run goes on."""
-    data, config = bench.data.train, bench.config
-    per_epoch = steps_per_epoch(bench)
+    data, config = context.data.train, context.config
+    per_epoch = steps_per_epoch(context)
     for epoch in range(first // per_epoch, objective.settings.epochs):
         seed = [config.seed, objective.number, epoch]
         plan = plan_epoch(data, config.data.batch_size, config.data.lengths, seed)
         for i, planned in enumerate(plan):
             step = epoch * per_epoch + i
             if step >= first:
-                yield step, make_batch(data, planned, config.data.batch_size, bench.model.config.pad_token_id)
+                yield step, make_batch(data, planned, config.data.batch_size, context.model.config.pad_token_id)
 
 
-def score_dev(bench: Bench, objective: Objective, params: Params) -> list[Row]:
+def score_dev(context: Context, objective: Objective, params: Params) -> list[Row]:
     """Every student of the stage on every dev split."""
     return [
         row
-        for split in bench.data.dev.values()
+        for split in context.data.dev.values()
         for row in evaluate(
-            bench.model.config, params, objective.students, split, bench.config.data, bench.config.dtype
+            context.model.config, params, objective.students, split, context.config.data, context.config.dtype
         )
     ]
 
@@ -182,24 +186,24 @@ def check_finite(stage: str, step: int, report: StepReport) -> None:
 class StageLog(contextlib.ExitStack):
     """The progress bar, the lines of the run folder and TensorBoard's scalars of one stage."""
 
-    def __init__(self, bench: Bench, objective: Objective):
+    def __init__(self, context: Context, objective: Objective):
         super().__init__()
-        self.bench, self.objective = bench, objective
+        self.context, self.objective = context, objective
 
     def start(self, step: int, total: int) -> None:
         self.total = total
-        size = self.bench.config.data.batch_size
+        size = self.context.config.data.batch_size
         self.bar = self.enter_context(
             tqdm(desc=self.objective.name, total=total * size, initial=step * size, unit=" examples", leave=True)
         )
-        self.scalars = self.enter_context(self.bench.folder.scalars(self.objective.name, step))
+        self.scalars = self.enter_context(self.context.folder.scalars(self.objective.name, step))
         self.since, self.examples = time.perf_counter(), 0
 
     def step(self, step: int, batch: Batch, report: StepReport) -> None:
         """Counts a step, and looks at its numbers every few steps only: looking waits for the device."""
-        self.bar.update(self.bench.config.data.batch_size)
+        self.bar.update(self.context.config.data.batch_size)
         self.examples += int(batch.weights.sum())
-        if step % self.bench.config.log_every and step != self.total:
+        if step % self.context.config.log_every and step != self.total:
             return
         check_finite(self.objective.name, step, report)
         losses = {
@@ -215,14 +219,14 @@ class StageLog(contextlib.ExitStack):
             "examples_per_second": self.examples / seconds,
         }
         self.bar.set_postfix(loss=f"{mean:.4f}")
-        self.bench.folder.append_training({"stage": self.objective.name, "step": step, **curves, "losses": losses})
+        self.context.folder.append_training({"stage": self.objective.name, "step": step, **curves, "losses": losses})
         self.scalars.add(step, curves)
         self.since, self.examples = time.perf_counter(), 0
 
     def evaluation(self, step: int, rows: list[Row]) -> float:
         """Writes the rows of an evaluation and returns their mean score."""
-        lines = evaluation_lines(self.bench.config, self.objective.name, step, rows)
-        self.bench.folder.append_evaluations(lines)
+        lines = evaluation_lines(self.context.config, self.objective.name, step, rows)
+        self.context.folder.append_evaluations(lines)
         self.scalars.add(step, {f"{row.split}/{row.metric}/{row.sub}": row.score for row in rows})
         metric = f"{rows[0].metric} {100 * mean_score(rows):.2f}"
         tqdm.write(

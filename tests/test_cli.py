@@ -108,7 +108,7 @@ def test_a_file_that_is_not_there_is_named(refused: Command, tmp_path: Path) -> 
         (["--width.widths", "0"], "widths.0 = 0.0: should be greater than 0"),
         (["--width.widths", "0.5", "1.5"], "widths.1 = 1.5: should be less than or equal to 1"),
         (["--dtype", "float16"], "Expected one of ('float32', 'bfloat16')"),
-        (["--data.max-length", "16"], "the largest of lengths (12,) must be max_length, which is 16"),
+        (["--data.lengths", "2"], "lengths (2,) leave no room for a token between [CLS] and [SEP]"),
         (["--stage"], "--stage needs the name of a stage: fine_tune, width, depth or final"),
         (["--stage", "dept"], "the run has no stage 'dept'; it has fine_tune, width, depth, final"),
         (["--stage=dept"], "the run has no stage 'dept'; it has fine_tune, width, depth, final"),
@@ -156,8 +156,8 @@ def test_a_batch_that_does_not_divide_names_those_that_do(refused: Command, conf
 
 
 def test_more_tokens_than_the_model_has_positions(refused: Command, config_file: Path) -> None:
-    said = refused(config_file, "--data.max-length", "30", "--data.lengths", "30")
-    assert "data.max_length 30 is more than the model's 24 positions; set max_length" in said
+    said = refused(config_file, "--data.lengths", "30")
+    assert "the largest of data.lengths, 30, is more than the model's 24 positions; set it to at most 24" in said
 
 
 def test_a_width_that_keeps_no_head(refused: Command, config_file: Path) -> None:

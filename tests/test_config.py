@@ -156,7 +156,7 @@ def test_a_configuration_file_returns_the_same_from_json(file: Path) -> None:
 
 def test_every_setting_returns_from_json() -> None:
     config = RUN.replace(
-        data=DATA.replace(train_file="a.csv", dev_file="b.csv", max_length=9, lengths=(5, 9)),
+        data=DATA.replace(train_file="a.csv", dev_file="b.csv", lengths=(5, 9)),
         fine_tune=None,
         width=WidthStage(widths=(1.0, 1 / 3), optimizer=Optimizer(learning_rate=1e-30, eps=1e-300), keep="last"),
         depth=DepthStage(depths=(0.1,), teacher_width="full"),
@@ -242,11 +242,11 @@ def test_a_stage_that_cannot_work_is_refused(values: dict[str, Any], message: st
         ({"train_file": "a.csv", "hub": "b"}, "name one source of data; got train_file and hub"),
         ({"dev_file": "a.csv"}, "dev_file and test_file need a train_file"),
         ({"test_file": "a.csv"}, "dev_file and test_file need a train_file"),
-        ({"lengths": (64, 32), "max_length": 32}, r"lengths must ascend and name each length once; got \(64, 32\)"),
-        ({"lengths": (32, 32), "max_length": 32}, "lengths must ascend"),
+        ({"lengths": (64, 32)}, r"lengths must ascend and name each length once; got \(64, 32\)"),
+        ({"lengths": (32, 32)}, "lengths must ascend"),
         ({"lengths": ()}, "lengths must ascend"),
-        ({"lengths": (32, 64)}, r"the largest of lengths \(32, 64\) must be max_length, which is 128"),
-        ({"lengths": (2,), "max_length": 2}, "max_length 2 leaves no room for a token"),
+        ({"lengths": (2,)}, r"lengths \(2,\) leave no room for a token"),
+        ({"max_length": 64}, "unknown key 'max_length'; did you mean 'lengths'"),
         ({"batch_size": 0}, "batch_size = 0"),
     ],
 )

@@ -35,7 +35,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBa
 
 
 def config(chosen: Task, max_length: int = 16, **source: Any) -> DataConfig:
-    return DataConfig(task=chosen, max_length=max_length, lengths=(max_length,), **source)
+    return DataConfig(task=chosen, lengths=(max_length,), **source)
 
 
 def ids(sentence: str) -> list[int]:

@@ -26,7 +26,7 @@ from tiny import CONFIG, Params, random_params
 from tiny_run import Finished, cache_settings
 
 TASK = Task(name="words", text_columns=("text",), labels=CONFIG.labels, metrics=("f1", "accuracy"))
-DATA = DataConfig(task=TASK, max_length=12, lengths=(6, 12), eval_batch_size=4)
+DATA = DataConfig(task=TASK, lengths=(6, 12), eval_batch_size=4)
 SUBS = (SubNetwork.uniform(CONFIG, 0.75, 1.0), SubNetwork.uniform(CONFIG, 0.5, 1 / 3))
 
 

@@ -44,8 +44,8 @@ def test_a_batch_that_does_not_divide_is_refused(config: RunConfig, setting: str
 
 
 def test_more_tokens_than_positions_are_refused(config: RunConfig) -> None:
-    with pytest.raises(ConfigError, match=r"data\.max_length 32 is more than the model's 24 positions"):
-        check(config.replace(data=config.data.replace(max_length=32, lengths=(32,))))
+    with pytest.raises(ConfigError, match=r"data\.lengths, 32, is more than the model's 24 positions"):
+        check(config.replace(data=config.data.replace(lengths=(32,))))
 
 
 def test_a_width_that_keeps_nothing_of_this_model_is_refused(config: RunConfig) -> None:

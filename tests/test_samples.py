@@ -187,14 +187,14 @@ def test_the_split_is_the_same_for_everybody() -> None:
 @pytest.mark.network
 def test_the_sample_tasks_become_batches() -> None:
     tokenizer = load_tokenizer(samples.fetch_minilm())
-    data = load_data(DataConfig(task=task("movie_reviews"), max_length=64, lengths=(32, 64)), tokenizer)
+    data = load_data(DataConfig(task=task("movie_reviews"), lengths=(32, 64)), tokenizer)
     assert data.labels == ("negative", "positive")
     assert [len(data.train), len(data.dev["dev"]), len(data.test["test"])] == [8035, 1004, 1004]
     review = samples.movie_review_splits("movie_reviews")["train"][0]
     assert data.train.input_ids[0].tolist() == tokenizer(review.text)["input_ids"]
     assert data.train.labels[0] == (review.rating > 0)
     assert {planned.length for planned in plan_epoch(data.train, 32, (32, 64), [0])} == {32, 64}
-    ratings = load_data(DataConfig(task=task("movie_ratings"), max_length=64, lengths=(64,)), tokenizer)
+    ratings = load_data(DataConfig(task=task("movie_ratings"), lengths=(64,)), tokenizer)
     assert ratings.train.labels.dtype == "float32"
     assert -4 <= ratings.train.labels.min() < -3
     assert 3 < ratings.train.labels.max() <= 4

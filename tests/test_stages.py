@@ -25,7 +25,7 @@ from dynabert_jax.config import (
     WidthStage,
 )
 from dynabert_jax.optim import adamw
-from dynabert_jax.stages import Class, LossWeights, Objective
+from dynabert_jax.stages import Group, LossWeights, Objective
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.tasks import task
 from tiny import CONFIG as THREE_LAYERS
@@ -48,40 +48,40 @@ def sub(width: float, depth: float = 1.0) -> SubNetwork:
 
 def test_fine_tuning_teaches_the_full_network_the_labels() -> None:
     objective = stages.fine_tune(CONFIG, FineTune())
-    assert objective.classes == (Class(None, (FULL,)),)
+    assert objective.groups == (Group(None, (FULL,)),)
     assert objective.weights == LossWeights(logit=0.0, hidden=0.0, label=1.0)
 
 
 def test_the_width_stage_has_every_width_and_the_full_teacher() -> None:
     objective = stages.width(CONFIG, WidthStage(widths=(0.25, 1.0, 0.5)))
-    assert objective.classes == (Class(FULL, (FULL, sub(0.5), sub(0.25))),)
+    assert objective.groups == (Group(FULL, (FULL, sub(0.5), sub(0.25))),)
     assert objective.weights == LossWeights(logit=1.0, hidden=0.1, label=0.0)
 
 
 def test_the_depth_stages_teacher_has_the_students_width() -> None:
     objective = stages.depth(CONFIG, DepthStage(widths=(1.0, 0.5), depths=(0.5, 1.0)))
-    assert objective.classes == (
-        Class(FULL, (FULL, sub(1.0, 0.5))),
-        Class(sub(0.5), (sub(0.5), sub(0.5, 0.5))),
+    assert objective.groups == (
+        Group(FULL, (FULL, sub(1.0, 0.5))),
+        Group(sub(0.5), (sub(0.5), sub(0.5, 0.5))),
     )
     assert objective.weights == LossWeights(logit=1.0, hidden=1.0, label=0.0)
 
 
 def test_the_released_codes_depth_teacher_is_full() -> None:
     objective = stages.depth(CONFIG, DepthStage(widths=(1.0, 0.5), depths=(0.5,), teacher_width="full"))
-    assert objective.classes == (Class(FULL, (sub(1.0, 0.5), sub(0.5, 0.5))),)
+    assert objective.groups == (Group(FULL, (sub(1.0, 0.5), sub(0.5, 0.5))),)
 
 
 def test_widths_that_round_to_the_same_are_taught_once() -> None:
     two_heads = CONFIG.replace(heads=(2, 2))
     full = SubNetwork.full(two_heads)
     assert stages.width(two_heads, WidthStage(widths=(1.0, 0.75))).students == (full,)
-    assert stages.depth(two_heads, DepthStage(widths=(1.0, 0.75), depths=(1.0,))).classes == (Class(full, (full,)),)
+    assert stages.depth(two_heads, DepthStage(widths=(1.0, 0.75), depths=(1.0,))).groups == (Group(full, (full,)),)
 
 
 def test_the_final_stage_teaches_every_size_the_labels() -> None:
     objective = stages.final(CONFIG, FinalStage(widths=(1.0, 0.5), depths=(0.5,)))
-    assert objective.classes == (Class(None, (sub(1.0, 0.5), sub(0.5, 0.5))),)
+    assert objective.groups == (Group(None, (sub(1.0, 0.5), sub(0.5, 0.5))),)
     assert objective.weights == LossWeights(logit=0.0, hidden=0.0, label=1.0)
 
 
@@ -97,14 +97,14 @@ def test_regression_distils_unless_the_released_code_is_meant(released: bool) ->
 def test_a_stage_that_learns_from_labels_alone_runs_no_teacher() -> None:
     labels_alone = {"logit_weight": 0.0, "hidden_weight": 0.0, "label_weight": 2.0}
     width = stages.width(CONFIG, WidthStage(widths=(1.0, 0.5), **labels_alone))
-    assert width.classes == (Class(None, (FULL, sub(0.5))),)
+    assert width.groups == (Group(None, (FULL, sub(0.5))),)
     assert width.weights == LossWeights(0.0, 0.0, 2.0)
     depth = stages.depth(CONFIG, DepthStage(widths=(1.0,), depths=(1.0,), **labels_alone))
-    assert depth.classes == (Class(None, (FULL,)),)
+    assert depth.groups == (Group(None, (FULL,)),)
     # A regression task's outputs are not matched by the released code: without hidden states nothing is left.
     released = WidthStage(distil_regression=False, hidden_weight=0.0, label_weight=1.0)
-    assert stages.width(CONFIG.replace(labels=("score",)), released).classes[0].teacher is None
-    assert stages.width(CONFIG, released).classes[0].teacher == FULL
+    assert stages.width(CONFIG.replace(labels=("score",)), released).groups[0].teacher is None
+    assert stages.width(CONFIG, released).groups[0].teacher == FULL
 
 
 def test_the_plan_has_the_runs_stages_in_their_order() -> None:
@@ -152,7 +152,7 @@ def test_each_teacher_answers_once_and_every_student_draws_its_own_dropout(teach
     batch = random_batch(CONFIG, rows=8)
     summed = stages.gradients(recorder, objective, None, None, batch, jax.random.key(0))  # type: ignore[arg-type]
     assert recorder.taught == ([FULL, sub(0.5)] if teacher_width == "same" else [FULL])
-    assert recorder.asked == [(student, group.teacher) for group in objective.classes for student in group.students]
+    assert recorder.asked == [(student, group.teacher) for group in objective.groups for student in group.students]
     assert summed.grads == len(objective.students) == 4
     assert summed.losses == {student: student.name for student in objective.students}
     assert len(set(recorder.keys)) == 4
@@ -180,15 +180,15 @@ def programs() -> CountingPrograms:
 
 
 # Two teachers, and students that are narrower, shallower and both: few, since each has to be compiled.
-NARROW = Class(sub(0.5), (sub(0.5, 0.5),))
-CLASSES = (Class(FULL, (FULL, sub(1.0, 0.5))), NARROW)
+NARROW = Group(sub(0.5), (sub(0.5, 0.5),))
+GROUPS = (Group(FULL, (FULL, sub(1.0, 0.5))), NARROW)
 LEARNING_RATE = 1e-2
 
 
-def objective_of(*classes: Class, eps: float = 1e-8) -> Objective:
+def objective_of(*groups: Group, eps: float = 1e-8) -> Objective:
     """All three losses."""
     settings = DepthStage(optimizer=Optimizer(learning_rate=LEARNING_RATE, eps=eps))
-    return Objective("depth", settings, classes, LossWeights(logit=1.0, hidden=0.7, label=0.5))
+    return Objective("depth", settings, groups, LossWeights(logit=1.0, hidden=0.7, label=0.5))
 
 
 def ragged_batch(seed: int) -> tuple[Batch, Batch]:
@@ -216,7 +216,7 @@ def one_by_one(objective: Objective, params: Params, teacher: Params, batch: Bat
     model, key = Bert(CONFIG), jax.random.key(0)
     batch = batch.replace(weights=batch.weights / batch.weights.sum())
     total, found = jax.tree.map(jnp.zeros_like, params), {}
-    for group in objective.classes:
+    for group in objective.groups:
         outputs = model.apply(
             {"params": teacher}, batch.input_ids, batch.attention_mask, batch.token_type_ids, group.teacher
         )
@@ -233,7 +233,7 @@ def one_by_one(objective: Objective, params: Params, teacher: Params, batch: Bat
 def test_a_step_over_the_devices_is_the_step_of_one(programs: CountingPrograms) -> None:
     """Two steps of the depth stage without dropout, the first with a ragged batch: gradients, losses, weights."""
     # An eps that is not tiny: Adam would make a step of full size out of the rounding noise of a zero gradient.
-    objective = objective_of(*CLASSES, eps=1e-3)
+    objective = objective_of(*GROUPS, eps=1e-3)
     params, teacher = random_params(CONFIG), random_params(CONFIG, seed=1)
     update = stages.make_update(objective, STEPS)
     state = stages.init_state(objective, params, STEPS)
@@ -280,7 +280,7 @@ def compiled() -> Iterator[list[str]]:
 def test_a_sub_network_is_traced_once_and_the_second_epoch_compiles_nothing(
     programs: CountingPrograms, compiled: list[str]
 ) -> None:
-    objective = objective_of(*CLASSES)
+    objective = objective_of(*GROUPS)
     update = stages.make_update(objective, STEPS)
     start = parallel.replicate(random_params(CONFIG))
     state = stages.init_state(objective, start, STEPS)
@@ -297,11 +297,11 @@ def test_a_sub_network_is_traced_once_and_the_second_epoch_compiles_nothing(
     assert_trees_close(start, random_params(CONFIG))
 
 
-@pytest.mark.parametrize("classes", [CLASSES, (NARROW,)], ids=["all", "narrow"])
+@pytest.mark.parametrize("groups", [GROUPS, (NARROW,)], ids=["all", "narrow"])
 def test_one_step_moves_what_the_sub_networks_hold_and_nothing_else(
-    programs: CountingPrograms, classes: tuple[Class, ...]
+    programs: CountingPrograms, groups: tuple[Group, ...]
 ) -> None:
-    objective = objective_of(*classes)
+    objective = objective_of(*groups)
     before = random_params(CONFIG)
     batch = random_batch(CONFIG, rows=8)
     update = stages.make_update(objective, STEPS)
@@ -315,7 +315,7 @@ def test_one_step_moves_what_the_sub_networks_hold_and_nothing_else(
     held["embeddings/word/embedding"][~used] = False
     held["embeddings/position/embedding"][ids.shape[1] :] = False
     before, after = by_path(before), by_path(state.params)
-    assert (classes is CLASSES) == all(np.all(mask) for path, mask in held.items() if path.startswith("layer_"))
+    assert (groups is GROUPS) == all(np.all(mask) for path, mask in held.items() if path.startswith("layer_"))
     for path, mask in held.items():
         moved = after[path] != before[path]
         if not path.endswith("key/bias"):  # its gradient is zero but for rounding

@@ -461,7 +461,7 @@ def test_pairs_of_sentences_with_two_dev_splits(materials: Materials, tmp_path: 
     for seed, (file, count) in enumerate({"train": 44, "dev_a": 10, "dev_b": 7}.items()):
         tiny_run.write_csv(tmp_path / f"{file}.tsv", ("premise", "hypothesis", "label"), pairs(count, seed), "\t")
     data = materials.data(task=task, glue_folder=str(tmp_path), train_file=None, dev_file=None, test_file=None,
-                          max_length=24, lengths=(24,))  # fmt: skip
+                          lengths=(24,))  # fmt: skip
     config = materials.fine_tuning(tmp_path / "run", model=str(tmp_path / "model"), data=data)
     rows = train.run(config)
     assert [(row.split, row.examples) for row in rows] == [("dev_a", 10), ("dev_b", 7)]

@@ -17,7 +17,7 @@ from dynabert_jax.config import FineTune, Importance, RunConfig, WidthStage
 from dynabert_jax.data import load_data, load_tokenizer
 from dynabert_jax.run_folder import RunFolder
 from dynabert_jax.stages import StepReport
-from dynabert_jax.training import Bench, TrainingError, batches_from, evaluation_steps, importance_batches
+from dynabert_jax.training import Context, TrainingError, batches_from, evaluation_steps, importance_batches
 from tiny_run import STEPS, Materials, lines
 
 
@@ -37,10 +37,10 @@ def test_evaluations_are_spread_over_the_epoch_and_one_is_at_its_end(
 
 
 @pytest.fixture(scope="module")
-def bench(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    config = materials.config(tmp_path_factory.mktemp("bench"))
+def context(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> Context:
+    config = materials.config(tmp_path_factory.mktemp("run"))
     data = load_data(config.data, load_tokenizer(materials.model))
-    return Bench(config, Bert(tiny_run.MODEL), data, RunFolder.open(config))
+    return Context(config, Bert(tiny_run.MODEL), data, RunFolder.open(config))
 
 
 def rows_of(batch: Batch) -> list[tuple[int, ...]]:
@@ -53,30 +53,32 @@ TWO_EPOCHS = stages.fine_tune(tiny_run.MODEL, FineTune(epochs=2))
 ANOTHER_STAGE = stages.width(tiny_run.MODEL, WidthStage(epochs=2))
 
 
-def test_an_epoch_has_every_example_once_and_the_next_one_in_another_order(bench: Bench) -> None:
-    batches = [*batches_from(bench, TWO_EPOCHS, 0), *batches_from(bench, ANOTHER_STAGE, 0)]
+def test_an_epoch_has_every_example_once_and_the_next_one_in_another_order(context: Context) -> None:
+    batches = [*batches_from(context, TWO_EPOCHS, 0), *batches_from(context, ANOTHER_STAGE, 0)]
     assert [step for step, _ in batches] == [*range(STEPS), *range(STEPS)]
     epochs = [[row for _, batch in batches[i : i + 6] for row in rows_of(batch)] for i in range(0, 2 * STEPS, 6)]
-    everything = sorted(tuple(ids.tolist()) for ids in bench.data.train.input_ids)
+    everything = sorted(tuple(ids.tolist()) for ids in context.data.train.input_ids)
     assert [sorted(epoch) for epoch in epochs] == 4 * [everything]
     assert len(set(map(tuple, epochs))) == 4
 
 
 @pytest.mark.parametrize("first", [1, 6, 11, 12])
-def test_a_resumed_epoch_goes_on_with_the_batches_it_has_not_had(bench: Bench, first: int) -> None:
-    everything = list(batches_from(bench, TWO_EPOCHS, 0))
-    rest = list(batches_from(bench, TWO_EPOCHS, first))
+def test_a_resumed_epoch_goes_on_with_the_batches_it_has_not_had(context: Context, first: int) -> None:
+    everything = list(batches_from(context, TWO_EPOCHS, 0))
+    rest = list(batches_from(context, TWO_EPOCHS, first))
     assert [step for step, _ in rest] == list(range(first, STEPS))
     for (_, ours), (_, theirs) in zip(rest, everything[first:], strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
 
 
 @pytest.mark.parametrize(("limit", "sizes"), [(0, [16, 16, 12]), (20, [16, 4]), (100, [16, 16, 12])])
-def test_importance_is_scored_on_the_first_examples_in_their_order(bench: Bench, limit: int, sizes: list[int]) -> None:
-    batches = list(importance_batches(bench, Importance(batch_size=16, max_examples=limit), bench.data.train))
+def test_importance_is_scored_on_the_first_examples_in_their_order(
+    context: Context, limit: int, sizes: list[int]
+) -> None:
+    batches = list(importance_batches(context, Importance(batch_size=16, max_examples=limit), context.data.train))
     assert [int(batch.weights.sum()) for batch in batches] == sizes
     scored = [row for batch in batches for row in rows_of(batch)]
-    assert scored == [tuple(ids.tolist()) for ids in bench.data.train.input_ids[: sum(sizes)]]
+    assert scored == [tuple(ids.tolist()) for ids in context.data.train.input_ids[: sum(sizes)]]
 
 
 # What is not a number

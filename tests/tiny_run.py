@@ -72,7 +72,7 @@ class Materials:
 
     def data(self, **changes: Any) -> DataConfig:
         files = {f"{split}_file": self.file(split) for split in ("train", "dev", "test")}
-        values = {"task": TASK, "max_length": 12, "lengths": (12,), "batch_size": 8, "eval_batch_size": 8}
+        values = {"task": TASK, "lengths": (12,), "batch_size": 8, "eval_batch_size": 8}
         return DataConfig(**(files | values | changes))
 
     def config(self, run_dir: Path, **changes: Any) -> RunConfig:
