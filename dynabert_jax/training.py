@@ -116,12 +116,19 @@ def score_importance(context: Context, settings: Importance, params: Params) -> 
 
 
 def importance_batches(context: Context, settings: Importance, split: Split) -> Iterator[Batch]:
-    """Batches of the first examples of a split, in its own order."""
-    count = min(settings.max_examples or len(split.labels), len(split.labels))
-    for start in range(0, count, settings.batch_size):
-        rows = np.arange(start, min(start + settings.batch_size, count))
-        planned = plan_batch(split, rows, context.config.data.lengths)
-        yield make_batch(split, planned, settings.batch_size, context.model.config.pad_token_id)
+    """Batches of the rows that importance is scored on, with a progress bar."""
+    rows = importance_rows(context, settings, split)
+    with tqdm(desc="importance", total=len(rows), unit=" examples") as bar:
+        for start in range(0, len(rows), settings.batch_size):
+            planned = plan_batch(split, rows[start : start + settings.batch_size], context.config.data.lengths)
+            yield make_batch(split, planned, settings.batch_size, context.model.config.pad_token_id)
+            bar.update(len(planned.rows))
+
+
+def importance_rows(context: Context, settings: Importance, split: Split) -> np.ndarray:
+    """All rows of a split in its own order, `[n]`, or so many of them, drawn with the run's seed."""
+    shuffled = np.random.default_rng(context.config.seed).permutation(len(split))
+    return np.sort(shuffled[: settings.max_examples or len(split)])
 
 
 def resume(context: Context, objective: Objective, state: TrainState, last: Checkpoints) -> tuple[TrainState, float]:

@@ -171,6 +171,12 @@ def test_the_bar_shows_loss_speed_and_time_left(finished: Finished) -> None:
     assert "depth step 12: mean dev accuracy" in finished.output
 
 
+def test_importance_has_a_bar_with_time_left(finished: Finished) -> None:
+    shown = [line for line in finished.errors.split("\r") if line.startswith("importance: ")]
+    assert "<" in shown[-1].partition("[")[2]
+    assert "20/20" in shown[-1]
+
+
 # Going on
 
 

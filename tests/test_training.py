@@ -17,7 +17,14 @@ from dynabert_jax.config import FineTune, Importance, RunConfig, WidthStage
 from dynabert_jax.data import load_data, load_tokenizer
 from dynabert_jax.run_folder import RunFolder
 from dynabert_jax.stages import StepReport
-from dynabert_jax.training import Context, TrainingError, batches_from, evaluation_steps, importance_batches
+from dynabert_jax.training import (
+    Context,
+    TrainingError,
+    batches_from,
+    evaluation_steps,
+    importance_batches,
+    importance_rows,
+)
 from tiny_run import STEPS, Materials, lines
 
 
@@ -71,14 +78,31 @@ def test_a_resumed_epoch_goes_on_with_the_batches_it_has_not_had(context: Contex
         assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
 
 
-@pytest.mark.parametrize(("limit", "sizes"), [(0, [16, 16, 12]), (20, [16, 4]), (100, [16, 16, 12])])
-def test_importance_is_scored_on_the_first_examples_in_their_order(
-    context: Context, limit: int, sizes: list[int]
-) -> None:
-    batches = list(importance_batches(context, Importance(batch_size=16, max_examples=limit), context.data.train))
-    assert [int(batch.weights.sum()) for batch in batches] == sizes
-    scored = [row for batch in batches for row in rows_of(batch)]
-    assert scored == [tuple(ids.tolist()) for ids in context.data.train.input_ids[: sum(sizes)]]
+@pytest.mark.parametrize(("limit", "sizes"), [(0, [16, 16, 12]), (100, [16, 16, 12])])
+def test_importance_is_scored_on_all_examples_in_their_order(context: Context, limit: int, sizes: list[int]) -> None:
+    scored = scored_for_importance(context, Importance(batch_size=16, max_examples=limit))
+    assert [len(rows) for rows in scored] == sizes
+    assert [row for rows in scored for row in rows] == [tuple(ids.tolist()) for ids in context.data.train.input_ids]
+
+
+def test_importance_of_some_examples_draws_them_with_the_runs_seed(context: Context) -> None:
+    """Files are often sorted, so the first ones would be of one kind; a run that is stopped draws the same again."""
+    some = Importance(batch_size=16, max_examples=20)
+    first = scored_for_importance(context, some)
+    assert [len(rows) for rows in first] == [16, 4]
+    assert first == scored_for_importance(context, some)
+    rows = importance_rows(context, some, context.data.train)
+    assert len(set(rows.tolist())) == 20
+    assert rows.tolist() != list(range(20))
+    drawn = [tuple(context.data.train.input_ids[row].tolist()) for row in rows]
+    assert [row for batch in first for row in batch] == drawn
+    other = Context(context.config.replace(seed=7), context.model, context.data, context.folder)
+    assert rows.tolist() != importance_rows(other, some, context.data.train).tolist()
+
+
+def scored_for_importance(context: Context, settings: Importance) -> list[list[tuple[int, ...]]]:
+    """The sentences of each batch."""
+    return [rows_of(batch) for batch in importance_batches(context, settings, context.data.train)]
 
 
 # What is not a number
