@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dynabert_jax.config import ConfigError, ModelConfig
 from dynabert_jax.hub import TOKENIZER_FILES, find_model
@@ -76,6 +77,10 @@ LEAVES: Mapping[Kind, tuple[tuple[str, str], ...]] = {
 }
 
 _FLOATS = {np.dtype(kind) for kind in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)}
+# What numpy, with ml_dtypes, can read, as safetensors calls it.
+_SAFETENSORS_KINDS = frozenset(
+    ("F16", "BF16", "F32", "F64", "BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "C64")
+)
 # Parts of a checkpoint that a classifier does without: a constant, and the heads of pretraining.
 _NOT_USED = ("embeddings.position_ids", "cls.", "lm_head.")
 _MASKED_LM_HEAD = "cls.predictions."
@@ -164,7 +169,7 @@ def param_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def init_params(config: ModelConfig, seed: int) -> Params:
     """New parameters as BERT initialises them: kernels and embeddings N(0, 0.02), scales 1, biases 0; float32."""
     rng = np.random.default_rng(seed)
-    return _nest({parameter.path: _new(parameter, rng) for parameter in parameters(config)})
+    return unflatten_dict({parameter.path: _new(parameter, rng) for parameter in parameters(config)}, sep="/")
 
 
 def _new(parameter: Parameter, rng: np.random.Generator) -> np.ndarray:
@@ -188,7 +193,8 @@ def from_torch_names(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> 
     tensors = _standard_names(config.model_type, tensors)
     expected = parameters(config)
     _check_tensors({parameter.name: parameter.torch_shape for parameter in expected}, tensors)
-    return _nest({parameter.path: parameter.from_torch(tensors[parameter.name]) for parameter in expected})
+    arrays = {parameter.path: parameter.from_torch(tensors[parameter.name]) for parameter in expected}
+    return unflatten_dict(arrays, sep="/")
 
 
 def to_torch_names(config: ModelConfig, params: Params) -> dict[str, np.ndarray]:
@@ -197,7 +203,7 @@ def to_torch_names(config: ModelConfig, params: Params) -> dict[str, np.ndarray]
     Raises:
         WeightsError: the tree is not one of this configuration; all differences are listed.
     """
-    arrays = {path: np.asarray(value) for path, value in _flatten(params).items()}
+    arrays = {path: np.asarray(value) for path, value in flatten_dict(params, sep="/").items()}
     _check_tensors(param_shapes(config), arrays)
     return {parameter.name: parameter.to_torch(arrays[parameter.path]) for parameter in parameters(config)}
 
@@ -356,7 +362,7 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
 def _read_shards(index: Path) -> dict[str, np.ndarray]:
     """The tensors of all files that an index names."""
     try:
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = sorted({str(file) for file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{index} is damaged ({error}); copy or download it again") from error
     absent = [file for file in files if not (index.parent / file).is_file()]
@@ -366,18 +372,34 @@ def _read_shards(index: Path) -> dict[str, np.ndarray]:
 
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     with path.open("rb") as file:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise WeightsError(f"{path} is a placeholder of Git LFS, not the weights; run `git lfs pull` there")
     if path.suffix == ".bin":
         return read_torch_file(path)
+    return _read_safetensors(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError, safe_open
+
     try:
-        return load_file(path)
+        with safe_open(path, framework="np") as file:
+            names = list(file.keys())
+            _check_readable(path, {name: file.get_slice(name).get_dtype() for name in names})
+            return {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise WeightsError(f"{path} is damaged or not complete ({error}); copy or download it again") from error
+
+
+def _check_readable(path: Path, kinds: Mapping[str, str]) -> None:
+    """Refuses the numbers of 8 bits and fewer that quantized models have and numpy has not."""
+    strange = [f"{name} {kind}" for name, kind in kinds.items() if kind not in _SAFETENSORS_KINDS]
+    if strange:
+        raise WeightsError(
+            f"{path} holds numbers that cannot be read: {_some(strange, limit=3)}; bring the model that is not "
+            "quantized, in float32, float16 or bfloat16"
+        )
 
 
 def _standard_names(model_type: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -460,23 +482,3 @@ def _reordered(config: ModelConfig, tensors: dict[str, np.ndarray], order: tuple
     """Takes the classifier's rows, of the kernel [labels, hidden] and the bias [labels], in another order."""
     names = [parameter.name for parameter in _head(config, "classifier") if parameter.name in tensors]
     return tensors | {name: tensors[name][list(order)] for name in names}
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{'a': {'b': x}} -> {'a/b': x}."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
-
-
-def _nest(flat: Mapping[str, np.ndarray]) -> Params:
-    """The inverse of `_flatten`."""
-    tree: Params = {}
-    for path, value in flat.items():
-        *parents, leaf = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return tree

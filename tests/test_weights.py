@@ -12,6 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
 
 from dynabert_jax import weights
@@ -39,7 +40,8 @@ def cut_config(model_type: str = "bert") -> ModelConfig:
 def random_params(config: ModelConfig, seed: int = 0) -> weights.Params:
     """Parameters of which no two numbers are equal, biases and scales included."""
     rng = np.random.default_rng(seed)
-    return weights._nest({path: rng.standard_normal(s, np.float32) for path, s in param_shapes(config).items()})
+    arrays = {path: rng.standard_normal(shape, np.float32) for path, shape in param_shapes(config).items()}
+    return unflatten_dict(arrays, sep="/")
 
 
 def random_tensors(config: ModelConfig, seed: int = 0) -> Tensors:
@@ -56,7 +58,7 @@ def write_folder(folder: Path, config: ModelConfig, tensors: Tensors, **changes:
 
 
 def assert_same(left: weights.Params, right: weights.Params) -> None:
-    flat_left, flat_right = weights._flatten(left), weights._flatten(right)
+    flat_left, flat_right = flatten_dict(left, sep="/"), flatten_dict(right, sep="/")
     assert set(flat_left) == set(flat_right)
     for path, array in flat_left.items():
         assert array.dtype == np.float32, path
@@ -163,7 +165,7 @@ def test_params_return_exactly(make_config: Callable[[str], ModelConfig], model_
 
 def test_init_params_is_berts() -> None:
     config = small_config(vocab_size=5000)
-    params = weights._flatten(init_params(config, seed=1))
+    params = flatten_dict(init_params(config, seed=1), sep="/")
     assert {path: array.shape for path, array in params.items()} == param_shapes(config)
     for path, array in params.items():
         leaf = path.rpartition("/")[2]
@@ -471,6 +473,24 @@ def test_truncated_safetensors_are_named_with_the_cure(tmp_path: Path) -> None:
             load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [("float8_e4m3fn", "F8_E4M3"), ("float8_e5m2", "F8_E5M2"), ("float4_e2m1fn_x2", "F4")]
+)
+def test_numbers_that_numpy_does_not_know_are_refused(tmp_path: Path, kind: str, name: str) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file as save_torch_file
+
+    folder = write_folder(tmp_path, small_config(), {})
+    save_torch_file(
+        {"classifier.weight": torch.zeros(2, 12, dtype=torch.uint8).view(getattr(torch, kind))},
+        folder / "model.safetensors",
+    )
+    with pytest.raises(
+        WeightsError, match=rf"model\.safetensors holds numbers .*: classifier\.weight {name}; bring .* not quantized"
+    ):
+        load(folder)
+
+
 def test_truncated_pytorch_files_are_named_with_the_cure(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     folder = write_folder(tmp_path, small_config(), {})
@@ -512,6 +532,17 @@ def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(content)
     with pytest.raises(WeightsError, match=r"model\.safetensors\.index\.json is damaged"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [("3", "3"), ('"other.safetensors"', r"other\.safetensors"), ("null", "None")]
+)
+def test_a_shard_that_is_not_there_is_named(tmp_path: Path, value: str, shown: str) -> None:
+    folder = write_folder(tmp_path, small_config(), {})
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(f'{{"weight_map": {{"classifier.bias": {value}}}}}')
+    with pytest.raises(WeightsError, match=rf"index\.json names files that are not there: {shown};"):
         load(folder)
 
 
