@@ -10,6 +10,7 @@ heads and neurons that a sub-network keeps.
 
 import dataclasses
 import math
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,8 @@ class Bert(nn.Module):
             setattr(self, f"layer_{i}", Block(self.config, i, self.dtype))
         self.pooler = Dense(self.config.hidden_size, self.config.hidden_size, self.dtype)
         self.classifier = Dense(self.config.hidden_size, self.config.num_labels, self.dtype)
-        self.dropout = nn.Dropout(self.config.hidden_dropout)
+        self.first_token_dropout = Dropout(self.config.head_dropout)  # RoBERTa's alone
+        self.pooled_dropout = Dropout(self.config.head_dropout)
 
     def __call__(
         self,
@@ -63,7 +65,7 @@ class Bert(nn.Module):
         token_type_ids: jax.Array,
         sub: SubNetwork,
         *,
-        train: bool = False,
+        dropout: jax.Array | None = None,
         head_gates: jax.Array | None = None,
         with_attention: bool = False,
     ) -> Outputs:
@@ -74,21 +76,21 @@ class Bert(nn.Module):
             attention_mask: `[B, S]`, 1 for a token and 0 for padding.
             token_type_ids: `[B, S]` int; zeros where there are no pairs.
             sub: which layers, heads and neurons run; static.
-            train: apply dropout; needs an rng named `dropout`.
+            dropout: `[B]` random keys, one an example, by which it draws what is dropped; None: dropout is off.
             head_gates: `[layers, N]`, factors on every head's output; their gradient is a head's importance.
             with_attention: also return the attention scores.
         """
         sub.check_fits(self.config)
-        hidden = self.embed(input_ids, token_type_ids, train=train)
+        hidden = self.embed(input_ids, token_type_ids, dropout=dropout)
         outputs = self.run_blocks(
-            hidden, attention_mask, sub, train=train, head_gates=head_gates, with_attention=with_attention
+            hidden, attention_mask, sub, dropout=dropout, head_gates=head_gates, with_attention=with_attention
         )
-        logits = self.classify(outputs.hidden_states[-1], train=train)
+        logits = self.classify(outputs.hidden_states[-1], dropout=dropout)
         return dataclasses.replace(outputs, logits=logits)
 
-    def embed(self, input_ids: jax.Array, token_type_ids: jax.Array, *, train: bool = False) -> jax.Array:
+    def embed(self, input_ids: jax.Array, token_type_ids: jax.Array, *, dropout: jax.Array | None = None) -> jax.Array:
         """Token ids `[B, S]` to the hidden state that enters the first block, `[B, S, H]`."""
-        return self.embeddings(input_ids, token_type_ids, train=train)
+        return self.embeddings(input_ids, token_type_ids, dropout=dropout)
 
     def run_blocks(
         self,
@@ -98,7 +100,7 @@ class Bert(nn.Module):
         *,
         start: int = 0,
         stop: int | None = None,
-        train: bool = False,
+        dropout: jax.Array | None = None,
         head_gates: jax.Array | None = None,
         with_attention: bool = False,
     ) -> Outputs:
@@ -117,18 +119,18 @@ class Bert(nn.Module):
             layer = sub.layers[k]
             gates = None if head_gates is None else head_gates[layer, : sub.heads[k]]
             block = getattr(self, f"layer_{layer}")
-            hidden, attention_scores = block(hidden, bias, sub.heads[k], sub.neurons[k], gates, train=train)
+            hidden, attention_scores = block(hidden, bias, sub.heads[k], sub.neurons[k], gates, dropout=dropout)
             hidden_states.append(hidden)
             scores.append(attention_scores)
         return Outputs(hidden[:, 0, :0], tuple(hidden_states), tuple(scores) if with_attention else ())
 
-    def classify(self, hidden: jax.Array, *, train: bool = False) -> jax.Array:
+    def classify(self, hidden: jax.Array, *, dropout: jax.Array | None = None) -> jax.Array:
         """The last hidden state `[B, S, H]` to logits `[B, C]`."""
         first = hidden[:, 0]  # [B, H]
         if self.config.model_type == "roberta":
-            first = self.dropout(first, deterministic=not train)
+            first = self.first_token_dropout(first, dropout)
         pooled = jnp.tanh(self.pooler(first))  # [B, H]
-        return self.classifier(self.dropout(pooled, deterministic=not train))
+        return self.classifier(self.pooled_dropout(pooled, dropout))
 
 
 class Embeddings(nn.Module):
@@ -142,9 +144,9 @@ class Embeddings(nn.Module):
         self.position = nn.Embed(config.max_position_embeddings, config.hidden_size, embedding_init=_kernel_init)
         self.token_type = nn.Embed(config.type_vocab_size, config.hidden_size, embedding_init=_kernel_init)
         self.norm = layer_norm(config)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
 
-    def __call__(self, input_ids: jax.Array, token_type_ids: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, input_ids: jax.Array, token_type_ids: jax.Array, *, dropout: jax.Array | None) -> jax.Array:
         """`[B, S]` ids to `[B, S, H]`."""
         # Positions count on through the padding, as in the reference; padding is at the end and never attended to.
         first, length = self.config.first_position, input_ids.shape[1]
@@ -156,7 +158,7 @@ class Embeddings(nn.Module):
         is_padding = (input_ids == self.config.pad_token_id)[..., None]
         words = jnp.where(is_padding, jax.lax.stop_gradient(words), words)
         embedded = words + positions + self.token_type(token_type_ids)
-        return self.dropout(self.norm(embedded), deterministic=not train)
+        return self.dropout(self.norm(embedded), dropout)
 
 
 class Block(nn.Module):
@@ -177,31 +179,63 @@ class Block(nn.Module):
         self.up = Dense(hidden, neurons, self.dtype)
         self.down = Dense(neurons, hidden, self.dtype)
         self.output_norm = layer_norm(self.config)
-        self.hidden_dropout = nn.Dropout(self.config.hidden_dropout)
-        self.attention_dropout = nn.Dropout(self.config.attention_dropout)
+        self.weights_dropout = Dropout(self.config.attention_dropout)
+        self.attended_dropout = Dropout(self.config.hidden_dropout)
+        self.fed_dropout = Dropout(self.config.hidden_dropout)
 
     def __call__(
-        self, hidden: jax.Array, bias: jax.Array, heads: int, neurons: int, gates: jax.Array | None, *, train: bool
+        self,
+        hidden: jax.Array,
+        bias: jax.Array,
+        heads: int,
+        neurons: int,
+        gates: jax.Array | None,
+        *,
+        dropout: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array]:
         """Hidden `[B, S, H]` and the mask's bias `[B, 1, 1, S]` to the next hidden state and the attention scores."""
-        attended, scores = self.attend(hidden, bias, heads, gates, train=train)
-        attended = self.hidden_dropout(attended, deterministic=not train)
-        hidden = self.attention_norm(hidden + attended)
+        attended, scores = self.attend(hidden, bias, heads, gates, dropout=dropout)
+        hidden = self.attention_norm(hidden + self.attended_dropout(attended, dropout))
         fed = self.down(nn.gelu(self.up(hidden, outputs=neurons), approximate=False), inputs=neurons)
-        fed = self.hidden_dropout(fed, deterministic=not train)
-        return self.output_norm(hidden + fed), scores
+        return self.output_norm(hidden + self.fed_dropout(fed, dropout)), scores
 
     def attend(
-        self, hidden: jax.Array, bias: jax.Array, heads: int, gates: jax.Array | None, *, train: bool
+        self, hidden: jax.Array, bias: jax.Array, heads: int, gates: jax.Array | None, *, dropout: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
         """Multi-head attention of the first `heads` heads: `[B, S, H]` and the scores `[B, n, S, S]`."""
         query, key, value = (to(hidden, heads) for to in (self.query, self.key, self.value))  # [B, n, S, D]
         scores = product("bnqd,bnkd->bnqk", query, key, self.dtype) / math.sqrt(self.config.head_size) + bias
-        weights = self.attention_dropout(nn.softmax(scores), deterministic=not train)  # [B, n, S, S]
+        weights = self.weights_dropout(nn.softmax(scores), dropout)  # [B, n, S, S]
         context = product("bnqk,bnkd->bnqd", weights, value, self.dtype)  # [B, n, S, D]
         if gates is not None:
             context = context * gates[:, None, None]
         return self.attention_output(context), scores
+
+
+class Dropout(nn.Module):
+    """Zeroes a part of the numbers, each with probability `rate`, and scales the others up to keep the mean.
+
+    Every example draws by its own key, and every module by its own name: what is dropped does not depend on which
+    device an example stands on, or on the others beside it. A draw is 16 bits, so the rate is a multiple of 2^-16.
+    """
+
+    rate: float
+
+    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """`[B, ...]`, and `[B]` keys or None, which leaves x as it is."""
+        dropped = int(self.rate * 2**16)  # of 2^16 equally likely draws
+        if keys is None or not dropped:
+            return x
+        name = zlib.crc32("/".join(self.path).encode())
+        draws = jax.vmap(lambda key: random_16_bits(jax.random.fold_in(key, name), x.shape[1:]))(keys)
+        return jnp.where(draws < dropped, 0.0, x * (2**16 / (2**16 - dropped)))
+
+
+def random_16_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Two numbers out of every 32 bits that are drawn, which halves the time of dropout on a CPU."""
+    size = math.prod(shape)
+    bits = jax.random.bits(key, (-(-size // 2),), jnp.uint32)
+    return jax.lax.bitcast_convert_type(bits, jnp.uint16).reshape(-1)[:size].reshape(shape)
 
 
 class Dense(nn.Module):

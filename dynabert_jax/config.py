@@ -35,6 +35,7 @@ class ModelConfig(Checked):
         heads: attention heads of each layer, `[layers]`.
         neurons: feed-forward neurons of each layer, `[layers]`.
         labels: the classes' names in the classifier's order; exactly one name means regression.
+        classifier_dropout: dropout around the pooler; None means hidden_dropout.
     """
 
     model_type: Literal["bert", "roberta"]
@@ -50,6 +51,7 @@ class ModelConfig(Checked):
     hidden_dropout: Probability
     attention_dropout: Probability
     labels: tuple[str, ...]
+    classifier_dropout: Probability | None = None
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
@@ -70,6 +72,10 @@ class ModelConfig(Checked):
     @property
     def is_regression(self) -> bool:
         return self.num_labels == 1
+
+    @property
+    def head_dropout(self) -> float:
+        return self.hidden_dropout if self.classifier_dropout is None else self.classifier_dropout
 
     @property
     def first_position(self) -> int:
@@ -128,6 +134,7 @@ class ModelConfig(Checked):
             hidden_dropout=float(values.get("hidden_dropout_prob", 0.1)),
             attention_dropout=float(values.get("attention_probs_dropout_prob", 0.1)),
             labels=_labels(values),
+            classifier_dropout=values.get("classifier_dropout"),
         )
 
     def to_hugging_face(self) -> dict[str, Any]:
@@ -152,6 +159,7 @@ class ModelConfig(Checked):
             "pad_token_id": self.pad_token_id,
             "hidden_dropout_prob": self.hidden_dropout,
             "attention_probs_dropout_prob": self.attention_dropout,
+            "classifier_dropout": self.classifier_dropout,
             "id2label": {str(i): name for i, name in enumerate(self.labels)},
             "label2id": {name: i for i, name in enumerate(self.labels)},
         }
@@ -326,7 +334,7 @@ class Importance(Checked):
         gradients: each batch's own, as the paper describes, or running on from batch to batch without being zeroed,
             as the released code has them.
         batch_size: examples a batch.
-        max_examples: use only the first so many; 0 means all.
+        max_examples: use only so many, drawn with the run's seed; 0 means all.
     """
 
     split: Literal["train", "dev"] = "train"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -57,6 +58,11 @@ def split(tree: Any) -> Any:
     """Arrays `[B, ...]` to `[devices, B / devices, ...]`."""
     devices = num_devices()
     return jax.tree.map(lambda a: np.reshape(a, (devices, a.shape[0] // devices, *a.shape[1:])), tree)
+
+
+def rows_here(count: int) -> jax.Array:
+    """Which rows of the global batch the `count` rows of this device are, `[count]`; inside `data_parallel`."""
+    return jax.lax.axis_index(AXIS) * count + jnp.arange(count)
 
 
 def join(tree: Any) -> Any:

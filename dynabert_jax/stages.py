@@ -201,18 +201,22 @@ class StepReport:
 
 
 def student_loss(
-    model: Bert, params: Params, batch: Batch, targets: Targets | None, weights: LossWeights, key: jax.Array,
+    model: Bert, params: Params, batch: Batch, targets: Targets | None, weights: LossWeights, keys: jax.Array,
     student: SubNetwork,
 ) -> tuple[jax.Array, Losses]:  # fmt: skip
-    """The weighted loss of one student, and its parts. `batch.weights` sum to 1 over the whole (global) batch."""
+    """The weighted loss of one student, and its parts.
+
+    Args:
+        batch: whose weights sum to 1 over the whole (global) batch.
+        keys: `[B]`, of each example's dropout.
+    """
     outputs = model.apply(
         {"params": params},
         batch.input_ids,
         batch.attention_mask,
         batch.token_type_ids,
         student,
-        train=True,
-        rngs={"dropout": key},
+        dropout=keys,
     )
 
     def mean(per_example: jax.Array) -> jax.Array:
@@ -227,6 +231,11 @@ def student_loss(
         hidden = mean(losses.hidden_loss(outputs.hidden_states, matched))
     total = weights.logit * logit + weights.hidden * hidden + weights.label * label
     return total, Losses(logit, hidden, label, total)
+
+
+def example_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
+    """A key for each row `[B]` of the global batch, so that the number of devices changes nothing."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
 
 
 class Programs:
@@ -255,9 +264,9 @@ class Programs:
         self, params: Params, grads: Params, batch: Batch, targets: Targets | None, weights: LossWeights,
         key: jax.Array, student: SubNetwork,
     ) -> tuple[Params, Losses]:  # fmt: skip
-        key = jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS))
+        keys = example_keys(key, parallel.rows_here(len(batch.weights)))
         loss = functools.partial(student_loss, self.model)
-        own, parts = jax.grad(loss, has_aux=True)(params, batch, targets, weights, key, student)
+        own, parts = jax.grad(loss, has_aux=True)(params, batch, targets, weights, keys, student)
         return jax.tree.map(jnp.add, grads, own), parts
 
 

@@ -213,7 +213,7 @@ def ragged_batch(seed: int) -> tuple[Batch, Batch]:
 @functools.partial(jax.jit, static_argnums=0)
 def one_by_one(objective: Objective, params: Params, teacher: Params, batch: Batch) -> stages.Summed:
     """The gradients and losses of one student after the other on one device, added up; no pmap."""
-    model, key = Bert(CONFIG), jax.random.key(0)
+    model, keys = Bert(CONFIG), jax.random.split(jax.random.key(0), len(batch.weights))
     batch = batch.replace(weights=batch.weights / batch.weights.sum())
     total, found = jax.tree.map(jnp.zeros_like, params), {}
     for group in objective.groups:
@@ -223,7 +223,7 @@ def one_by_one(objective: Objective, params: Params, teacher: Params, batch: Bat
         targets = stages.Targets(outputs.logits, outputs.hidden_states)
         for student in group.students:
             own, losses = jax.grad(stages.student_loss, argnums=1, has_aux=True)(
-                model, params, batch, targets, objective.weights, key, student
+                model, params, batch, targets, objective.weights, keys, student
             )
             total = jax.tree.map(jnp.add, total, own)
             found[student.name] = losses
@@ -323,21 +323,32 @@ def test_one_step_moves_what_the_sub_networks_hold_and_nothing_else(
         assert not np.any(moved & ~mask), path
 
 
-def test_devices_draw_their_own_dropout() -> None:
-    """One sentence in all rows: only dropout can make devices differ."""
+def test_dropout_is_that_of_one_device() -> None:
+    """An example draws by its row of the global batch, wherever that row is computed; one sentence in all rows."""
     config = SHALLOW.replace(hidden_dropout=0.5, attention_dropout=0.5)
-    objective = stages.fine_tune(config, FineTune())
-    programs = stages.Programs(Bert(config))
+    objective, full = stages.fine_tune(config, FineTune()), SubNetwork.full(config)
+    model, params = Bert(config), random_params(config)
     batch = jax.tree.map(lambda a: np.repeat(a[:1], 8, axis=0), random_batch(config))
-    params = parallel.replicate(random_params(config))
 
-    def losses(key: int) -> np.ndarray:
-        summed = stages.gradients(programs, objective, params, None, batch, jax.random.key(key))
-        return np.asarray(summed.losses[SubNetwork.full(config)].label)  # [devices]
+    def over_the_devices(seed: int) -> stages.Summed:
+        key = jax.random.key(seed)
+        return stages.gradients(stages.Programs(model), objective, parallel.replicate(params), None, batch, key)
 
-    assert len(set(losses(0).tolist())) == parallel.num_devices()
-    np.testing.assert_array_equal(losses(0), losses(0))
-    assert not np.any(losses(0) == losses(1))
+    @jax.jit
+    def on_one(key: jax.Array) -> tuple[Params, stages.Losses]:
+        keys = stages.example_keys(key, jnp.arange(8))
+        whole = batch.replace(weights=batch.weights / 8)
+        loss = functools.partial(stages.student_loss, model)
+        return jax.grad(loss, has_aux=True)(params, whole, None, objective.weights, keys, full)
+
+    found = over_the_devices(0)
+    grads, losses = on_one(jax.random.split(jax.random.key(0), 1)[0])
+    assert_trees_close(
+        jax.tree.map(lambda g: np.asarray(g).sum(0), found.grads), grads, rtol=1e-4, atol=1e-6 * norm(grads)
+    )
+    np.testing.assert_allclose(np.sum(found.losses[full].label), losses.label, rtol=1e-5)
+    assert len(set(np.asarray(found.losses[full].label).tolist())) == parallel.num_devices()
+    assert not np.any(np.asarray(over_the_devices(1).losses[full].label) == np.asarray(found.losses[full].label))
 
 
 def test_a_regressions_outputs_are_distilled_by_squared_error() -> None:
