@@ -29,12 +29,13 @@ def run(config: RunConfig, only: str | None = None) -> list[Row]:
         config: the whole run.
         only: train the stage of this name alone and end behind it; the ones before it must be finished.
     """
-    # 1. The run folder, the data, the pretrained weights: what can be wrong is found out here, before the long work.
+    # 1. The run folder, the data, the pretrained weights: what can be wrong is found out before anything is written.
     folder = RunFolder.open(config)
     source = find_model(config.model)
     data = load_data(config.data, load_tokenizer(source))
     pretrained = weights.load(source, labels=config.data.task.outputs(data.labels), seed=config.seed)
     preflight(config, pretrained, data)
+    folder.begin(config)
     context = Context(config, Bert(pretrained.config, config.dtype), data, folder, only)
     plan = stages.plan(pretrained.config, config if only is None else config.until(only))
     params = pretrained.params

@@ -22,7 +22,7 @@ import numpy as np
 from dynabert_jax import weights
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import DepthStage, ModelConfig
-from dynabert_jax.data import DataError, load_tokenizer
+from dynabert_jax.data import has_tokenizer, load_tokenizer
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
 
 Params = Any
@@ -150,10 +150,9 @@ def _random_rows(config: ModelConfig, length: int) -> Iterator[tuple[np.ndarray,
 
 def _sentence_rows(folder: Path, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Likewise; none where there is no tokenizer."""
-    try:
-        tokenizer = load_tokenizer(folder)
-    except DataError:
+    if not has_tokenizer(folder):
         return
+    tokenizer = load_tokenizer(folder)
     for texts in _SENTENCES:
         encoded = tokenizer(*texts, truncation=True, max_length=length)
         ids = np.array(encoded["input_ids"])

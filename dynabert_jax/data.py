@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import logging
 import math
 import os
@@ -18,10 +19,18 @@ from dynabert_jax.tasks import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["DataError", "Split", "TaskData", "load_data", "load_tokenizer"]
+__all__ = ["DataError", "Split", "TaskData", "has_tokenizer", "load_data", "load_tokenizer"]
 
 log = logging.getLogger(__name__)
 
+# The files of a tokenizer that hold a JSON object.
+TOKENIZER_JSON = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+)
 ENCODED_AT_ONCE = 1000  # texts; the tokenizer keeps far more of a text than its ids
 
 
@@ -34,14 +43,12 @@ class Split:
         input_ids: for each example int32 `[tokens]`, special tokens included, without padding.
         token_type_ids: likewise; 1 where the second sentence of a pair stands, if the tokenizer tells.
         labels: `[n]`; int32 ids of classes, or float32 for a regression.
-        truncated: how many examples were longer than the configured length.
     """
 
     name: str
     input_ids: Sequence[np.ndarray]
     token_type_ids: Sequence[np.ndarray]
     labels: np.ndarray
-    truncated: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -114,13 +121,19 @@ class _Examples:
 
 
 def _check(table: Table, task: Task, labels: tuple[str, ...]) -> _Examples:
-    for column in table.texts:
-        for row, text in enumerate(column):
-            if not isinstance(text, str):
-                came = "there is none" if text is None else f"got {text!r}"
-                raise DataError(f"{table.place(row)}: a text must be a string; {came}")
+    for column, texts in table.texts.items():
+        _check_texts(table, column, texts)
     numbers = _targets(table) if task.regression else _class_ids(table, labels)
-    return _Examples(list(zip(*table.texts, strict=True)), numbers)
+    return _Examples(list(zip(*table.texts.values(), strict=True)), numbers)
+
+
+def _check_texts(table: Table, column: str, texts: Sequence[Any]) -> None:
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            came = "there is none" if text is None else f"got {text!r}"
+            raise DataError(f"{table.place(row)}: a text must be a string; {came}")
+    if not any(text.strip() for text in texts):
+        raise DataError(f"{table.name}: the column {column!r} is empty in every row; name one that holds the texts")
 
 
 def _targets(table: Table) -> np.ndarray:
@@ -147,13 +160,19 @@ def _class_ids(table: Table, labels: tuple[str, ...]) -> np.ndarray:
     ids = {name: i for i, name in enumerate(labels)}
     if not any(name.isdecimal() for name in labels):
         ids |= {str(i): i for i in range(len(labels))}
-    found = [ids.get(str(value)) for value in table.labels]
+    found = [ids.get(_name(value)) for value in table.labels]
     if None in found:
         row = found.index(None)
         allowed = ", ".join(f"{name} ({i})" for name, i in list(ids.items())[: len(labels)])
         came = "is missing" if _is_missing(table.labels[row]) else f"{table.labels[row]!r} is not a class"
         raise DataError(f"{table.place(row)}: label {came}; allowed: {allowed}")
     return np.array(found, np.int32)
+
+
+def _name(value: Any) -> str:
+    """A label as the name of a class. Programs make floats of whole numbers where one of them is missing."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if is_whole else str(value)
 
 
 def _is_missing(value: Any) -> bool:
@@ -168,7 +187,9 @@ def _label_names(task: Task, tables: Tables) -> tuple[str, ...]:
     for row, value in enumerate(tables.train.labels):
         if _is_missing(value):
             raise DataError(f"{tables.train.place(row)}: the label is missing")
-    names = {str(value) for value in tables.train.labels}
+        if isinstance(value, (list, dict)):
+            raise DataError(f"{tables.train.place(row)}: the label must be one word or number; got {value!r}")
+    names = {_name(value) for value in tables.train.labels}
     return tuple(sorted(names, key=int if all(map(str.isdecimal, names)) else None))
 
 
@@ -210,23 +231,53 @@ def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
     with `"do_lower_case": false` beside it.
 
     Raises:
-        DataError: the folder holds no tokenizer.
+        DataError: the folder holds no tokenizer, or a damaged one.
     """
+    folder = Path(folder)
+    if not has_tokenizer(folder):
+        raise DataError(
+            f"{folder}: no tokenizer; there must be a tokenizer.json, a vocab.txt, or a vocab.json and merges.txt"
+        )
+    try:
+        return _from_pretrained(folder)
+    # transformers raises whatever its parsing stumbles over, and the library underneath nothing but Exceptions.
+    except Exception as error:
+        raise DataError(
+            f"{_damaged_part(folder)}: the tokenizer cannot be read ({type(error).__name__}: {error}); copy or "
+            "download it again"
+        ) from error
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the folder holds a vocabulary; tokenizer_config.json alone would make one that knows no words."""
+    vocabularies = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
+    return any(all((folder / name).is_file() for name in names) for names in vocabularies)
+
+
+def _from_pretrained(folder: Path) -> "PreTrainedTokenizerBase":
     # Read when transformers is first imported: it advises to install PyTorch, which is not needed here.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     import transformers
 
-    folder = Path(folder)
-    described = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-    if (folder / "vocab.txt").is_file() and not described:
+    if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        # False: a folder may name code of its own, and without an answer the user would be asked to run it.
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if (folder / "vocab.txt").is_file():
         return transformers.BertTokenizer.from_pretrained(folder, local_files_only=True)
-    if (folder / "vocab.json").is_file() and not described:
-        return transformers.RobertaTokenizer.from_pretrained(folder, local_files_only=True)
-    if not described:
-        raise DataError(
-            f"{folder}: no tokenizer; there must be a tokenizer.json, a vocab.txt, or a vocab.json and merges.txt"
-        )
-    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return transformers.RobertaTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _damaged_part(folder: Path) -> Path:
+    """The first file of the tokenizer that is no JSON object but should be one, else the folder."""
+    files = (folder / name for name in TOKENIZER_JSON if (folder / name).is_file())
+    return next((file for file in files if not _holds_object(file)), folder)
+
+
+def _holds_object(file: Path) -> bool:
+    try:
+        return isinstance(json.loads(file.read_bytes()), dict)
+    except ValueError:
+        return False
 
 
 def _encode(name: str, examples: _Examples, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Split:
@@ -241,7 +292,7 @@ def _encode(name: str, examples: _Examples, tokenizer: "PreTrainedTokenizerBase"
         )
     input_ids = [tokens.input_ids for tokens in encoded]
     token_type_ids = [tokens.token_type_ids for tokens in encoded]
-    return Split(name, input_ids, token_type_ids, examples.labels, len(long))
+    return Split(name, input_ids, token_type_ids, examples.labels)
 
 
 class _Tokens(NamedTuple):

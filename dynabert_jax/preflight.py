@@ -12,6 +12,7 @@ from dynabert_jax.config import ConfigError, RunConfig
 from dynabert_jax.data import Split, TaskData
 from dynabert_jax.evaluate import predict
 from dynabert_jax.metrics import label_order_warning
+from dynabert_jax.run_folder import nearest_existing
 from dynabert_jax.stages import plan
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.weights import Pretrained
@@ -64,7 +65,7 @@ def check_space(config: RunConfig, pretrained: Pretrained) -> None:
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
     used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     needed = max(0, 4 * size * (len(config.stages) + 1) - used)
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     if free < needed:
         raise ConfigError(
             f"{config.run_dir} has {free / 2**30:.1f} GiB free, and the run's checkpoints need up to "

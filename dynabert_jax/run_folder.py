@@ -24,6 +24,7 @@ from typing import Any, Self
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from dynabert_jax.config import RunConfig
 from dynabert_jax.evaluate import Row
@@ -44,24 +45,38 @@ class RunFolder:
 
     @classmethod
     def open(cls, config: RunConfig) -> "RunFolder":
-        """Makes the folder, or comes back to it.
+        """The run's folder, whether it has begun or not. Nothing is written: a run that is refused leaves nothing.
 
         Raises:
-            RunFolderError: it belongs to another configuration, or cannot be written to.
+            RunFolderError: it belongs to another configuration or to no run, or cannot be written to.
         """
         folder = cls(Path(config.run_dir))
         try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-            begun = any(path != folder.config_file for path in folder.path.iterdir())
+            check_writable(folder.path)
+            begun, foreign = folder.config_file.exists(), folder._first_file()
         except OSError as error:
             raise RunFolderError(
                 f"cannot write to the run folder {folder.path}: {error}; set run_dir to another"
             ) from error
-        if begun and folder.config_file.exists():
+        if begun:
             folder._check_same(config)
-        else:  # a configuration that was refused before anything was done under it binds nobody
-            write_whole(folder.config_file, config.to_json())
+        elif foreign:
+            raise RunFolderError(
+                f"{folder.path} is no run folder: it holds {foreign} and no config.json; set run_dir to a new or empty "
+                f"folder"
+            )
         return folder
+
+    def begin(self, config: RunConfig) -> None:
+        """Makes the folder, and writes the configuration that it belongs to from now on.
+
+        Raises:
+            RunFolderError: the system refuses it.
+        """
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        if not self.config_file.exists():
+            write_whole(self.config_file, config.to_json())
 
     @classmethod
     def existing(cls, path: Path) -> "RunFolder":
@@ -110,13 +125,18 @@ class RunFolder:
             RunFolderError: its file is damaged, or of another version of this program.
         """
         try:
-            return RunConfig.from_json(self.config_file.read_text())
+            return RunConfig.from_json(self.config_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:  # a ConfigError is one, too
             raise RunFolderError(f"{self.config_file} cannot be read: {error}; name another run folder") from error
 
+    def _first_file(self) -> str | None:
+        """The name of some file in the folder; hidden ones, such as file managers leave, do not count."""
+        there = self.path.iterdir() if self.path.exists() else ()
+        return min((path.name for path in there if not path.name.startswith(".")), default=None)
+
     def _check_same(self, config: RunConfig) -> None:
         """The run_dir itself may be another: a folder can be moved."""
-        old, new = (_flat(json.loads(run.to_json())) for run in (self.config(), config))
+        old, new = (flatten_dict(json.loads(run.to_json()), sep=".") for run in (self.config(), config))
         changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key != "run_dir"]
         if changed:
             shown = "; ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in changed)
@@ -139,6 +159,20 @@ class RunFolder:
         """Drops log lines of a stage that were written after the checkpoint it resumes from."""
         for name in ("training.jsonl", "evaluations.jsonl"):
             _keep(self.path / name, lambda line: line["stage"] != stage or line["step"] <= step)
+
+
+def nearest_existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def check_writable(path: Path) -> None:
+    """Raises OSError where a folder cannot be made or written to."""
+    nearest = nearest_existing(path)
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"{nearest} is read-only")
 
 
 class Scalars:
@@ -215,7 +249,7 @@ def evaluation_lines(config: RunConfig, stage: str, step: int, rows: Sequence[Ro
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with _writing(path), _whole(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -248,7 +282,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _append(path: Path, lines: Sequence[Line]) -> None:
-    with _writing(path), path.open("a") as file:
+    with _writing(path), path.open("a", encoding="utf-8") as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -256,7 +290,8 @@ def _keep(path: Path, wanted: Callable[[Line], bool]) -> None:
     """Drops the lines that are not wanted, and one that a kill left half written."""
     if not path.exists():
         return
-    kept = [text for text in path.read_text().splitlines() if (line := _parsed(text)) is not None and wanted(line)]
+    texts = path.read_text(encoding="utf-8").splitlines()
+    kept = [text for text in texts if (line := _parsed(text)) is not None and wanted(line)]
     write_whole(path, "".join(text + "\n" for text in kept))
 
 
@@ -265,11 +300,3 @@ def _parsed(text: str) -> Line | None:
         return json.loads(text)
     except json.JSONDecodeError:
         return None
-
-
-def _flat(values: Line, prefix: str = "") -> Line:
-    """{'a': {'b': 1}} to {'a.b': 1}."""
-    flat: Line = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -3,6 +3,7 @@
 Reading only: what the values mean is decided in `dynabert_jax.data`.
 """
 
+import contextlib
 import csv
 import dataclasses
 import difflib
@@ -10,7 +11,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dynabert_jax import samples
 from dynabert_jax.config import DataConfig
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
+NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")  # how `datasets` says so of text and Parquet
 
 
 class DataError(ValueError):
@@ -34,13 +36,13 @@ class Table:
 
     Attributes:
         name: file or data set, for messages.
-        texts: one list of `[n]` values for each text column, as read: not yet checked to be strings.
+        texts: by the column's name, one or two, `[n]` values as read: not yet checked to be strings.
         labels: `[n]` values as read; a class that the data set itself declares stands here by its name.
         lines: the line of the file on which each row starts, `[n]`; empty where rows are not lines.
     """
 
     name: str
-    texts: tuple[Sequence[Any], ...]
+    texts: Mapping[str, Sequence[Any]]
     labels: Sequence[Any]
     lines: Sequence[int] = ()
 
@@ -48,7 +50,7 @@ class Table:
         return len(self.labels)
 
     def take(self, rows: Sequence[int]) -> "Table":
-        texts = tuple([column[row] for row in rows] for column in self.texts)
+        texts = {name: [column[row] for row in rows] for name, column in self.texts.items()}
         return Table(self.name, texts, [self.labels[row] for row in rows], [self.lines[row] for row in rows])
 
     def place(self, row: int) -> str:
@@ -107,6 +109,8 @@ def _read_files(config: DataConfig) -> Tables:
 
 
 def _check_file(path: Path, extensions: Sequence[str]) -> None:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name a file ({', '.join(extensions)})")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if path.suffix not in extensions:
@@ -180,18 +184,28 @@ def _check_widths(path: Path, shapes: Sequence[tuple[int, int]], columns: Sequen
 
 def _rows(path: Path, dialect: _Dialect) -> Iterator[tuple[int, list[str]]]:
     """Every row that is not blank, with the line it starts on."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=dialect.delimiter, quoting=dialect.quoting)  # type: ignore[arg-type]
-            start = 1
+    start = 1
+    with _open_text(path, newline="") as file:
+        reader = csv.reader(file, delimiter=dialect.delimiter, quoting=dialect.quoting)  # type: ignore[arg-type]
+        try:
             for row in reader:
                 if len(row) > 1 or "".join(row).strip():
                     yield start, row
                 start = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(f"{path}, line {start}: {error}; close its quotes, or shorten its text") from None
+
+
+@contextlib.contextmanager
+def _open_text(path: Path, newline: str) -> Iterator[TextIO]:
+    """The file, open to be read as UTF-8; what cannot be read becomes a DataError, at whatever place it stands."""
+    try:
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            yield file
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from None
-    except csv.Error as error:
-        raise DataError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error}); bring a file that you may read") from error
 
 
 def _check_header(path: Path, columns: list[str], needed: Sequence[str]) -> None:
@@ -203,6 +217,11 @@ def _check_header(path: Path, columns: list[str], needed: Sequence[str]) -> None
         )
     if len(set(columns)) != len(columns):
         raise DataError(f"{path}: the header names a column twice: {columns}")
+    if len(columns) == 1 < len(set(needed)):
+        raise DataError(
+            f"{path}: the header is a single cell, {columns[0]!r}, and must name {', '.join(needed)}; cells are divided "
+            "by commas in a .csv and by tabs in a .tsv"
+        )
     _check_columns(str(path), columns, needed)
 
 
@@ -242,13 +261,14 @@ def _load_local(path: Path, kind: str, **options: Any) -> "datasets.Dataset":
                 kind, data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True, **options
             )
         except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
-            if "corresponds to no data" in str(error):
+            why = str(error.__cause__ or error)
+            if any(words in why for words in NO_ROWS):
                 raise DataError(f"{path}: the file holds no rows") from None
-            raise DataError(f"{path}: not a readable {path.suffix} file: {error.__cause__ or error}") from error
+            raise DataError(f"{path}: not a readable {path.suffix} file: {why}; write it anew") from error
 
 
 def _lines_with_content(path: Path) -> list[int]:
-    with path.open("rb") as file:
+    with _open_text(path, newline="\n") as file:
         return [number for number, line in enumerate(file, start=1) if line.strip()]
 
 
@@ -261,7 +281,7 @@ def _table(
     names = _class_names(dataset, label_column)
     columns = dataset.select_columns(list(dict.fromkeys((*text_columns, label_column))))[:]
     labels = [_declared_name(names, value) for value in columns[label_column]] if names else columns[label_column]
-    return Table(name, tuple(columns[column] for column in text_columns), labels, lines)
+    return Table(name, {column: columns[column] for column in text_columns}, labels, lines)
 
 
 def _class_names(dataset: "datasets.Dataset", label_column: str) -> tuple[str, ...]:
@@ -351,4 +371,5 @@ def _sample_table(task: Task, split: str, reviews: Sequence[samples.Review]) -> 
         labels = [review.rating for review in reviews]
     else:
         labels = ["positive" if review.rating > 0 else "negative" for review in reviews]
-    return Table(f"movie reviews, split {split}", ([review.text for review in reviews],), labels)
+    texts = {column: [review.text for review in reviews] for column in task.text_columns}
+    return Table(f"movie reviews, split {split}", texts, labels)

@@ -34,7 +34,7 @@ stamp=$venv/.$requirements.cksum
 wanted=$(cat "$root"/requirements*.txt "$root/pyproject.toml" | cksum)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing $requirements into $venv; the first time, this takes a few minutes." >&2
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$root/$requirements" --editable "$root"
+    "$venv/bin/pip" install -qq --disable-pip-version-check --requirement "$root/$requirements" --editable "$root"
     echo "$wanted" > "$stamp"
 fi
 
