@@ -79,7 +79,7 @@ def compare_with_reference(checkpoint: str, reference: Path) -> tuple[Difference
 
     Raises:
         CompareError: a difference is larger than `TOLERANCE`, or the authors' code is not there or does not run.
-        ModelNotFoundError, WeightsError, ConfigError: the checkpoint cannot be loaded.
+        ModelNotFoundError, WeightsError, ConfigError, DataError: the checkpoint cannot be loaded.
     """
     check_reference(reference)
     loaded = weights.load(checkpoint)

@@ -31,6 +31,7 @@ TOKENIZER_JSON = (
     "added_tokens.json",
     "vocab.json",
 )
+UNKNOWN = "\u2603"  # a text that few vocabularies know: what is missing for it shows only when it is encoded
 ENCODED_AT_ONCE = 1000  # texts; the tokenizer keeps far more of a text than its ids
 
 
@@ -239,13 +240,15 @@ def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
             f"{folder}: no tokenizer; there must be a tokenizer.json, a vocab.txt, or a vocab.json and merges.txt"
         )
     try:
-        return _from_pretrained(folder)
+        tokenizer = _from_pretrained(folder)
+        tokenizer(UNKNOWN)
     # transformers raises whatever its parsing stumbles over, and the library underneath nothing but Exceptions.
     except Exception as error:
         raise DataError(
             f"{_damaged_part(folder)}: the tokenizer cannot be read ({type(error).__name__}: {error}); copy or "
             "download it again"
         ) from error
+    return tokenizer
 
 
 def has_tokenizer(folder: Path) -> bool:

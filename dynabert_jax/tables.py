@@ -123,8 +123,12 @@ def _read_file(path: Path, task: Task) -> Table:
     text_columns, label_column = task.text_columns, task.label_column
     if path.suffix in (".csv", ".tsv"):
         return _read_delimited(path, _Dialect.of(path), text_columns, label_column)
-    kind, lines = ("json", _lines_with_content(path)) if path.suffix == ".jsonl" else ("parquet", [])
-    return _table(str(path), _load_local(path, kind), text_columns, label_column, lines)
+    if path.suffix == ".parquet":
+        return _table(str(path), _load_local(path, "parquet"), text_columns, label_column)
+    lines = _lines_with_content(path)
+    dataset = _load_local(path, "json")
+    are_rows = len(lines) == len(dataset)  # not so where the file is one JSON list of all rows, which is read, too
+    return _table(str(path), dataset, text_columns, label_column, lines if are_rows else ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,8 +223,8 @@ def _check_header(path: Path, columns: list[str], needed: Sequence[str]) -> None
         raise DataError(f"{path}: the header names a column twice: {columns}")
     if len(columns) == 1 < len(set(needed)):
         raise DataError(
-            f"{path}: the header is a single cell, {columns[0]!r}, and must name {', '.join(needed)}; cells are divided "
-            "by commas in a .csv and by tabs in a .tsv"
+            f"{path}: the header is a single cell, {columns[0]!r}, and must name {', '.join(needed)}; cells are "
+            "divided by commas in a .csv and by tabs in a .tsv"
         )
     _check_columns(str(path), columns, needed)
 

@@ -71,8 +71,11 @@ class Task(Checked):
             raise ValueError(
                 f"text_columns must name one column, or two for pairs of sentences; got {self.text_columns}"
             )
-        if not all((*self.text_columns, self.label_column)):
+        columns = (*self.text_columns, self.label_column)
+        if not all(columns):
             raise ValueError("text_columns and label_column must not hold an empty name; name the columns of the data")
+        if len(set(columns)) != len(columns):
+            raise ValueError(f"text_columns and label_column must name different columns; got {', '.join(columns)}")
         if self.regression and self.labels:
             raise ValueError(
                 f"a regression task has no classes; leave labels {self.labels} out or set regression=False"

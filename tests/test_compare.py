@@ -14,6 +14,7 @@ import pytest
 from dynabert_jax import cli, compare, weights
 from dynabert_jax.compare import Answers, CompareError, Difference, compare_with_reference
 from dynabert_jax.config import ModelConfig
+from dynabert_jax.data import DataError
 from dynabert_jax.subnetwork import SubNetwork
 from tiny import CONFIG, ROBERTA, random_params
 
@@ -229,3 +230,10 @@ def test_the_batch_has_padding_and_sentences(tmp_path: Path) -> None:
     np.testing.assert_array_equal(inputs["input_ids"][:4], random["input_ids"])  # the same in every call
     assert inputs["token_type_ids"][5].max() == 1  # a pair of sentences
     assert (inputs["input_ids"][inputs["attention_mask"] == 0] == CONFIG.pad_token_id).all()
+
+
+def test_a_damaged_tokenizer_is_not_taken_for_none(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model")
+    (checkpoint / "tokenizer_config.json").write_text("{")
+    with pytest.raises(DataError, match=r"tokenizer_config\.json: the tokenizer cannot be read"):
+        compare.make_inputs(CONFIG, checkpoint)

@@ -112,6 +112,14 @@ def test_labels_may_be_ids(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -
         assert data.train.labels.tolist() == [1, 0]
 
 
+def test_whole_numbers_that_became_floats_are_ids(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """As pandas writes a column of whole numbers in which one was missing for a while."""
+    file = str(tmp_path / "train.parquet")
+    pandas.DataFrame({"text": ["a", "b"], "label": [1.0, 0.0]}).to_parquet(file)
+    assert load_data(config(SENTENCES, train_file=file, dev_file=file), tokenizer).train.labels.tolist() == [1, 0]
+    assert load_data(config(UNNAMED, train_file=file, dev_file=file), tokenizer).labels == ("0", "1")
+
+
 @pytest.mark.parametrize(
     ("values", "names"),
     [(["z", "a", "z"], ("a", "z")), (["10", "9", "10"], ("9", "10")), (["1", "2", "1"], ("1", "2"))],
@@ -308,6 +316,18 @@ BAD_TABLES = [
     ),
     ("train.csv", 'text,label\n"a,good\nb,bad\n', "row 1 (line 2): cells: 1, columns: 2"),
     ("train.tsv", "text\tlabel\na\tgood\nb\tgood\n", "every example is of the class 'good'"),
+    ("train.csv", "text,label\n,good\n  ,bad\n", "train.csv: the column 'text' is empty in every row; name one"),
+    (
+        "train.csv",
+        "text;label\na;good\n",
+        "the header is a single cell, 'text;label', and must name text, label; cells",
+    ),
+    ("train.csv", GOOD, "the header is a single cell, 'text\\tlabel'"),
+    (
+        "train.csv",
+        f'text,label\na,good\n"{"b " * 70000},bad\n',
+        "line 3: field larger than field limit (131072); close",
+    ),
 ]
 BAD_JSON_LINES = [
     ('{"text": "a", "label": 1}\n\n{"label": 0}\n', "row 2 (line 3): a text must be a string; there is none"),
@@ -315,6 +335,11 @@ BAD_JSON_LINES = [
     ('{"text": "a", "label": "good"}\n{"text": "b"}\n', "row 2 (line 2): label is missing"),
     ('{"text": "a", \n', "not a readable .jsonl file: "),
     ('{"txt": "a", "label": 0}\n', "no column 'text' (did you mean 'txt'?)"),
+    ('{"text": "a", "label": 1}\n{"text": "b", "label": NaN}\n', "row 2 (line 2): label is missing"),
+    ('{"text": ["a", "b"], "label": 1}\n', "row 1 (line 1): a text must be a string; got ['a', 'b']"),
+    ('{"text": "a", "label": [1]}\n', "row 1 (line 1): label [1] is not a class"),
+    ('{"text": "", "label": 1}\n{"text": " ", "label": 0}\n', "the column 'text' is empty in every row"),
+    ('[\n{"text": "a",\n"label": 1},\n{"text": "b",\n"label": 7}\n]', "row 2: label 7 is not a class"),
 ]
 
 
@@ -336,10 +361,56 @@ def test_what_cannot_be_used_is_named_with_its_place(
     assert name in str(error.value)
 
 
-def test_text_that_is_not_utf_8_is_refused(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    (tmp_path / "train.csv").write_bytes("text,label\ncliché,good\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"train.csv: not UTF-8 .*; save it as UTF-8"):
-        load_data(config(SENTENCES, train_file=str(tmp_path / "train.csv")), tokenizer)
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("train.csv", "text,label\ncliché,good\n"), ("train.jsonl", '{"text": "cliché", "label": "good"}\n')],
+)
+def test_text_that_is_not_utf_8_is_refused(
+    name: str, content: str, tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(DataError, match=rf"{name}: not UTF-8 .*; save it as UTF-8"):
+        load_data(config(SENTENCES, train_file=str(tmp_path / name)), tokenizer)
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path / "train.csv", "text,label\na,good\n")
+
+    def forbidden(path: Path, **_: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(
+        DataError, match=r"train.csv: cannot be read \(.*Permission denied.*\); bring a file that you may"
+    ):
+        load_data(config(SENTENCES, train_file=file), tokenizer)
+
+
+def test_a_folder_is_no_file(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(DataError, match=r"is a folder; name a file \(\.csv, \.tsv, \.jsonl, \.parquet\)"):
+        load_data(config(SENTENCES, train_file=str(tmp_path)), tokenizer)
+
+
+def test_a_parquet_file_without_rows_is_refused(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    FRAME[:0].to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"train.parquet: the file holds no rows"):
+        load_data(config(SENTENCES, train_file=str(tmp_path / "train.parquet")), tokenizer)
+
+
+def test_a_column_that_is_empty_in_one_split_is_refused(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    train = write(tmp_path / "train.csv", "first,second,label\na,b,good\nb,,bad\n")
+    dev = write(tmp_path / "dev.csv", "first,second,label\na,,good\nb,,bad\n")
+    assert len(load_data(config(PAIRS, train_file=train, dev_file=train), tokenizer).train) == 2
+    with pytest.raises(DataError, match=r"dev.csv: the column 'second' is empty in every row"):
+        load_data(config(PAIRS, train_file=train, dev_file=dev), tokenizer)
+
+
+def test_a_task_without_labels_takes_no_lists_for_classes(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    file = write(tmp_path / "train.jsonl", '{"text": "a", "label": [0]}\n{"text": "b", "label": [1]}\n')
+    with pytest.raises(DataError, match=r"row 1 \(line 1\): the label must be one word or number; got \[0\]"):
+        load_data(config(UNNAMED, train_file=file), tokenizer)
 
 
 def test_a_file_that_is_not_there_is_named_before_any_is_read(
@@ -386,7 +457,6 @@ def test_long_texts_are_truncated_and_counted_once_a_split(
     with caplog.at_level(logging.WARNING):
         data = load_data(config(SENTENCES, max_length=5, train_file=train, dev_file=dev), tokenizer)
     assert lists(data.train.input_ids) == [ids("a b c"), ids("a b c"), ids("d c b")]
-    assert (data.train.truncated, data.dev["dev"].truncated) == (2, 0)
     assert caplog.messages == ["train: 2 of 3 texts are longer than 5 tokens and were truncated"]
 
 
@@ -425,6 +495,66 @@ def test_a_saved_tokenizer_loads_as_hugging_face_loads_it(tmp_path: Path, tokeni
     assert load_tokenizer(tmp_path)(text)["input_ids"] == AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"]
 
 
-def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [[], ["tokenizer_config.json"], ["vocab.json"]])
+def test_a_folder_without_a_vocabulary_is_refused(files: list[str], tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).write_text("{}")
     with pytest.raises(DataError, match=r"no tokenizer; there must be a tokenizer.json, a vocab.txt"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "<html>no such page</html>", "version https://git-lfs"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_damaged_tokenizer_is_named_with_the_cure(
+    name: str, content: str, tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(
+        DataError, match=rf"{tmp_path / name}: the tokenizer cannot be read \(.*\); copy or download it"
+    ):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", '{"version": "1.0", "added_tokens": [], "model": {"type": "unheard of"}}'),
+        ("tokenizer_config.json", '{"tokenizer_class": 3}'),
+        ("tokenizer_config.json", '{"tokenizer_class": "BertTokenizer", "model_max_length": "long"}'),
+    ],
+)
+def test_a_tokenizer_with_other_content_is_named(
+    name: str, content: str, tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=rf"{tmp_path}: the tokenizer cannot be read \(.*\); copy or download it"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_damaged_vocabulary_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"{tmp_path}: the tokenizer cannot be read \(.*\); copy or download it"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "content"), [("vocab.json", '{"<s>": 0, "<pa'), ("merges.txt", "a b c\nd\n")])
+def test_a_damaged_vocabulary_of_pairs_is_named(name: str, content: str, roberta_folder: Path) -> None:
+    (roberta_folder / name).write_text(content)
+    with pytest.raises(DataError, match=r"the tokenizer cannot be read .*; copy or download it"):
+        load_tokenizer(roberta_folder)
+
+
+def test_a_tokenizer_that_brings_code_is_refused_without_a_question(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    own_code = {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(own_code))
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')")
+    with pytest.raises(DataError, match="the tokenizer cannot be read"):
+        load_tokenizer(tmp_path)
+    assert not (tmp_path / "was_run").exists()

@@ -46,6 +46,8 @@ def test_a_task_is_hashable() -> None:
         ({"text_columns": ("a", "b", "c")}, "one column, or two"),
         ({"text_columns": ("",)}, "empty name"),
         ({"label_column": ""}, "empty name"),
+        ({"text_columns": ("a", "a")}, "different columns; got a, a, label"),
+        ({"label_column": "text"}, "different columns; got text, text"),
         ({"labels": ("a", "b"), "regression": True, "metrics": ("pearson",)}, "has no classes"),
         ({"labels": ("a",)}, "two or more different"),
         ({"labels": ("a", "a")}, "two or more different"),
