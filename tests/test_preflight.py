@@ -71,6 +71,12 @@ def test_a_disk_without_room_is_refused(config: RunConfig, monkeypatch: pytest.M
         check(config)
 
 
+def test_room_is_looked_for_where_the_folder_will_be(config: RunConfig, tmp_path: Path) -> None:
+    """It is made behind these checks."""
+    check(config.replace(run_dir=str(tmp_path / "runs" / "one")))
+    assert not (tmp_path / "runs").exists()
+
+
 # Labels
 
 

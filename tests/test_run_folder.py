@@ -1,6 +1,8 @@
 """The run folder's files: whole or not there, of one configuration, and without lines of steps that were lost."""
 
+import io
 import json
+import os
 import resource
 import shutil
 from collections.abc import Iterable, Iterator
@@ -23,22 +25,45 @@ def config(materials: Materials, tmp_path: Path) -> RunConfig:
 
 
 def begun(config: RunConfig) -> RunFolder:
-    """A folder in which something has been done."""
+    """A folder as a run has it that passed all checks."""
     folder = RunFolder.open(config)
-    folder.append_training({"stage": "fine_tune", "step": 1})
+    folder.begin(config)
     return folder
 
 
+def test_nothing_is_written_before_the_run_begins(config: RunConfig, tmp_path: Path) -> None:
+    """Not even the folder, nor the one it is to stand in."""
+    RunFolder.open(config)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_new_folder_holds_the_configuration(config: RunConfig) -> None:
-    folder = RunFolder.open(config)
+    folder = begun(config)
     assert [path.name for path in folder.path.iterdir()] == ["config.json"]
     assert RunFolder.existing(folder.path).config() == config
 
 
 def test_the_same_configuration_comes_back_to_it(config: RunConfig) -> None:
     begun(config)
-    RunFolder.open(config)
+    begun(config)
     assert RunFolder(Path(config.run_dir)).config() == config
+
+
+def test_an_empty_folder_is_as_good_as_none(config: RunConfig) -> None:
+    """So is one with the hidden files that file managers leave everywhere."""
+    Path(config.run_dir).mkdir(parents=True)
+    Path(config.run_dir, ".DS_Store").touch()
+    assert begun(config).config() == config
+
+
+def test_a_folder_of_other_files_is_refused(config: RunConfig) -> None:
+    Path(config.run_dir).mkdir(parents=True)
+    Path(config.run_dir, "thesis.tex").touch()
+    with pytest.raises(
+        RunFolderError, match=r"runs/one is no run folder: it holds thesis\.tex and no config\.json; set"
+    ):
+        RunFolder.open(config)
+    assert [path.name for path in Path(config.run_dir).iterdir()] == ["thesis.tex"]
 
 
 def test_it_may_have_been_moved(config: RunConfig, tmp_path: Path) -> None:
@@ -63,13 +88,6 @@ def test_another_configuration_is_refused_with_every_difference(config: RunConfi
     assert folder.config() == config
 
 
-def test_a_configuration_under_which_nothing_was_done_binds_nobody(config: RunConfig) -> None:
-    """A run that was refused before it began leaves its configuration; the corrected one takes its place."""
-    RunFolder.open(config)
-    corrected = config.replace(seed=1)
-    assert RunFolder.open(corrected).config() == corrected
-
-
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"seed": 1}', '{"hidden_size": 16, "model_type": "bert"}', "\x00"])
 def test_a_configuration_that_cannot_be_read_is_an_error_and_stays(config: RunConfig, text: str) -> None:
     """Such as that of a model, where run_dir names a model's folder."""
@@ -91,6 +109,16 @@ def test_a_folder_that_cannot_be_made_is_an_error(config: RunConfig, tmp_path: P
     assert (tmp_path / "file").read_text() == ""
 
 
+def test_a_folder_that_may_not_be_written_to_is_an_error(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
+    with pytest.raises(
+        RunFolderError, match=f"cannot write to the run folder .+: {tmp_path} is read-only; set run_dir"
+    ):
+        RunFolder.open(config)
+
+
 def test_a_folder_that_no_run_made_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(RunFolderError, match=f"{path} is no run folder: it has no config.json"):
@@ -101,7 +129,7 @@ def test_a_folder_that_no_run_made_is_an_error(tmp_path: Path) -> None:
 
 
 def test_lines_of_lost_steps_are_forgotten_and_no_others(config: RunConfig) -> None:
-    folder = RunFolder.open(config)
+    folder = begun(config)
     for stage in ("fine_tune", "width"):
         for step in (2, 4, 6):
             folder.append_training({"stage": stage, "step": step, "loss": 0.5})
@@ -119,6 +147,7 @@ def test_lines_of_lost_steps_are_forgotten_and_no_others(config: RunConfig) -> N
 
 def test_a_line_that_a_kill_left_half_written_is_dropped(config: RunConfig) -> None:
     folder = begun(config)
+    append_lines(folder, [1])
     with (folder.path / "training.jsonl").open("a") as file:
         file.write('{"stage": "fine_tune", "st')
     folder.forget_after("fine_tune", 8)
@@ -126,7 +155,7 @@ def test_a_line_that_a_kill_left_half_written_is_dropped(config: RunConfig) -> N
 
 
 def test_there_is_nothing_to_forget_before_anything_is_logged(config: RunConfig) -> None:
-    RunFolder.open(config).forget_after("width", 0)
+    begun(config).forget_after("width", 0)
 
 
 # Importance
@@ -139,7 +168,7 @@ def scores() -> Importance:
 
 
 def test_importance_returns_as_it_was(config: RunConfig) -> None:
-    folder = RunFolder.open(config)
+    folder = begun(config)
     folder.write_importance(scores())
     found = folder.read_importance()
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(scores()), strict=True):
@@ -150,7 +179,7 @@ def test_importance_returns_as_it_was(config: RunConfig) -> None:
 
 @pytest.mark.parametrize("keep", [0, 10, 700])
 def test_damaged_importance_is_an_error(config: RunConfig, keep: int) -> None:
-    folder = RunFolder.open(config)
+    folder = begun(config)
     folder.write_importance(scores())
     data = folder.importance_file.read_bytes()
     assert len(data) > keep
@@ -193,7 +222,7 @@ def test_a_full_disk_leaves_what_was_there(write: Any, tmp_path: Path) -> None:
 def test_a_log_on_a_full_disk_is_an_error_and_its_whole_lines_are_read(config: RunConfig) -> None:
     folder = begun(config)
     with pytest.raises(RunFolderError, match=r"cannot write .+training\.jsonl"):
-        append_lines(folder, range(2, 1000))
+        append_lines(folder, range(1, 1000))
     folder.forget_after("fine_tune", 50)
     assert [line["step"] for line in lines(folder.path / "training.jsonl")] == list(range(1, 51))
 
@@ -205,7 +234,7 @@ def append_lines(folder: RunFolder, steps: Iterable[int]) -> None:
 
 @pytest.mark.usefixtures("small_files_only")
 def test_tensorboard_on_a_full_disk_is_an_error_and_does_not_wait_for_ever(config: RunConfig) -> None:
-    folder = RunFolder.open(config)
+    folder = begun(config)
     with pytest.raises(RunFolderError, match=r"cannot write .+tensorboard/width"):
         write_scalars(folder, 1000)
 
@@ -220,7 +249,7 @@ def test_tensorboard_is_told_where_a_stage_goes_on(config: RunConfig) -> None:
     """What it has read of later steps was of a run that was stopped."""
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    with RunFolder.open(config).scalars("width", 7):
+    with begun(config).scalars("width", 7):
         pass
     (file,) = (Path(config.run_dir) / "tensorboard" / "width").iterdir()
     data = file.read_bytes()
@@ -229,6 +258,17 @@ def test_tensorboard_is_told_where_a_stage_goes_on(config: RunConfig) -> None:
     assert (event.step, event.session_log.status) == (8, SessionLog.START)
 
 
+def test_files_are_utf8_wherever_they_are_written(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Python takes ASCII if nothing is said."""
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, *_: encoding or "ascii")
+    german = config.replace(model="Sprüche")
+    folder = begun(german)
+    append_lines(folder, [1])
+    folder.forget_after("fine_tune", 1)
+    assert "Sprüche" in folder.config_file.read_bytes().decode("utf-8")
+    assert folder.config() == german
+
+
 def test_json_is_strict(config: RunConfig) -> None:
     """The configuration's own file is read by any program."""
-    json.loads(RunFolder.open(config).config_file.read_text(), parse_constant=lambda name: pytest.fail(name))
+    json.loads(begun(config).config_file.read_text(), parse_constant=lambda name: pytest.fail(name))

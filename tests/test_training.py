@@ -47,7 +47,7 @@ def test_evaluations_are_spread_over_the_epoch_and_one_is_at_its_end(
 def context(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> Context:
     config = materials.config(tmp_path_factory.mktemp("run"))
     data = load_data(config.data, load_tokenizer(materials.model))
-    return Context(config, Bert(tiny_run.MODEL), data, RunFolder.open(config))
+    return Context(config, Bert(tiny_run.MODEL), data, RunFolder(Path(config.run_dir)))
 
 
 def rows_of(batch: Batch) -> list[tuple[int, ...]]:
