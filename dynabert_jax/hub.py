@@ -29,7 +29,7 @@ def find_model(name: str | Path) -> Path:
     """
     if str(name).startswith("sample:"):
         return _find_sample(str(name))
-    folder = Path(name).expanduser()
+    folder = _expanded(Path(name))
     if folder.is_dir():
         return _check_folder(folder)
     if folder.exists():
@@ -58,6 +58,14 @@ def _check_folder(folder: Path) -> Path:
             "save_pretrained writes it: config.json, model.safetensors or pytorch_model.bin, and the tokenizer's files"
         )
     return folder
+
+
+def _expanded(path: Path) -> Path:
+    """With the home folder in place of ~; where ~ is followed by no user of this machine, as it stands."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def _looks_local(name: str) -> bool:

@@ -249,12 +249,15 @@ def load(folder_or_name: str | Path, labels: tuple[str, ...] | None = None, seed
     Raises:
         ModelNotFoundError: there is no such model, or it cannot be reached.
         ConfigError: config.json describes something else than a BERT or RoBERTa.
-        WeightsError: the weights are damaged or do not fit config.json.
+        WeightsError: the weights cannot be read, are damaged or do not fit config.json.
     """
     folder = find_model(folder_or_name)
-    found = _read_config(folder / "config.json")
+    try:
+        found = _read_config(folder / "config.json")
+        stored = _read_tensors(folder)
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be read ({error}); name a model that you may read") from error
     config = found if labels is None else found.replace(labels=labels)
-    stored = _read_tensors(folder)
     is_masked_lm = any(name.startswith(_MASKED_LM_HEAD) for name in stored)
     try:
         tensors = _standard_names(config.model_type, stored)

@@ -131,7 +131,8 @@ def test_a_file_is_not_a_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["./model", "../model", "~/no/such/model", "/no/such/model", "runs/one/model", "runs/x"]
+    "name",
+    ["./model", "../model", "~/no/such/model", "~nobody-here/model", "/no/such/model", "runs/one/model", "runs/x"],
 )
 def test_a_path_that_is_not_there_is_never_looked_up_on_the_hub(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

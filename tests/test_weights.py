@@ -546,6 +546,17 @@ def test_a_shard_that_is_not_there_is_named(tmp_path: Path, value: str, shown: s
         load(folder)
 
 
+def test_files_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, small_config(), random_params(small_config()))
+
+    def forbidden(path: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(WeightsError, match=rf"{tmp_path} cannot be read \(.*Permission denied.*\); name a model"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "gpt2"}'])
 def test_an_unusable_config_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
