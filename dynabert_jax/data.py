@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
 import math
@@ -58,6 +59,14 @@ class Split:
     def sizes(self) -> np.ndarray:
         """Tokens of each example, `[n]`."""
         return np.array([len(ids) for ids in self.input_ids], np.int32)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of the examples: another one as soon as a token or a label changes, or their order."""
+        digest = hashlib.sha256()
+        for array in (self.sizes, *self.input_ids, *self.token_type_ids, self.labels):
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dynabert_jax.config import DataConfig
-from dynabert_jax.data import DataError, load_data, load_tokenizer
+from dynabert_jax.data import DataError, Split, load_data, load_tokenizer
 from dynabert_jax.tasks import TASKS, Task, task
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d", '"', "na", "null", "é", ","]
@@ -558,3 +558,24 @@ def test_a_tokenizer_that_brings_code_is_refused_without_a_question(
     with pytest.raises(DataError, match="the tokenizer cannot be read"):
         load_tokenizer(tmp_path)
     assert not (tmp_path / "was_run").exists()
+
+
+# What was read
+
+
+def split(ids: list[list[int]], types: list[list[int]], labels: list[int]) -> Split:
+    return Split("train", *([np.array(row, np.int32) for row in rows] for rows in (ids, types)), np.array(labels))
+
+
+def test_a_fingerprint_tells_one_set_of_examples_from_another() -> None:
+    ids, types = [[1, 2, 3], [4]], [[0, 0, 1], [0]]
+    different = [
+        split(ids, types, [0, 1]),
+        split([[1, 2, 5], [4]], types, [0, 1]),
+        split([[1, 2], [3, 4]], [[0, 0], [1, 0]], [0, 1]),  # the same tokens, otherwise divided
+        split(ids, [[0, 1, 1], [0]], [0, 1]),
+        split(ids, types, [0, 0]),
+        split(ids[::-1], types[::-1], [1, 0]),
+    ]
+    assert len({examples.fingerprint for examples in different}) == len(different)
+    assert split(ids, types, [0, 1]).fingerprint == different[0].fingerprint
