@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import logging
+import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from dynabert_jax.checked import ConfigError
 from dynabert_jax.checkpoint import CheckpointError
 from dynabert_jax.compare import CompareError
 from dynabert_jax.config import RunConfig
+from dynabert_jax.evaluate import EvaluationError
 from dynabert_jax.hub import ModelNotFoundError
 from dynabert_jax.run_folder import RunFolderError
 from dynabert_jax.samples import SampleError, cache_folder
@@ -26,7 +28,7 @@ from dynabert_jax.weights import WeightsError
 # What a user can cause and cure. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (
     ConfigError, DataError, SampleError, ModelNotFoundError, WeightsError, CheckpointError, RunFolderError,
-    TrainingError, CompareError,
+    TrainingError, EvaluationError, CompareError,
 )  # fmt: skip
 
 TRAIN_USAGE = """usage: python train.py CONFIG [--stage NAME] [--SETTING VALUE ...]
@@ -123,11 +125,16 @@ def ignore_lost_tasks(unraisable: Any) -> None:
 
 
 def use_compilation_cache() -> None:
-    """Compiled programs are kept in the user's cache folder, unless jax was told another place."""
+    """Compiled programs are kept in the user's cache folder, unless jax was told another place.
+
+    A cache that cannot be written costs time, and nothing else.
+    """
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    folder = cache_folder() / "compiled"
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, and nothing else
+    with contextlib.suppress(OSError, RuntimeError):  # the latter where the user has no home
+        folder = cache_folder() / "compiled"
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):  # jax would say so for every program
+            return
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -20,6 +20,10 @@ from dynabert_jax.subnetwork import SubNetwork
 Params = Any
 
 
+class EvaluationError(RuntimeError):
+    """Answers that cannot be scored; the message says whose they are and what to do."""
+
+
 class Row(Checked):
     """What one sub-network scores on one split.
 
@@ -78,7 +82,11 @@ def evaluate(
 def predict(
     config: ModelConfig, params: Params, sub: SubNetwork, split: Split, data: DataConfig, dtype: Dtype
 ) -> np.ndarray:
-    """The sub-network's logits for every example of the split, `[n, C]`, in the split's order."""
+    """The sub-network's logits for every example of the split, `[n, C]`, in the split's order.
+
+    Raises:
+        EvaluationError: one of them is NaN or infinite.
+    """
     small = cut(config, params, sub)
     weights = parallel.replicate(small.params)
     forward = forward_program(small.config, dtype)
@@ -87,7 +95,18 @@ def predict(
         batch = make_batch(split, planned, data.eval_batch_size, config.pad_token_id)
         answers = parallel.join(forward(weights, parallel.split(batch)))
         logits[planned.rows] = answers[: len(planned.rows)]
+    check_finite(sub, split, logits)
     return logits
+
+
+def check_finite(sub: SubNetwork, split: Split, logits: np.ndarray) -> None:
+    """Raises EvaluationError where a logit is not a number that can be compared."""
+    bad = int((~np.isfinite(logits)).any(axis=1).sum())
+    if bad:
+        raise EvaluationError(
+            f"sub-network {sub.name} answers {bad} of {len(split)} examples of {split.name} with NaN or infinity: the "
+            f"weights have diverged. Train with a smaller learning rate, in a new run_dir, or bring other weights"
+        )
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,11 +18,11 @@ def score(task: Task, predictions: np.ndarray, references: np.ndarray) -> dict[s
     Matthews correlation; scripts elsewhere that leave it to scipy report NaN.
 
     Args:
-        predictions: logits `[n, C]`, of which the largest is the answer; `[n, 1]` for a regression.
+        predictions: finite logits `[n, C]`, of which the largest is the answer; `[n, 1]` for a regression.
         references: ids of classes `[n]`, or numbers `[n]`.
 
     Raises:
-        ValueError: the shapes do not fit, there are no examples, or a prediction is NaN or infinite.
+        ValueError: the shapes do not fit, or there are no examples.
     """
     outputs = predictions.shape[1:]
     fits = outputs == (1,) if task.regression else len(outputs) == 1 and outputs[0] > 1
@@ -32,29 +32,22 @@ def score(task: Task, predictions: np.ndarray, references: np.ndarray) -> dict[s
             f"task {task.name!r} scores predictions {wanted} against references [n] with n > 0; got "
             f"{list(predictions.shape)} and {list(references.shape)}"
         )
-    if not np.isfinite(predictions).all():
-        row = int(np.flatnonzero(~np.isfinite(predictions).all(axis=1))[0])
-        raise ValueError(f"the prediction of row {row + 1} is NaN or infinite; has the training diverged?")
     # A network that collapses to nearly one answer is news for the table of scores, not for every evaluation's log.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {name: float(_METRICS[name](references, predictions)) for name in task.metrics}
 
 
-def far_below_chance(labels: Sequence[str], accuracy: float, count: int) -> bool:
-    """Whether an accuracy over `count` examples is less than half of what guessing would give."""
-    return count >= FEW_EXAMPLES and accuracy < 0.5 / len(labels)
-
-
 def label_order_warning(labels: Sequence[str], accuracy: float, count: int) -> str | None:
-    """What to tell the user whose accuracy is far below chance; None where it is not."""
-    if not far_below_chance(labels, accuracy, count):
+    """What to tell the user whose accuracy is less than half of what guessing would give; None where it is not."""
+    chance = 1 / len(labels)
+    if count < FEW_EXAMPLES or accuracy >= chance / 2:
         return None
     return (
-        f"accuracy {accuracy:.3f} over {count} examples is far below the {1 / len(labels):.3f} of guessing: the "
-        "checkpoint's classes probably stand in another order than the data's. Compare id2label in the checkpoint's "
-        f"config.json with the data's order, which is {', '.join(f'{i} {name}' for i, name in enumerate(labels))}; "
-        "the task's labels set it"
+        f"accuracy {accuracy:.3f} over {count} examples is far below the {chance:.3f} of guessing: the model's classes "
+        "probably stand in another order than those of this data. Compare id2label in the model's config.json with "
+        f"the data's order, which is {', '.join(f'{i} {name}' for i, name in enumerate(labels))}; the task's labels "
+        "set it"
     )
 
 

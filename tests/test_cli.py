@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import pytest
 
 import train
 from dynabert_jax import __main__ as commands
-from dynabert_jax import cli, parallel
+from dynabert_jax import cli, parallel, weights
 from dynabert_jax.cli import use_compilation_cache
 from tiny_run import Finished, Materials, cache_settings, write_config
 
@@ -297,6 +298,23 @@ def test_compiled_programs_are_kept_where_the_user_caches(monkeypatch: pytest.Mo
     assert jax.config.values["jax_compilation_cache_dir"] == "elsewhere"
 
 
+@pytest.mark.usefixtures("jax_settings")
+@pytest.mark.parametrize("obstacle", ["file", "read-only", "homeless"])
+def test_a_cache_that_cannot_be_written_is_done_without(
+    obstacle: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DYNABERT_CACHE", str(tmp_path / "cache"))
+    jax.config.update("jax_compilation_cache_dir", None)
+    if obstacle == "file":
+        (tmp_path / "cache").touch()
+    elif obstacle == "read-only":
+        monkeypatch.setattr(os, "access", lambda *_: False)
+    else:
+        monkeypatch.setattr(cli, "cache_folder", lambda: Path("~nobody-of-that-name").expanduser())
+    use_compilation_cache()
+    assert jax.config.values["jax_compilation_cache_dir"] is None
+
+
 # A full disk
 
 LIMITED = """
@@ -350,6 +368,19 @@ def test_a_command_that_cannot_be_done_is_told(
     errors = capsys.readouterr().err
     assert message in errors
     assert "Traceback" not in errors
+
+
+def test_a_model_that_has_diverged_is_told(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished.folder, run)
+    model = weights.load(run / "model")
+    weights.save(run / "model", model.config, jax.tree.map(lambda a: np.full_like(a, np.nan), model.params))
+    assert dynabert(monkeypatch, "evaluate", str(run)) == 2
+    errors = capsys.readouterr().err
+    assert "error: sub-network w1_d1 answers 21 of 21 examples of dev with NaN or infinity" in errors
+    assert "Train with a smaller learning rate, in a new run_dir" in errors
 
 
 def test_a_run_that_has_not_finished_has_nothing_to_evaluate(

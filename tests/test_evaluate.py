@@ -19,7 +19,7 @@ from dynabert_jax.bert import Bert
 from dynabert_jax.config import DataConfig
 from dynabert_jax.cut import cut
 from dynabert_jax.data import Split
-from dynabert_jax.evaluate import mean_score, predict
+from dynabert_jax.evaluate import EvaluationError, mean_score, predict
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.tasks import Task
 from tiny import CONFIG, Params, random_params
@@ -82,6 +82,18 @@ def test_rows_say_what_was_scored_and_what_it_costs(params: Params, alone: dict[
         assert row.parameters == sum(leaf.size for leaf in jax.tree.leaves(cut(CONFIG, params, sub).params))
         assert (row.length, row.flops) == (12, cost.flops(CONFIG, sub, 12))
     assert mean_score(rows) == pytest.approx((rows[0].score + rows[1].score) / 2)
+
+
+def test_answers_that_are_no_numbers_are_an_error(params: Params) -> None:
+    """Of one sub-network, which is named; the one that lacks the broken neuron is well."""
+    broken = jax.tree.map(np.array, params)
+    broken["layer_1"]["up"]["bias"][-1] = np.nan
+    narrow, full = SubNetwork.uniform(CONFIG, 0.5, 1.0), SubNetwork.full(CONFIG)
+    assert len(evaluate.evaluate(CONFIG, broken, (narrow,), SPLIT, DATA, "float32")) == 1
+    with pytest.raises(
+        EvaluationError, match=f"sub-network {full.name} answers 11 of 11 examples of dev with NaN .+ smaller learning"
+    ):
+        evaluate.evaluate(CONFIG, broken, (narrow, full), SPLIT, DATA, "float32")
 
 
 def test_a_sub_network_is_traced_once_a_length(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
