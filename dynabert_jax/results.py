@@ -1,6 +1,7 @@
 """The end of a run: the weights that every sub-network is cut from, and what each of them scores."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ from dynabert_jax import weights
 from dynabert_jax.config import ModelConfig, RunConfig
 from dynabert_jax.data import TaskData, load_data, load_tokenizer
 from dynabert_jax.evaluate import Row, evaluate
+from dynabert_jax.metrics import label_order_warning
 from dynabert_jax.preflight import preflight
 from dynabert_jax.report import table
-from dynabert_jax.run_folder import RunFolder, RunFolderError, provenance, write_whole
+from dynabert_jax.run_folder import RunFolder, RunFolderError, evaluation_lines, provenance, write_whole
 from dynabert_jax.stages import Plan, plan, results_of
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.training import Context
+
+log = logging.getLogger(__name__)
 
 Params = Any
 
@@ -40,7 +44,7 @@ def evaluate_run(path: Path) -> list[Row]:
         RunFolderError: the folder is no run's, or the run has not finished.
     """
     folder = RunFolder.existing(path)
-    config = folder.config()
+    config = folder.config().replace(run_dir=str(path))  # it may have been moved
     if not folder.model.is_dir():
         raise RunFolderError(f"{path} holds no finished model; give its training command again to finish it")
     data = load_data(config.data, load_tokenizer(folder.model))
@@ -60,6 +64,7 @@ def _score(
     rows = _rows(config, shape, params, subs, data)
     text = table(rows)
     lines = {"provenance": provenance(config), "rows": [row.model_dump() for row in rows]}
+    folder.replace_evaluations("results", evaluation_lines(config, "results", None, rows))
     write_whole(folder.path / "results.json", json.dumps(lines, indent=2) + "\n")
     write_whole(folder.path / "results.md", text + "\n")
     print(f"\n{text}\n\nwritten to {folder.path / 'results.md'}")
@@ -70,8 +75,19 @@ def _rows(
     config: RunConfig, shape: ModelConfig, params: Params, subs: Sequence[SubNetwork], data: TaskData
 ) -> list[Row]:
     """Every sub-network on every dev and test split."""
-    return [
+    rows = [
         row
         for split in (*data.dev.values(), *data.test.values())
         for row in evaluate(shape, params, subs, split, config.data, config.dtype)
     ]
+    _warn_of_labels(data.labels, [row for row in rows if row.sub == SubNetwork.full(shape).name])
+    return rows
+
+
+def _warn_of_labels(labels: Sequence[str], full: Sequence[Row]) -> None:
+    """Says where the full network, of which much can be expected, is far below chance."""
+    for row in full:
+        if "accuracy" in row.scores:
+            warning = label_order_warning(labels, row.scores["accuracy"], row.examples)
+            if warning:
+                log.warning("%s: %s", row.split, warning)

@@ -5,13 +5,14 @@ importance.npz     the scores of heads and neurons
 STAGE/last         the newest orbax checkpoint of a stage, to resume from
 STAGE/best         the one with the best mean dev score
 training.jsonl     one line every few steps
-evaluations.jsonl  one line for each sub-network and evaluation
+evaluations.jsonl  one line for each sub-network and evaluation, the results' last
 tensorboard/       the same for TensorBoard
 model/             the final weights and tokenizer in Hugging Face's format
 results.json, results.md  the final table
 """
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -31,6 +32,9 @@ from dynabert_jax.evaluate import Row
 from dynabert_jax.importance import Importance
 
 Line = dict[str, Any]
+
+# What numbers may depend on; the log names their versions.
+PACKAGES = ("dynabert_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers")
 
 
 class RunFolderError(RuntimeError):
@@ -151,6 +155,11 @@ class RunFolder:
     def append_evaluations(self, lines: Sequence[Line]) -> None:
         _append(self.path / "evaluations.jsonl", lines)
 
+    def replace_evaluations(self, stage: str, lines: Sequence[Line]) -> None:
+        """Writes a stage's lines behind all others, and drops those that it has: the same is never told twice."""
+        _keep(self.path / "evaluations.jsonl", lambda line: line["stage"] != stage)
+        self.append_evaluations(lines)
+
     def scalars(self, stage: str, step: int) -> "Scalars":
         """TensorBoard's log of a stage that goes on behind this step."""
         return Scalars(self.path / "tensorboard" / stage, step)
@@ -234,14 +243,22 @@ def provenance(config: RunConfig) -> Line:
         "platform": device.platform,
         "devices": jax.local_device_count(),
         "cpus": os.cpu_count(),
-        "jax": jax.__version__,
         "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 
-def evaluation_lines(config: RunConfig, stage: str, step: int, rows: Sequence[Row]) -> list[Line]:
-    """Rows as lines of the log."""
+def version(package: str) -> str | None:
+    """None where it is not installed, which this package need not be."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def evaluation_lines(config: RunConfig, stage: str, step: int | None, rows: Sequence[Row]) -> list[Line]:
+    """Rows as lines of the log; what a run ends with is of no step."""
     origin = provenance(config)
     return [{"stage": stage, "step": step, **row.model_dump(), **origin} for row in rows]
 

@@ -1,5 +1,6 @@
 """The run folder's files: whole or not there, of one configuration, and without lines of steps that were lost."""
 
+import importlib.metadata
 import io
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 
 from dynabert_jax.config import RunConfig
 from dynabert_jax.importance import Importance
-from dynabert_jax.run_folder import RunFolder, RunFolderError, write_arrays, write_whole
+from dynabert_jax.run_folder import RunFolder, RunFolderError, provenance, version, write_arrays, write_whole
 from tiny_run import Materials, lines
 
 
@@ -154,8 +155,32 @@ def test_a_line_that_a_kill_left_half_written_is_dropped(config: RunConfig) -> N
     assert lines(folder.path / "training.jsonl") == [{"stage": "fine_tune", "step": 1}]
 
 
+def test_lines_of_a_stage_take_the_place_of_its_earlier_ones(config: RunConfig) -> None:
+    folder = begun(config)
+    folder.append_evaluations([{"stage": "width", "step": 2}])
+    for sub in ("w1", "w0.5"):
+        folder.replace_evaluations("results", [{"stage": "results", "step": None, "sub": sub}])
+    folder.forget_after("width", 2)
+    assert lines(folder.path / "evaluations.jsonl") == [
+        {"stage": "width", "step": 2},
+        {"stage": "results", "step": None, "sub": "w0.5"},
+    ]
+
+
 def test_there_is_nothing_to_forget_before_anything_is_logged(config: RunConfig) -> None:
     begun(config).forget_after("width", 0)
+
+
+def test_the_origin_of_numbers_names_every_version_they_depend_on(config: RunConfig) -> None:
+    origin = provenance(config)
+    ours = ("dynabert_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers")
+    assert {name: origin[name] for name in ours} == {name: importlib.metadata.version(name) for name in ours}
+    assert origin["numpy"] == np.__version__
+
+
+def test_a_package_that_is_not_installed_has_no_version() -> None:
+    """As this one, where its folder is just there."""
+    assert version("nothing-of-that-name") is None
 
 
 # Importance
