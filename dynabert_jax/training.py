@@ -48,7 +48,8 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
         teacher: what the teachers run with; None where there are none.
 
     Raises:
-        TrainingError: a loss is not finite, or the stage is not the one to train and is not finished.
+        TrainingError: a loss is not finite, the stage has begun with other data, or is not the one to train and not
+            finished.
     """
     config, settings = context.config, objective.settings
     total = settings.epochs * steps_per_epoch(context)
@@ -82,7 +83,7 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
                     best.save(done, {"params": state.params}, {"score": score})
                     best.wait()  # the record of the best one must not be ahead of it
             if done in evaluations or done % config.checkpoint_every == 0:
-                last.save(done, state, {"best_score": best_score})
+                last.save(done, state, {"best_score": best_score, "train_data": context.data.train.fingerprint})
         last.wait()
         kept = best.restore({"params": state.params}) if settings.keep == "best" else None
         return state.params if kept is None else kept.tree["params"]
@@ -132,8 +133,18 @@ def importance_rows(context: Context, settings: Importance, split: Split) -> np.
 
 
 def resume(context: Context, objective: Objective, state: TrainState, last: Checkpoints) -> tuple[TrainState, float]:
-    """The state to go on from, and the best mean dev score so far; log lines of lost steps are dropped."""
+    """The state to go on from, and the best mean dev score so far; log lines of lost steps are dropped.
+
+    Raises:
+        TrainingError: the checkpoint has learnt from other data.
+    """
     saved = last.restore(state)
+    if saved is not None and saved.record.get("train_data") != context.data.train.fingerprint:
+        raise TrainingError(
+            f"the training data is not what stage {objective.name} in {context.folder.path} has learnt from up to step "
+            f"{saved.step}: its texts, labels or tokens have changed. Bring the old data back, or set run_dir to a new "
+            f"folder"
+        )
     step = 0 if saved is None else saved.step
     context.folder.forget_after(objective.name, step)
     if saved is None:
@@ -204,10 +215,13 @@ class StageLog(contextlib.ExitStack):
             tqdm(desc=self.objective.name, total=total * size, initial=step * size, unit=" examples", leave=True)
         )
         self.scalars = self.enter_context(self.context.folder.scalars(self.objective.name, step))
+        self.first = step + 1
         self.since, self.examples = time.perf_counter(), 0
 
     def step(self, step: int, batch: Batch, report: StepReport) -> None:
         """Counts a step, and looks at its numbers every few steps only: looking waits for the device."""
+        if step == self.first:
+            self.first_step(step, report)
         self.bar.update(self.context.config.data.batch_size)
         self.examples += int(batch.weights.sum())
         if step % self.context.config.log_every and step != self.total:
@@ -229,6 +243,13 @@ class StageLog(contextlib.ExitStack):
         self.context.folder.append_training({"stage": self.objective.name, "step": step, **curves, "losses": losses})
         self.scalars.add(step, curves)
         self.since, self.examples = time.perf_counter(), 0
+
+    def first_step(self, step: int, report: StepReport) -> None:
+        """Tells how long it took from the start of the stage, or of what is left of it: users wait for this."""
+        jax.block_until_ready(report.update)
+        seconds = time.perf_counter() - self.since
+        self.scalars.add(step, {"seconds_to_first_step": seconds})
+        tqdm.write(f"{self.objective.name}: first step after {seconds:.1f} s, compilation included")
 
     def evaluation(self, step: int, rows: list[Row]) -> float:
         """Writes the rows of an evaluation and returns their mean score."""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -56,10 +57,13 @@ def test_the_folder_holds_what_it_promises(finished: Finished) -> None:
 def test_every_evaluation_of_every_sub_network_is_logged_with_its_origin(finished: Finished) -> None:
     logged = lines(finished.folder / "evaluations.jsonl")
     found = [(line["stage"], line["step"]) for line in logged]
-    assert found == [(stage, step) for stage, many in STUDENTS.items() for step in EVALUATED for _ in range(many)]
-    for line in logged:
-        assert (line["split"], line["examples"], line["metric"]) == ("dev", 21, "accuracy")
-        assert line["scores"]["accuracy"] * 21 == pytest.approx(round(line["scores"]["accuracy"] * 21))
+    stages = [(stage, step) for stage, many in STUDENTS.items() for step in EVALUATED for _ in range(many)]
+    assert found == stages + 4 * [("results", None)]
+    splits = ["dev"] * len(stages) + ["dev", "dev", "test", "test"]
+    for line, split in zip(logged, splits, strict=True):
+        count = {"dev": 21, "test": 13}[split]
+        assert (line["split"], line["examples"], line["metric"]) == (split, count, "accuracy")
+        assert line["scores"]["accuracy"] * count == pytest.approx(round(line["scores"]["accuracy"] * count))
         assert (line["seed"], line["dtype"]) == (42, "float32")
         assert (line["jax"], line["devices"]) == (jax.__version__, jax.local_device_count())
         assert line["device"] == jax.local_devices()[0].device_kind
@@ -95,6 +99,7 @@ def test_tensorboard_gets_what_the_logs_hold(finished: Finished) -> None:
             if line["stage"] == stage
         }
         found = dict(read_scalars(finished.folder / "tensorboard" / stage))
+        assert found.pop(("seconds_to_first_step", 1)) > 0
         assert found == {key: pytest.approx(value, rel=1e-6) for key, value in expected.items()}
 
 
@@ -169,6 +174,11 @@ def test_the_bar_shows_loss_speed_and_time_left(finished: Finished) -> None:
     assert any("loss=" in line and "examples/s" in line and "<" in line.partition("[")[2] for line in shown)
     assert "96/96" in shown[-1]
     assert "depth step 12: mean dev accuracy" in finished.output
+
+
+def test_every_stage_tells_how_long_its_first_step_took(finished: Finished) -> None:
+    told = re.findall(r"^(\w+): first step after \d+\.\d s, compilation included$", finished.output, re.MULTILINE)
+    assert told == list(STUDENTS)
 
 
 def test_importance_has_a_bar_with_time_left(finished: Finished) -> None:
@@ -373,6 +383,25 @@ def test_a_folder_of_another_configuration_is_refused(finished: Finished) -> Non
     assert "depth" not in str(error.value)
 
 
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_other_training_data_under_the_same_name_is_refused(
+    column: str, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a run on one set of examples and half on another would be the result of neither."""
+    file, run = tmp_path / "train.csv", tmp_path / "run"
+    shutil.copyfile(str(finished.config.data.train_file), file)
+    shutil.copytree(finished.folder, run)
+    config = finished.config.replace(run_dir=str(run), data=finished.config.data.replace(train_file=str(file)))
+    (run / "config.json").write_text(config.to_json(), encoding="utf-8")
+    monkeypatch.setattr(training, "train_step", lambda *_: pytest.fail("there is nothing to train"))
+    assert train.run(config) == finished.rows
+    first, *rest = tiny_run.sentences(44, seed=0)
+    other = {"text": ("film", first[1]), "label": (first[0], "bad" if first[1] == "good" else "good")}[column]
+    tiny_run.write_csv(file, ("text", "label"), [other, *rest])
+    with pytest.raises(TrainingError, match=r"training data is not what stage fine_tune in .+ step 12: .+ new folder"):
+        train.run(config)
+
+
 # What a stage keeps
 
 
@@ -472,7 +501,7 @@ def test_pairs_of_sentences_with_two_dev_splits(materials: Materials, tmp_path: 
     rows = train.run(config)
     assert [(row.split, row.examples) for row in rows] == [("dev_a", 10), ("dev_b", 7)]
     logged = [(line["step"], line["split"]) for line in lines(tmp_path / "run" / "evaluations.jsonl")]
-    assert logged == [(step, split) for step in EVALUATED for split in ("dev_a", "dev_b")]
+    assert logged == [(step, split) for step in (*EVALUATED, None) for split in ("dev_a", "dev_b")]
     table = (tmp_path / "run" / "results.md").read_text()
     assert "dev_a: accuracy x 100, 10 examples" in table
     assert "dev_b: accuracy x 100, 7 examples" in table
