@@ -4,4 +4,4 @@
 #     bash scripts/test.sh -m slow
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh" requirements-dev.txt
 cd "$root"
-exec pytest -m "not slow" "$@"
+exec pytest -m "not slow" --numprocesses auto --dist loadfile "$@"

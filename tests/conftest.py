@@ -9,11 +9,13 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-HOST_DEVICES = "--xla_force_host_platform_device_count"
-
-# Four CPU devices for the tests of data parallelism; the flag does not touch accelerators.
-if HOST_DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {HOST_DEVICES}=4".strip()
+XLA_FLAGS = {
+    "--xla_force_host_platform_device_count": 4,  # for the tests of data parallelism; not for accelerators
+    "--xla_backend_optimization_level": 0,  # the networks are tiny: compiling them takes nearly all of the time
+}
+for flag, value in XLA_FLAGS.items():
+    if flag not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={value}".strip()
 # Tests that start processes of their own share the accelerator with them.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -4,8 +4,7 @@ import json
 import math
 import os
 import pickle
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from dynabert_jax import weights
 from dynabert_jax.config import ConfigError, ModelConfig
 from dynabert_jax.weights import WeightsError, from_torch_names, init_params, load, param_shapes, save, to_torch_names
+from full_disk import files_up_to
 
 GOLDEN = Path(os.environ.get("DYNABERT_GOLDEN") or Path(__file__).parent / "golden")
 MNLI = ("contradiction", "entailment", "neutral")
@@ -653,27 +653,19 @@ def test_a_folder_without_tokenizer_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "model").exists()
 
 
-@pytest.fixture
-def small_files_only() -> Iterator[None]:
-    """The system writes no file beyond 8 kB, as if the disk were full behind them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.usefixtures("small_files_only")
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=rf"cannot write {tmp_path / 'model'}: .*free the space"):
+    with (
+        pytest.raises(WeightsError, match=rf"cannot write {tmp_path / 'model'}: .*free the space"),
+        files_up_to(8000),
+    ):
         save(tmp_path / "model", small_config(), random_params(small_config()))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_leaves_the_model_before_as_it_was(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_full_disk_leaves_the_model_before_as_it_was(tmp_path: Path) -> None:
     params = random_params(small_config())
     save(tmp_path / "model", small_config(), params)
-    request.getfixturevalue("small_files_only")
-    with pytest.raises(WeightsError, match="cannot write"):
+    with pytest.raises(WeightsError, match="cannot write"), files_up_to(8000):
         save(tmp_path / "model", cut_config(), random_params(cut_config()))
     assert load(tmp_path / "model").config == small_config()
     assert_same(load(tmp_path / "model").params, params)
