@@ -10,6 +10,7 @@ from dynabert_jax import weights
 from dynabert_jax.config import ModelConfig, RunConfig
 from dynabert_jax.data import TaskData, load_data, load_tokenizer
 from dynabert_jax.evaluate import Row, evaluate
+from dynabert_jax.finished import finished_config
 from dynabert_jax.metrics import label_order_warning
 from dynabert_jax.preflight import preflight
 from dynabert_jax.report import table
@@ -44,9 +45,7 @@ def evaluate_run(path: Path) -> list[Row]:
         RunFolderError: the folder is no run's, or the run has not finished.
     """
     folder = RunFolder.existing(path)
-    config = folder.config().replace(run_dir=str(path))  # it may have been moved
-    if not folder.model.is_dir():
-        raise RunFolderError(f"{path} holds no finished model; give its training command again to finish it")
+    config = finished_config(folder)
     data = load_data(config.data, load_tokenizer(folder.model))
     trained = weights.load(folder.model, labels=config.data.task.outputs(data.labels))
     if trained.new:

@@ -4,9 +4,8 @@ import importlib.metadata
 import io
 import json
 import os
-import resource
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from dynabert_jax.config import RunConfig
 from dynabert_jax.importance import Importance
 from dynabert_jax.run_folder import RunFolder, RunFolderError, provenance, version, write_arrays, write_whole
+from full_disk import files_up_to
 from tiny_run import Materials, lines
 
 
@@ -216,15 +216,6 @@ def test_damaged_importance_is_an_error(config: RunConfig, keep: int) -> None:
 # Whole or not at all
 
 
-@pytest.fixture
-def small_files_only() -> Iterator[None]:
-    """The system writes no file beyond 3 kB, as if the disk were full behind them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def write_long_text(path: Path) -> None:
     write_whole(path, "x" * 10_000)
 
@@ -233,20 +224,21 @@ def write_large_array(path: Path) -> None:
     write_arrays(path, {"x": np.zeros(10_000)})
 
 
-@pytest.mark.usefixtures("small_files_only")
 @pytest.mark.parametrize("write", [write_long_text, write_large_array])
 def test_a_full_disk_leaves_what_was_there(write: Any, tmp_path: Path) -> None:
     path = tmp_path / "file.npz"
     path.write_text("before")
-    with pytest.raises(RunFolderError, match=f"cannot write {path}: .+ the same command then goes on"):
+    with (
+        pytest.raises(RunFolderError, match=f"cannot write {path}: .+ the same command then goes on"),
+        files_up_to(3000),
+    ):
         write(path)
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"file.npz": "before"}
 
 
-@pytest.mark.usefixtures("small_files_only")
 def test_a_log_on_a_full_disk_is_an_error_and_its_whole_lines_are_read(config: RunConfig) -> None:
     folder = begun(config)
-    with pytest.raises(RunFolderError, match=r"cannot write .+training\.jsonl"):
+    with pytest.raises(RunFolderError, match=r"cannot write .+training\.jsonl"), files_up_to(3000):
         append_lines(folder, range(1, 1000))
     folder.forget_after("fine_tune", 50)
     assert [line["step"] for line in lines(folder.path / "training.jsonl")] == list(range(1, 51))
@@ -257,10 +249,9 @@ def append_lines(folder: RunFolder, steps: Iterable[int]) -> None:
         folder.append_training({"stage": "fine_tune", "step": step})
 
 
-@pytest.mark.usefixtures("small_files_only")
 def test_tensorboard_on_a_full_disk_is_an_error_and_does_not_wait_for_ever(config: RunConfig) -> None:
     folder = begun(config)
-    with pytest.raises(RunFolderError, match=r"cannot write .+tensorboard/width"):
+    with pytest.raises(RunFolderError, match=r"cannot write .+tensorboard/width"), files_up_to(3000):
         write_scalars(folder, 1000)
 
 

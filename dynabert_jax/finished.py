@@ -1,0 +1,87 @@
+"""A finished run, read back: its model and its scores. Measuring, choosing and exporting start here."""
+
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+
+from dynabert_jax import weights
+from dynabert_jax.config import RunConfig
+from dynabert_jax.evaluate import Row
+from dynabert_jax.run_folder import RunFolder, RunFolderError
+from dynabert_jax.stages import plan, results_of
+from dynabert_jax.subnetwork import SubNetwork
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Finished:
+    """What a run has left.
+
+    Attributes:
+        folder: the run's.
+        config: the run's, with the folder that it lies in now.
+        model: the weights that every sub-network is cut from; its own folder holds the tokenizer.
+        rows: the scores of every sub-network on every dev and test split.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    model: weights.Pretrained
+    rows: tuple[Row, ...]
+
+    @property
+    def subs(self) -> tuple[SubNetwork, ...]:
+        """The sub-networks that the run was trained for, largest first."""
+        return results_of(self.model.config, plan(self.model.config, self.config))
+
+    def sub(self, name: str) -> SubNetwork:
+        """The sub-network of that name, such as `w0.5_d0.5`.
+
+        Raises:
+            RunFolderError: the run has trained none of that name; the message names those that it has.
+        """
+        by_name = {sub.name: sub for sub in self.subs}
+        if name not in by_name:
+            nearest = difflib.get_close_matches(name, by_name, n=1, cutoff=0.0)[0]
+            raise RunFolderError(
+                f"{self.folder.path} has no sub-network {name!r}; did you mean {nearest!r}? it has {', '.join(by_name)}"
+            )
+        return by_name[name]
+
+
+def read_finished(path: Path) -> Finished:
+    """Reads the folder of a run.
+
+    Raises:
+        RunFolderError: it is no run's folder, the run has not finished, or its results are damaged.
+        WeightsError, ConfigError: its model is damaged.
+    """
+    folder = RunFolder.existing(path)
+    return Finished(folder, finished_config(folder), weights.load(folder.model), read_rows(folder))
+
+
+def finished_config(folder: RunFolder) -> RunConfig:
+    """The run's configuration, with the folder that it lies in now: it may have been moved.
+
+    Raises:
+        RunFolderError: the run has not finished.
+    """
+    if not folder.model.is_dir():
+        raise RunFolderError(f"{folder.path} holds no finished model; give its training command again to finish it")
+    return folder.config().replace(run_dir=str(folder.path))
+
+
+def read_rows(folder: RunFolder) -> tuple[Row, ...]:
+    """The final table, as the end of the run or the last `evaluate` wrote it.
+
+    Raises:
+        RunFolderError: it is not there, or damaged.
+    """
+    file = folder.path / "results.json"
+    again = f"run `dynabert evaluate {folder.path}` to make it again"
+    try:
+        return tuple(Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))["rows"])
+    except FileNotFoundError:
+        raise RunFolderError(f"{file} is not there: the run has not finished; {again}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{file} is damaged ({error}); {again}") from error
