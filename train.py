@@ -12,14 +12,14 @@ import sys
 from dynabert_jax import cli, stages, weights
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import RunConfig
-from dynabert_jax.data import load_data, load_tokenizer
+from dynabert_jax.data import encode, load_tokenizer, read_texts
 from dynabert_jax.evaluate import Row
 from dynabert_jax.hub import find_model
-from dynabert_jax.preflight import preflight
+from dynabert_jax.preflight import check_data, check_settings
 from dynabert_jax.results import publish
 from dynabert_jax.rewire import by_importance, rewire
 from dynabert_jax.run_folder import RunFolder
-from dynabert_jax.training import Context, score_importance, train_stage
+from dynabert_jax.training import Context, check_finished, score_importance, train_stage
 
 
 def run(config: RunConfig, only: str | None = None) -> list[Row]:
@@ -31,13 +31,17 @@ def run(config: RunConfig, only: str | None = None) -> list[Row]:
     """
     # 1. The run folder, the data, the pretrained weights: what can be wrong is found out before anything is written.
     folder = RunFolder.open(config)
+    texts = read_texts(config.data)
     source = find_model(config.model)
-    data = load_data(config.data, load_tokenizer(source))
-    pretrained = weights.load(source, labels=config.data.task.outputs(data.labels), seed=config.seed)
-    preflight(config, pretrained, data)
-    folder.begin(config)
-    context = Context(config, Bert(pretrained.config, config.dtype), data, folder, only)
+    pretrained = weights.load(source, labels=config.data.task.outputs(texts.labels), seed=config.seed)
+    check_settings(config, pretrained)
+    data = encode(texts, load_tokenizer(source), config.data.max_length)
+    check_data(config, pretrained, data)
+    context = Context(config, Bert(pretrained.config, config.dtype), data, folder)
     plan = stages.plan(pretrained.config, config if only is None else config.until(only))
+    if only is not None:
+        check_finished(context, plan.objectives[:-1])
+    folder.begin(config)
     params = pretrained.params
 
     # 2. Fine-tune the full network on the labels: the first teacher.

@@ -161,7 +161,6 @@ def machine() -> dict[str, str]:
         "load": ", ".join(f"{load:.1f}" for load in os.getloadavg()) + " (over 1, 5 and 15 minutes)",
         "jax devices": f"{jax.local_device_count()} x {device.device_kind} ({device.platform})",
         "memory": os.environ.get("GLIBC_TUNABLES", "GLIBC_TUNABLES is not set"),
-        "float32 products in jax": str(jax.config.values["jax_default_matmul_precision"] or "default precision"),
         "Python": platform.python_version(),
         "versions": ", ".join(f"{package} {installed(package)}" for package in PACKAGES),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -139,6 +139,11 @@ class Checkpoints:
         )
 
 
+def newest_step(folder: Path) -> int:
+    """Of the checkpoints in a folder, without making or opening anything; 0 where there is none."""
+    return max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
+
+
 def _checksums(checkpoint: Path) -> dict[str, str]:
     """The SHA-256 of every file of the tree and the record; what else lies there, orbax does without."""
     files = sorted(path for item in ("tree", "record") for path in (checkpoint / item).rglob("*") if path.is_file())

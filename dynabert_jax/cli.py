@@ -59,7 +59,7 @@ def train(run: Callable[[RunConfig, str | None], Any], arguments: Sequence[str] 
             config.until(only)
         run(config, only)
 
-    return guarded(work)
+    return guarded(work, "stopped; the same command goes on from the last checkpoint")
 
 
 def read_config(path: Path) -> RunConfig:
@@ -94,9 +94,9 @@ def take_stage(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return rest[at + 1], rest[:at] + rest[at + 2 :]
 
 
-def guarded(work: Callable[[], None]) -> int:
-    """Does the work; errors of the user's become a message and exit code 2, Ctrl-C becomes 130."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+def guarded(work: Callable[[], None], when_stopped: str = "stopped") -> int:
+    """Does the work; errors of the user's become a message and exit code 2, Ctrl-C becomes `when_stopped` and 130."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)  # a library has set one up
     quieten_orbax()
     use_compilation_cache()
     try:
@@ -105,7 +105,7 @@ def guarded(work: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"\n{when_stopped}", file=sys.stderr)
         return 130
     return 0
 

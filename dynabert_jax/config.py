@@ -12,6 +12,7 @@ NonNegative = Annotated[float, pydantic.Field(ge=0.0, allow_inf_nan=False)]
 Positive = Annotated[float, pydantic.Field(gt=0.0, allow_inf_nan=False)]
 Probability = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, pydantic.Field(ge=0)]
+Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # what a random key of jax has room for
 AtLeastOne = Annotated[int, pydantic.Field(ge=1)]
 Dtype = Literal["float32", "bfloat16"]
 
@@ -57,6 +58,8 @@ class ModelConfig(Checked):
     def _check(self) -> Self:
         if not self.heads or len(self.heads) != len(self.neurons):
             raise ValueError(f"heads and neurons need one entry a layer; got {len(self.heads)} and {len(self.neurons)}")
+        if self.pad_token_id >= self.vocab_size:
+            raise ValueError(f"pad_token_id {self.pad_token_id} is not one of the {self.vocab_size} tokens")
         if not self.labels:
             raise ValueError("labels must name at least one output (one alone means regression)")
         return self
@@ -219,7 +222,7 @@ class DataConfig(Checked):
     eval_batch_size: AtLeastOne = 32
     max_train_examples: Count = 0
     max_eval_examples: Count = 0
-    split_seed: Count = 0
+    split_seed: Seed = 0
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
@@ -362,7 +365,7 @@ class RunConfig(Checked):
     width: WidthStage | None = WidthStage()
     depth: DepthStage | None = DepthStage()
     final: FinalStage | None = None
-    seed: Count = 42
+    seed: Seed = 42
     dtype: Dtype = "float32"
     log_every: AtLeastOne = 10
     checkpoint_every: AtLeastOne = 200

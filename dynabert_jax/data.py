@@ -20,7 +20,7 @@ from dynabert_jax.tasks import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["DataError", "Split", "TaskData", "has_tokenizer", "load_data", "load_tokenizer"]
+__all__ = ["DataError", "Split", "TaskData", "encode", "has_tokenizer", "load_data", "load_tokenizer", "read_texts"]
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +84,30 @@ class TaskData:
     dev: Mapping[str, Split]
     test: Mapping[str, Split]
 
+    @property
+    def fingerprint(self) -> str:
+        """Of all that training learns from and selects by: train and dev, not test."""
+        splits = (self.train, *self.dev.values())
+        return hashlib.sha256("".join(split.fingerprint for split in splits).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskTexts:
+    """The same data, checked and not yet encoded."""
+
+    labels: tuple[str, ...]
+    train: "Texts"
+    dev: Mapping[str, "Texts"]
+    test: Mapping[str, "Texts"]
+
 
 def load_data(config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> TaskData:
-    """Reads, checks and encodes the data that the configuration names; every row is checked before any is encoded.
+    """Reads, checks and encodes the data that the configuration names; raises what `read_texts` does."""
+    return encode(read_texts(config), tokenizer, config.max_length)
+
+
+def read_texts(config: DataConfig) -> TaskTexts:
+    """Reads the data that the configuration names, checks every row, and takes those that are used.
 
     A label is the name of a class or, where no class is called by a number, its id. A .csv or .tsv is UTF-8 with a
     header, and .tsv knows no quoting: its cells stand as they are between the tabs.
@@ -105,14 +126,23 @@ def load_data(config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> TaskD
         _check_classes(tables.train, train, labels)
     if not dev:
         train, dev["dev"] = _hold_out(tables.train, train, config.split_seed)
-    train = _subset(train, config.max_train_examples, config.split_seed)
-    encode = functools.partial(_encode, tokenizer=tokenizer, max_length=config.max_length)
     limit = functools.partial(_subset, limit=config.max_eval_examples, seed=config.split_seed)
-    return TaskData(
+    return TaskTexts(
         labels,
-        encode("train", train),
-        {name: encode(name, limit(examples)) for name, examples in dev.items()},
-        {name: encode(name, limit(examples)) for name, examples in test.items()},
+        _subset(train, config.max_train_examples, config.split_seed),
+        {name: limit(texts) for name, texts in dev.items()},
+        {name: limit(texts) for name, texts in test.items()},
+    )
+
+
+def encode(texts: TaskTexts, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> TaskData:
+    """Texts to token ids; what is longer than `max_length` tokens is truncated, and told once a split."""
+    split = functools.partial(_encode, tokenizer=tokenizer, max_length=max_length)
+    return TaskData(
+        texts.labels,
+        split("train", texts.train),
+        {name: split(name, dev) for name, dev in texts.dev.items()},
+        {name: split(name, test) for name, test in texts.test.items()},
     )
 
 
@@ -120,21 +150,21 @@ def load_data(config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> TaskD
 
 
 @dataclasses.dataclass(frozen=True)
-class _Examples:
+class Texts:
     """Checked rows: `[n]` texts, one or two strings each, and labels `[n]`."""
 
     texts: list[tuple[str, ...]]
     labels: np.ndarray
 
-    def take(self, rows: np.ndarray) -> "_Examples":
-        return _Examples([self.texts[row] for row in rows], self.labels[rows])
+    def take(self, rows: np.ndarray) -> "Texts":
+        return Texts([self.texts[row] for row in rows], self.labels[rows])
 
 
-def _check(table: Table, task: Task, labels: tuple[str, ...]) -> _Examples:
+def _check(table: Table, task: Task, labels: tuple[str, ...]) -> Texts:
     for column, texts in table.texts.items():
         _check_texts(table, column, texts)
     numbers = _targets(table) if task.regression else _class_ids(table, labels)
-    return _Examples(list(zip(*table.texts.values(), strict=True)), numbers)
+    return Texts(list(zip(*table.texts.values(), strict=True)), numbers)
 
 
 def _check_texts(table: Table, column: str, texts: Sequence[Any]) -> None:
@@ -203,7 +233,7 @@ def _label_names(task: Task, tables: Tables) -> tuple[str, ...]:
     return tuple(sorted(names, key=int if all(map(str.isdecimal, names)) else None))
 
 
-def _check_classes(table: Table, train: _Examples, labels: tuple[str, ...]) -> None:
+def _check_classes(table: Table, train: Texts, labels: tuple[str, ...]) -> None:
     present = np.unique(train.labels)
     if len(present) < 2:
         only = labels[present[0]]
@@ -215,7 +245,7 @@ def _check_classes(table: Table, train: _Examples, labels: tuple[str, ...]) -> N
 # Which rows are used
 
 
-def _hold_out(table: Table, train: _Examples, seed: int) -> tuple[_Examples, _Examples]:
+def _hold_out(table: Table, train: Texts, seed: int) -> tuple[Texts, Texts]:
     """All but a tenth for training, and that tenth as dev split."""
     rows = np.random.default_rng(seed).permutation(len(train.labels))
     if len(rows) < 2:
@@ -224,7 +254,7 @@ def _hold_out(table: Table, train: _Examples, seed: int) -> tuple[_Examples, _Ex
     return train.take(np.sort(kept)), train.take(np.sort(held_out))
 
 
-def _subset(examples: _Examples, limit: int, seed: int) -> _Examples:
+def _subset(examples: Texts, limit: int, seed: int) -> Texts:
     if limit == 0 or limit >= len(examples.labels):
         return examples
     rows = np.random.default_rng(seed).permutation(len(examples.labels))[:limit]
@@ -292,7 +322,7 @@ def _holds_object(file: Path) -> bool:
         return False
 
 
-def _encode(name: str, examples: _Examples, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Split:
+def _encode(name: str, examples: Texts, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Split:
     encoded = _tokens(tokenizer, examples.texts)
     long = [row for row, tokens in enumerate(encoded) if len(tokens.input_ids) > max_length]
     shortened = _tokens(tokenizer, [examples.texts[row] for row in long], max_length)

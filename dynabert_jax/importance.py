@@ -4,6 +4,7 @@ The score is the first-order change of the loss when the head or neuron is remov
 `compute_neuron_head_importance` in the reference's `run_glue.py`).
 """
 
+import functools
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ Params = Any
 
 
 @struct.dataclass
-class Importance:
+class Scores:
     """Scores, larger is more important.
 
     Attributes:
@@ -42,7 +43,7 @@ class Gradients:
 
 def importance(
     model: Bert, params: Params, batches: Iterable[Batch], gradients: Literal["per_batch", "running"] = "per_batch"
-) -> Importance:
+) -> Scores:
     """Sums the scores over batches, dropout off.
 
     Args:
@@ -52,13 +53,14 @@ def importance(
         gradients: `per_batch` scores each batch by its own gradients (the paper); `running` by the sum of all
             gradients so far (the released code, which does not zero them between batches).
     """
-    gradient = jax.jit(lambda params, batch: loss_gradients(model, params, batch))
+    gradient = jax.jit(functools.partial(loss_gradients, model))
+    scored = jax.jit(functools.partial(score, model))
     total, running = None, None
     for batch in batches:
         own = gradient(params, batch)
         if gradients == "running":
             own = running = own if running is None else jax.tree.map(jnp.add, running, own)
-        scores = score(model, params, own)
+        scores = scored(params, own)
         total = scores if total is None else jax.tree.map(jnp.add, total, scores)
     if total is None:
         raise ValueError("importance needs at least one batch of examples; got none")
@@ -85,13 +87,14 @@ def loss_gradients(model: Bert, params: Params, batch: Batch) -> Gradients:
     return Gradients(by_gates, by_params)
 
 
-def score(model: Bert, params: Params, gradients: Gradients) -> Importance:
+def score(model: Bert, params: Params, gradients: Gradients) -> Scores:
     """|dL/d gate| of each head; |w dL/dw| summed over what enters a neuron, and over what leaves it."""
     heads, neurons = [], []
     for i, num_heads in enumerate(model.config.heads):
-        product = jax.tree.map(jnp.multiply, params[f"layer_{i}"], gradients.params[f"layer_{i}"])
-        entering = product["up"]["kernel"].sum(0) + product["up"]["bias"]  # [F]
-        leaving = product["down"]["kernel"].sum(1)  # [F]
+        layer, by_layer = params[f"layer_{i}"], gradients.params[f"layer_{i}"]
+        up, down = (jax.tree.map(jnp.multiply, layer[name], by_layer[name]) for name in ("up", "down"))
+        entering = up["kernel"].sum(0) + up["bias"]  # [F]
+        leaving = down["kernel"].sum(1)  # [F]
         heads.append(jnp.abs(gradients.gates[i, :num_heads]))
         neurons.append(jnp.abs(entering) + jnp.abs(leaving))
-    return Importance(tuple(heads), tuple(neurons))
+    return Scores(tuple(heads), tuple(neurons))

@@ -21,7 +21,7 @@ def linear_schedule(settings: Optimizer, total_steps: int) -> optax.Schedule:
 
     Source: `WarmupLinearSchedule` of transformers 2.1, which the reference uses.
     """
-    warmup_steps = int(settings.warmup * total_steps)
+    warmup_steps = int(settings.warmup * total_steps + 1e-9)  # 3/47 * 47 is a hair below 3
     rise = optax.linear_schedule(0.0, settings.learning_rate, warmup_steps)
     fall = optax.linear_schedule(settings.learning_rate, 0.0, max(1, total_steps - warmup_steps))
     return optax.join_schedules([rise, fall], [warmup_steps])

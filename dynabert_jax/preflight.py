@@ -20,17 +20,17 @@ from dynabert_jax.weights import Pretrained
 log = logging.getLogger(__name__)
 
 
-def preflight(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
-    """Warns of labels that may not be what they seem.
+def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
+    """What can be known before a text is encoded.
 
     Raises:
-        ConfigError: something about the run that can be known before it starts is wrong.
+        ConfigError: the run does not fit the model, the devices or the disk.
     """
     model = pretrained.config
+    plan(model, config)  # a width or depth may keep nothing of this model
     try:
         parallel.check_divides(config.data.batch_size, "data.batch_size")
         parallel.check_divides(config.data.eval_batch_size, "data.eval_batch_size")
-        plan(model, config)  # a width or depth may keep nothing of this model
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if config.data.max_length > model.max_length:
@@ -40,11 +40,19 @@ def preflight(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None
         )
     if not config.fine_tune and pretrained.new_classifier:
         raise ConfigError(
-            f"fine_tune is None, but {config.model} has no classifier for the labels {data.labels}: it would be "
+            f"fine_tune is None, but {config.model} has no classifier for the labels {model.labels}: it would be "
             f"random. Add the fine-tuning stage, or bring a model that is fine-tuned on this task"
         )
-    check_tokens(config, pretrained, data)
     check_space(config, pretrained)
+
+
+def check_data(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
+    """Warns of labels that may not be what they seem.
+
+    Raises:
+        ConfigError: the data and the model do not belong together.
+    """
+    check_tokens(config, pretrained, data)
     warn_of_labels(config, pretrained, data)
 
 
@@ -61,7 +69,7 @@ def check_tokens(config: RunConfig, pretrained: Pretrained, data: TaskData) -> N
 
 def check_space(config: RunConfig, pretrained: Pretrained) -> None:
     """Every stage keeps parameters, Adam's two moments and the best parameters, and one writes the next of them."""
-    folder = Path(config.run_dir)
+    folder = Path(config.run_dir).expanduser()
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
     used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     needed = max(0, 4 * size * (len(config.stages) + 1) - used)

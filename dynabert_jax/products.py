@@ -1,8 +1,9 @@
 """Matrix products: the one place that knows what arithmetic a dtype stands for.
 
-`float32` is plain. `bfloat16` rounds both operands to bfloat16 and sums in float32, forwards and backwards: what
-tensor cores, TPUs and CPUs with bfloat16 instructions are fastest at. Everything that is not a product (bias,
-activation, softmax, layer norm, residual) stays in float32.
+`float32` is float32 everywhere: left to themselves, accelerators multiply it in fewer bits. `bfloat16` rounds both
+operands to bfloat16 and sums in float32, forwards and backwards: what tensor cores, TPUs and CPUs with bfloat16
+instructions are fastest at. Everything that is not a product (bias, activation, softmax, layer norm, residual) stays in
+float32.
 """
 
 import functools
@@ -20,7 +21,7 @@ def product(equation: str, a: jax.Array, b: jax.Array, dtype: Dtype) -> jax.Arra
     products again.
     """
     if dtype == "float32":
-        return jnp.einsum(equation, a, b)
+        return jnp.einsum(equation, a, b, precision=jax.lax.Precision.HIGHEST)
     return _bfloat16_product(equation, a, b)
 
 

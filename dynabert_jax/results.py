@@ -12,7 +12,7 @@ from dynabert_jax.data import TaskData, load_data, load_tokenizer
 from dynabert_jax.evaluate import Row, evaluate
 from dynabert_jax.finished import finished_config
 from dynabert_jax.metrics import label_order_warning
-from dynabert_jax.preflight import preflight
+from dynabert_jax.preflight import check_data, check_settings
 from dynabert_jax.report import table
 from dynabert_jax.run_folder import RunFolder, RunFolderError, evaluation_lines, provenance, write_whole
 from dynabert_jax.stages import Plan, plan, results_of
@@ -52,7 +52,8 @@ def evaluate_run(path: Path) -> list[Row]:
         raise RunFolderError(
             f"{path}: its model has other classes than the data has now, {data.labels}; bring the data it learnt"
         )
-    preflight(config, trained, data)
+    check_settings(config, trained)
+    check_data(config, trained, data)
     subs = results_of(trained.config, plan(trained.config, config))
     return _score(folder, config, trained.config, trained.params, subs, data)
 

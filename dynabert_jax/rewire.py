@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dynabert_jax.importance import Importance
+from dynabert_jax.importance import Scores
 
 Params = Any
 
@@ -26,7 +26,7 @@ class Order:
         return Order(tuple(np.argsort(i) for i in self.heads), tuple(np.argsort(i) for i in self.neurons))
 
 
-def by_importance(importance: Importance) -> Order:
+def by_importance(importance: Scores) -> Order:
     """Most important first; equals keep their old order."""
 
     def descending(scores: Any) -> np.ndarray:

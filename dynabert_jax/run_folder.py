@@ -29,7 +29,7 @@ from flax.traverse_util import flatten_dict
 
 from dynabert_jax.config import RunConfig
 from dynabert_jax.evaluate import Row
-from dynabert_jax.importance import Importance
+from dynabert_jax.importance import Scores
 
 Line = dict[str, Any]
 
@@ -45,7 +45,7 @@ class RunFolder:
     """The files of one run. Small files are written whole or not at all; logs grow by whole lines."""
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path = path.expanduser()
 
     @classmethod
     def open(cls, config: RunConfig) -> "RunFolder":
@@ -102,12 +102,12 @@ class RunFolder:
     def importance_file(self) -> Path:
         return self.path / "importance.npz"
 
-    def write_importance(self, scores: Importance) -> None:
+    def write_importance(self, scores: Scores) -> None:
         named = {f"heads_{i}": np.asarray(values) for i, values in enumerate(scores.heads)}
         named |= {f"neurons_{i}": np.asarray(values) for i, values in enumerate(scores.neurons)}
         write_arrays(self.importance_file, named)
 
-    def read_importance(self) -> Importance:
+    def read_importance(self) -> Scores:
         """What `write_importance` wrote.
 
         Raises:
@@ -116,7 +116,7 @@ class RunFolder:
         try:
             with self.importance_file.open("rb") as file, np.load(file) as arrays:
                 layers = range(len(arrays.files) // 2)
-                return Importance(*(tuple(arrays[f"{kind}_{i}"] for i in layers) for kind in ("heads", "neurons")))
+                return Scores(*(tuple(arrays[f"{kind}_{i}"] for i in layers) for kind in ("heads", "neurons")))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunFolderError(
                 f"{self.importance_file} is damaged ({error}); remove it, and the same command makes it again"

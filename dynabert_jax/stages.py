@@ -19,6 +19,7 @@ from flax import struct
 from dynabert_jax import losses, parallel
 from dynabert_jax.batches import Batch
 from dynabert_jax.bert import Bert
+from dynabert_jax.checked import ConfigError
 from dynabert_jax.config import (
     DepthStage,
     Distillation,
@@ -129,14 +130,17 @@ def plan(config: ModelConfig, run: RunConfig) -> Plan:
     """What the run's stages train, for a model of this shape.
 
     Raises:
-        ValueError: a width or depth would keep no head or no layer.
+        ConfigError: a width or depth would keep no head or no layer.
     """
-    return Plan(
-        fine_tune=fine_tune(config, run.fine_tune) if run.fine_tune else None,
-        width=width(config, run.width) if run.width else None,
-        depth=depth(config, run.depth) if run.depth else None,
-        final=final(config, run.final) if run.final else None,
-    )
+    try:
+        return Plan(
+            fine_tune=fine_tune(config, run.fine_tune) if run.fine_tune else None,
+            width=width(config, run.width) if run.width else None,
+            depth=depth(config, run.depth) if run.depth else None,
+            final=final(config, run.final) if run.final else None,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:

@@ -86,7 +86,7 @@ def read_tables(config: DataConfig) -> Tables:
     if config.train_file is not None:
         return _read_files(config)
     if config.glue_folder is not None:
-        return _read_glue(task, Path(config.glue_folder))
+        return _read_glue(task, Path(config.glue_folder).expanduser())
     if config.hub is not None or task.hub is not None:
         return _read_hub(task, config.hub or task.hub or "")
     if task.sample is not None:
@@ -99,7 +99,7 @@ def read_tables(config: DataConfig) -> Tables:
 
 def _read_files(config: DataConfig) -> Tables:
     files = {"train": config.train_file, "dev": config.dev_file, "test": config.test_file}
-    paths = {split: Path(file) for split, file in files.items() if file is not None}
+    paths = {split: Path(file).expanduser() for split, file in files.items() if file is not None}
     for path in paths.values():
         _check_file(path, EXTENSIONS)
     tables = {split: _read_file(path, config.task) for split, path in paths.items()}
@@ -258,6 +258,9 @@ def _load_delimited(path: Path, dialect: _Dialect, columns: list[str]) -> "datas
 def _load_local(path: Path, kind: str, **options: Any) -> "datasets.Dataset":
     import datasets
 
+    # Its bars are of a moment, and what it logs of a failure is told by our own message.
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)
     # A cache of its own: the user's would keep a copy of every version of every file.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         try:

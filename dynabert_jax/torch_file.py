@@ -123,7 +123,7 @@ def _read_legacy(file: IO[bytes]) -> dict[str, np.ndarray]:
     views = _views(_unpickle(file))
     keys = _unpickle(file)
     storages = {view.storage.key: view.storage for view in views.values()}
-    if not isinstance(keys, list) or set(keys) != set(storages):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(storages):
         raise _damaged("its storages are not those that its tensors use")
     return _arrays(views, {key: _read_legacy_storage(file, storages[key]) for key in keys})
 

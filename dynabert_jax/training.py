@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from dynabert_jax import importance, parallel
 from dynabert_jax.batches import Batch, make_batch, plan_batch, plan_epoch
 from dynabert_jax.bert import Bert
-from dynabert_jax.checkpoint import Checkpoints
+from dynabert_jax.checkpoint import Checkpoints, newest_step
 from dynabert_jax.config import Importance, RunConfig, Stage
 from dynabert_jax.data import Split, TaskData
 from dynabert_jax.evaluate import Row, evaluate, mean_score
@@ -27,14 +27,10 @@ class TrainingError(RuntimeError):
 
 
 class Context:
-    """What all stages of one run work with.
+    """What all stages of one run work with."""
 
-    Attributes:
-        only: the one stage that may train; None means every stage may.
-    """
-
-    def __init__(self, config: RunConfig, model: Bert, data: TaskData, folder: RunFolder, only: str | None = None):
-        self.config, self.model, self.data, self.folder, self.only = config, model, data, folder, only
+    def __init__(self, config: RunConfig, model: Bert, data: TaskData, folder: RunFolder):
+        self.config, self.model, self.data, self.folder = config, model, data, folder
         self.programs = Programs(model)
 
 
@@ -48,8 +44,7 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
         teacher: what the teachers run with; None where there are none.
 
     Raises:
-        TrainingError: a loss is not finite, the stage has begun with other data, or is not the one to train and not
-            finished.
+        TrainingError: a loss is not finite, or the stage has begun with other data.
     """
     config, settings = context.config, objective.settings
     total = settings.epochs * steps_per_epoch(context)
@@ -66,15 +61,15 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
         StageLog(context, objective) as log,
     ):
         state, best_score = resume(context, objective, state, last)
-        check_may_train(context, objective, int(state.step), total)
         log.start(int(state.step), total)
         for step, batch in batches_from(context, objective, int(state.step)):
             state, report = train_step(
                 context.programs, update, objective, state, teacher, batch, jax.random.fold_in(key, step)
             )
             done = step + 1
+            keep = done in evaluations or done % config.checkpoint_every == 0
             log.step(done, batch, report)
-            if done in evaluations or done % config.checkpoint_every == 0:
+            if keep:
                 check_finite(objective.name, done, report)  # before anything is kept
             if done in evaluations:
                 score = log.evaluation(done, score_dev(context, objective, state.params))
@@ -82,32 +77,28 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
                     best_score = score
                     best.save(done, {"params": state.params}, {"score": score})
                     best.wait()  # the record of the best one must not be ahead of it
-            if done in evaluations or done % config.checkpoint_every == 0:
-                last.save(done, state, {"best_score": best_score, "train_data": context.data.train.fingerprint})
+            if keep:
+                last.save(done, state, {"best_score": best_score, "data": context.data.fingerprint})
         last.wait()
         kept = best.restore({"params": state.params}) if settings.keep == "best" else None
         return state.params if kept is None else kept.tree["params"]
 
 
-def check_may_train(context: Context, objective: Objective, done: int, total: int) -> None:
-    """Raises TrainingError where another stage alone was asked for and this one is not finished."""
-    if context.only in (None, objective.name) or done == total:
-        return
-    raise _unfinished(context, objective.name, f"has done {done} of {total} steps")
+def check_finished(context: Context, objectives: Sequence[Objective]) -> None:
+    """Raises TrainingError unless these stages are finished, which a stage alone needs. Writes nothing."""
+    for objective in objectives:
+        done = newest_step(context.folder.path / objective.name / "last")
+        total = objective.settings.epochs * steps_per_epoch(context)
+        if done != total:
+            raise TrainingError(
+                f"one stage alone was asked for, but stage {objective.name} before it has done {done} of {total} "
+                f"steps; run it first, or run all stages by leaving --stage out"
+            )
 
 
-def _unfinished(context: Context, stage: str, state: str) -> TrainingError:
-    return TrainingError(
-        f"stage {context.only} alone was asked for, but stage {stage} before it {state}; run it first, or run all "
-        f"stages by leaving --stage out"
-    )
-
-
-def score_importance(context: Context, settings: Importance, params: Params) -> importance.Importance:
+def score_importance(context: Context, settings: Importance, params: Params) -> importance.Scores:
     """The importance of heads and neurons, computed once a run and kept in its folder."""
     if not context.folder.importance_file.exists():
-        if context.only not in (None, "width"):
-            raise _unfinished(context, "width", "has not begun")
         split = context.data.train if settings.split == "train" else next(iter(context.data.dev.values()))
         scores = importance.importance(
             context.model, params, importance_batches(context, settings, split), settings.gradients
@@ -139,11 +130,11 @@ def resume(context: Context, objective: Objective, state: TrainState, last: Chec
         TrainingError: the checkpoint has learnt from other data.
     """
     saved = last.restore(state)
-    if saved is not None and saved.record.get("train_data") != context.data.train.fingerprint:
+    if saved is not None and saved.record.get("data") != context.data.fingerprint:
         raise TrainingError(
-            f"the training data is not what stage {objective.name} in {context.folder.path} has learnt from up to step "
-            f"{saved.step}: its texts, labels or tokens have changed. Bring the old data back, or set run_dir to a new "
-            f"folder"
+            f"the train or dev data is not that of stage {objective.name} in {context.folder.path}, which has done "
+            f"{saved.step} steps: texts, labels or tokens have changed. Bring the old data back, or set run_dir to a "
+            f"new folder"
         )
     step = 0 if saved is None else saved.step
     context.folder.forget_after(objective.name, step)

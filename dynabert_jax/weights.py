@@ -28,7 +28,7 @@ Head = Literal["pooler", "classifier"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class TableRow:
     """One kind of module.
 
     Attributes:
@@ -48,26 +48,32 @@ class Row:
 
 
 TABLE = (
-    Row("embeddings/word", "embedding", ("vocab",), ("hidden",), "{model}.embeddings.word_embeddings"),
-    Row("embeddings/position", "embedding", ("positions",), ("hidden",), "{model}.embeddings.position_embeddings"),
-    Row("embeddings/token_type", "embedding", ("types",), ("hidden",), "{model}.embeddings.token_type_embeddings"),
-    Row("embeddings/norm", "norm", (), ("hidden",), "{model}.embeddings.LayerNorm"),
-    Row("layer_{i}/query", "dense", ("hidden",), ("heads", "head"), "{model}.encoder.layer.{i}.attention.self.query"),
-    Row("layer_{i}/key", "dense", ("hidden",), ("heads", "head"), "{model}.encoder.layer.{i}.attention.self.key"),
-    Row("layer_{i}/value", "dense", ("hidden",), ("heads", "head"), "{model}.encoder.layer.{i}.attention.self.value"),
-    Row(
+    TableRow("embeddings/word", "embedding", ("vocab",), ("hidden",), "{model}.embeddings.word_embeddings"),
+    TableRow("embeddings/position", "embedding", ("positions",), ("hidden",), "{model}.embeddings.position_embeddings"),
+    TableRow("embeddings/token_type", "embedding", ("types",), ("hidden",), "{model}.embeddings.token_type_embeddings"),
+    TableRow("embeddings/norm", "norm", (), ("hidden",), "{model}.embeddings.LayerNorm"),
+    TableRow(
+        "layer_{i}/query", "dense", ("hidden",), ("heads", "head"), "{model}.encoder.layer.{i}.attention.self.query"
+    ),
+    TableRow("layer_{i}/key", "dense", ("hidden",), ("heads", "head"), "{model}.encoder.layer.{i}.attention.self.key"),
+    TableRow(
+        "layer_{i}/value", "dense", ("hidden",), ("heads", "head"), "{model}.encoder.layer.{i}.attention.self.value"
+    ),
+    TableRow(
         "layer_{i}/attention_output",
         "dense",
         ("heads", "head"),
         ("hidden",),
         "{model}.encoder.layer.{i}.attention.output.dense",
     ),
-    Row("layer_{i}/attention_norm", "norm", (), ("hidden",), "{model}.encoder.layer.{i}.attention.output.LayerNorm"),
-    Row("layer_{i}/up", "dense", ("hidden",), ("neurons",), "{model}.encoder.layer.{i}.intermediate.dense"),
-    Row("layer_{i}/down", "dense", ("neurons",), ("hidden",), "{model}.encoder.layer.{i}.output.dense"),
-    Row("layer_{i}/output_norm", "norm", (), ("hidden",), "{model}.encoder.layer.{i}.output.LayerNorm"),
-    Row("pooler", "dense", ("hidden",), ("hidden",), "bert.pooler.dense", roberta="classifier.dense"),
-    Row("classifier", "dense", ("hidden",), ("labels",), "classifier", roberta="classifier.out_proj"),
+    TableRow(
+        "layer_{i}/attention_norm", "norm", (), ("hidden",), "{model}.encoder.layer.{i}.attention.output.LayerNorm"
+    ),
+    TableRow("layer_{i}/up", "dense", ("hidden",), ("neurons",), "{model}.encoder.layer.{i}.intermediate.dense"),
+    TableRow("layer_{i}/down", "dense", ("neurons",), ("hidden",), "{model}.encoder.layer.{i}.output.dense"),
+    TableRow("layer_{i}/output_norm", "norm", (), ("hidden",), "{model}.encoder.layer.{i}.output.LayerNorm"),
+    TableRow("pooler", "dense", ("hidden",), ("hidden",), "bert.pooler.dense", roberta="classifier.dense"),
+    TableRow("classifier", "dense", ("hidden",), ("labels",), "classifier", roberta="classifier.out_proj"),
 )
 # The parameters of a module: our name and PyTorch's.
 LEAVES: Mapping[Kind, tuple[tuple[str, str], ...]] = {
@@ -139,7 +145,7 @@ def parameters(config: ModelConfig) -> tuple[Parameter, ...]:
     )
 
 
-def _parameter(config: ModelConfig, row: Row, layer: int, ours: str, theirs: str) -> Parameter:
+def _parameter(config: ModelConfig, row: TableRow, layer: int, ours: str, theirs: str) -> Parameter:
     sizes = {
         "vocab": config.vocab_size,
         "positions": config.max_position_embeddings,
@@ -299,7 +305,7 @@ def save(folder: str | Path, config: ModelConfig, params: Params, tokenizer_from
     """
     tensors = to_torch_names(config, params)
     tokenizer_files = [] if tokenizer_from is None else _tokenizer_files(tokenizer_from)
-    folder = Path(folder).expanduser().absolute()
+    folder = Path(folder).absolute()
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     from safetensors import SafetensorError
 

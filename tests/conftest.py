@@ -28,9 +28,6 @@ import tiny_run
 import train
 from dynabert_jax import training
 
-# Accelerators multiply float32 in fewer bits by default, too few for 1e-5.
-jax.config.update("jax_default_matmul_precision", "highest")
-
 
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("gpu")]

@@ -217,7 +217,7 @@ def test_a_stage_before_the_one_asked_for_is_not_finished(
 ) -> None:
     assert cli.train(train.run, [str(config_file), "--stage", "width"]) == 2
     errors = capsys.readouterr().err
-    assert "stage width alone was asked for, but stage fine_tune before it has done 0 of 12 steps" in errors
+    assert "one stage alone was asked for, but stage fine_tune before it has done 0 of 12 steps" in errors
 
 
 def test_a_damaged_checkpoint_is_named_with_its_cure(
@@ -332,8 +332,7 @@ def test_a_full_disk_ends_a_run_with_a_message_and_the_next_one_goes_on(
     config = materials.fine_tuning(tmp_path / "run", log_every=1)
     program = [str(ROOT / "train.py"), str(write_config(tmp_path / "config.py", config))]
     command = [sys.executable, "-c", LIMITED, "30000", *program]
-    settings = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"} | cache_settings(finished.programs)
-    environment = os.environ | {name: str(value) for name, value in settings.items()}
+    environment = os.environ | {name: str(value) for name, value in cache_settings(finished.programs).items()}
 
     done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=600)
     assert done.returncode == 2, done.stderr

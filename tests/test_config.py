@@ -107,6 +107,7 @@ def test_checkpoints_without_a_model_type_are_told_apart() -> None:
         ({"num_attention_heads": 5}, "hidden_size 12 does not divide into 5 attention heads"),
         ({"num_attention_heads": 0}, "num_attention_heads = 0: must be whole numbers of at least 1"),
         ({"hidden_size": 12.0, "vocab_size": "31"}, "vocab_size = '31', hidden_size = 12.0: must be whole numbers"),
+        ({"pad_token_id": 31}, "pad_token_id 31 is not one of the 31 tokens"),
         ({"hidden_dropout_prob": 1.0}, "hidden_dropout = 1.0: should be less than 1"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps = 0.0: should be greater than 0"),
         ({"type_vocab_size": 0}, "type_vocab_size = 0"),
@@ -260,6 +261,7 @@ def test_data_that_cannot_be_used_is_refused(values: dict[str, Any], message: st
     [
         ({"dtype": "float16"}, "dtype = 'float16': should be 'float32' or 'bfloat16'"),
         ({"seed": -1}, "seed = -1"),
+        ({"seed": 2**32}, "seed = 4294967296: should be less than 4294967296"),
         ({"log_every": 0}, "log_every = 0"),
         ({"run_dirr": "x"}, "unknown key 'run_dirr'; did you mean 'run_dir'"),
         ({"depth": {"optimizer": {"ep": 1.0}}}, "unknown key 'ep'; did you mean 'eps'"),

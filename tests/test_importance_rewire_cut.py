@@ -11,7 +11,7 @@ from dynabert_jax.batches import Batch
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import ModelConfig
 from dynabert_jax.cut import cut
-from dynabert_jax.importance import Importance, importance
+from dynabert_jax.importance import Scores, importance
 from dynabert_jax.losses import task_loss
 from dynabert_jax.rewire import Order, by_importance, rewire
 from dynabert_jax.subnetwork import SubNetwork
@@ -144,7 +144,7 @@ def test_a_rewired_sub_network_keeps_the_chosen_heads_and_neurons() -> None:
 
 
 def test_the_most_important_come_first_and_equals_keep_their_order() -> None:
-    scores = Importance((np.array([1.0, 3.0, 1.0, 2.0]),), (np.array([0.0, 0.0, 5.0]),))
+    scores = Scores((np.array([1.0, 3.0, 1.0, 2.0]),), (np.array([0.0, 0.0, 5.0]),))
     order = by_importance(scores)
     assert order.heads[0].tolist() == [1, 3, 0, 2]
     assert order.neurons[0].tolist() == [2, 0, 1]
@@ -154,7 +154,7 @@ def test_the_most_important_come_first_and_equals_keep_their_order() -> None:
 # Importance
 
 
-def torch_importance(config: ModelConfig, params: Any, batch: Batch) -> Importance:
+def torch_importance(config: ModelConfig, params: Any, batch: Batch) -> Scores:
     """The paper's scores out of torch's autograd on transformers' model; a head's gate is a hook on its output."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -183,10 +183,10 @@ def torch_importance(config: ModelConfig, params: Any, batch: Batch) -> Importan
         + changed(layer.output.dense.weight).sum(0).abs()
         for layer in layers
     ]
-    return Importance(tuple(gates.grad.abs().numpy()), tuple(neuron.detach().numpy() for neuron in neurons))
+    return Scores(tuple(gates.grad.abs().numpy()), tuple(neuron.detach().numpy() for neuron in neurons))
 
 
-def assert_same_scores(ours: Importance, theirs: Importance) -> None:
+def assert_same_scores(ours: Scores, theirs: Scores) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), ours, theirs)
 
 

@@ -51,6 +51,12 @@ def test_one_step_in_ten_of_warmup_is_none() -> None:
     assert float(linear_schedule(Optimizer(learning_rate=1.0, warmup=0.1), 9)(0)) == 1.0
 
 
+def test_a_fraction_made_of_a_number_of_steps_gives_that_number() -> None:
+    """3 / 47 * 47 is a hair below 3."""
+    assert float(linear_schedule(Optimizer(learning_rate=1.0, warmup=3 / 47), 47)(3)) == 1.0
+    assert float(linear_schedule(Optimizer(learning_rate=1.0, warmup=3 / 47), 47)(2)) == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize("eps", [1e-8, 1e-3])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_adamw_is_that_of_bert(eps: float, weight_decay: float) -> None:

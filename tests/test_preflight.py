@@ -26,7 +26,8 @@ def config(materials: Materials, tmp_path: Path) -> RunConfig:
 def check(config: RunConfig) -> None:
     data = load_data(config.data, load_tokenizer(config.model))
     pretrained = weights.load(config.model, labels=config.data.task.outputs(data.labels))
-    preflight.preflight(config, pretrained, data)
+    preflight.check_settings(config, pretrained)
+    preflight.check_data(config, pretrained, data)
 
 
 def test_a_run_that_can_be_made_passes_without_a_word(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dynabert_jax.config import RunConfig
-from dynabert_jax.importance import Importance
+from dynabert_jax.importance import Scores
 from dynabert_jax.run_folder import RunFolder, RunFolderError, provenance, version, write_arrays, write_whole
 from full_disk import files_up_to
 from tiny_run import Materials, lines
@@ -65,6 +65,14 @@ def test_a_folder_of_other_files_is_refused(config: RunConfig) -> None:
     ):
         RunFolder.open(config)
     assert [path.name for path in Path(config.run_dir).iterdir()] == ["thesis.tex"]
+
+
+def test_a_home_folder_is_one_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: RunConfig) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = config.replace(run_dir="~/mine")
+    RunFolder.open(config).begin(config)
+    assert (tmp_path / "mine" / "config.json").is_file()
+    assert RunFolder.existing(Path("~/mine")).model == tmp_path / "mine" / "model"
 
 
 def test_it_may_have_been_moved(config: RunConfig, tmp_path: Path) -> None:
@@ -186,10 +194,10 @@ def test_a_package_that_is_not_installed_has_no_version() -> None:
 # Importance
 
 
-def scores() -> Importance:
+def scores() -> Scores:
     rng = np.random.default_rng(0)
     heads = tuple(rng.random(n, np.float32) for n in (4, 3, 1))
-    return Importance(heads, tuple(rng.random(n, np.float32) for n in (24, 5, 12)))
+    return Scores(heads, tuple(rng.random(n, np.float32) for n in (24, 5, 12)))
 
 
 def test_importance_returns_as_it_was(config: RunConfig) -> None:

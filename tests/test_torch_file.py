@@ -27,11 +27,11 @@ def write_zip(path: Path, state: bytes, storage: bytes = bytes(24), compression:
     return path
 
 
-def write_legacy(path: Path, state: bytes, storage: bytes = bytes(24)) -> Path:
+def write_legacy(path: Path, state: bytes, storage: bytes = bytes(24), keys: Any = ("0",)) -> Path:
     """A file in the format before PyTorch 1.6 with this pickle and one storage."""
     header = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}]
     start = b"".join(pickle.dumps(value, 2) for value in header)
-    path.write_bytes(start + state + pickle.dumps(["0"], 2) + struct.pack("<q", len(storage) // 4) + storage)
+    path.write_bytes(start + state + pickle.dumps(list(keys), 2) + struct.pack("<q", len(storage) // 4) + storage)
     return path
 
 
@@ -306,3 +306,10 @@ def test_a_damaged_file_gives_a_weights_error_or_weights(torch_save: Callable[[A
 def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_torch_file(tmp_path / "nothing.bin")
+
+
+@pytest.mark.parametrize("keys", [(), ("1",), (["0"],), ("0", "1")])
+def test_storages_that_no_tensor_uses_are_refused(keys: Any, tmp_path: Path) -> None:
+    path = write_legacy(tmp_path / "model.bin", state_pickle(0, (2, 3), (3, 1)), keys=keys)
+    with pytest.raises(WeightsError, match="its storages are not those that its tensors use"):
+        read_torch_file(path)

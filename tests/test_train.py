@@ -1,6 +1,7 @@
 """Whole runs: what a run leaves behind, and that a run that was stopped ends as if it never had been."""
 
 import contextlib
+import csv
 import json
 import os
 import re
@@ -207,11 +208,12 @@ def test_a_finished_run_trains_nothing_and_tells_its_results_again(
 @pytest.mark.usefixtures("kept_programs")
 def test_stages_one_by_one_are_the_whole_run(finished: Finished, tmp_path: Path) -> None:
     config = finished.config.replace(run_dir=str(tmp_path))
-    with pytest.raises(TrainingError, match=r"stage depth alone was asked for, but stage fine_tune before it has done 0 of 12 steps; run it first"):  # noqa: E501  # fmt: skip
+    with pytest.raises(TrainingError, match="stage fine_tune before it has done 0 of 12 steps; run it first"):
         train.run(config, "depth")
+    assert list(tmp_path.iterdir()) == []
     rows = train.run(config, "fine_tune")
     assert [row.sub for row in rows] == ["w1_d1"] * 2
-    with pytest.raises(TrainingError, match="stage width before it has not begun; run it first"):
+    with pytest.raises(TrainingError, match="stage width before it has done 0 of 12 steps; run it first"):
         train.run(config, "depth")
     assert not RunFolder(tmp_path).importance_file.exists()  # that would have been work
     for stage in ("width", "depth", "final"):
@@ -305,8 +307,7 @@ def test_a_run_that_is_killed_ends_as_if_it_never_was(finished: Finished, tmp_pa
 @contextlib.contextmanager
 def start(command: list[str], programs: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that computes as this one does."""
-    settings = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"} | tiny_run.cache_settings(programs)
-    environment = os.environ | {name: str(value) for name, value in settings.items()}
+    environment = os.environ | {name: str(value) for name, value in tiny_run.cache_settings(programs).items()}
     process = subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
@@ -383,22 +384,28 @@ def test_a_folder_of_another_configuration_is_refused(finished: Finished) -> Non
     assert "depth" not in str(error.value)
 
 
+@pytest.mark.parametrize("split", ["train", "dev"])
 @pytest.mark.parametrize("column", ["text", "label"])
-def test_other_training_data_under_the_same_name_is_refused(
-    column: str, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_data_under_the_same_name_is_refused(
+    column: str, split: str, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of a run on one set of examples and half on another would be the result of neither."""
-    file, run = tmp_path / "train.csv", tmp_path / "run"
-    shutil.copyfile(str(finished.config.data.train_file), file)
+    file, run = tmp_path / "data.csv", tmp_path / "run"
+    before = Path(getattr(finished.config.data, f"{split}_file"))
+    shutil.copyfile(before, file)
     shutil.copytree(finished.folder, run)
-    config = finished.config.replace(run_dir=str(run), data=finished.config.data.replace(train_file=str(file)))
+    data = finished.config.data.replace(**{f"{split}_file": str(file)})
+    config = finished.config.replace(run_dir=str(run), data=data)
     (run / "config.json").write_text(config.to_json(), encoding="utf-8")
     monkeypatch.setattr(training, "train_step", lambda *_: pytest.fail("there is nothing to train"))
     assert train.run(config) == finished.rows
-    first, *rest = tiny_run.sentences(44, seed=0)
+    with before.open(newline="") as rows:
+        first, *rest = list(csv.reader(rows))[1:]
     other = {"text": ("film", first[1]), "label": (first[0], "bad" if first[1] == "good" else "good")}[column]
     tiny_run.write_csv(file, ("text", "label"), [other, *rest])
-    with pytest.raises(TrainingError, match=r"training data is not what stage fine_tune in .+ step 12: .+ new folder"):
+    with pytest.raises(
+        TrainingError, match=r"train or dev data is not that of stage fine_tune in .+ 12 steps: .+ new folder"
+    ):
         train.run(config)
 
 
