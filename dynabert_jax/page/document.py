@@ -8,17 +8,22 @@ import shlex
 from importlib import resources
 from pathlib import Path
 
-from dynabert_jax.page.facts import Facts
-from dynabert_jax.run_folder import write_whole
+from dynabert_jax.page.facts import Facts, ReportError
+from dynabert_jax.run_folder import whole
 
 
 def write_page(facts: Facts, out: Path) -> None:
     """Writes the page, whole or not at all; an earlier one is replaced.
 
     Raises:
-        RunFolderError: it cannot be written.
+        ReportError: it cannot be written.
     """
-    write_whole(out, document(facts))
+    text = document(facts)
+    try:
+        with whole(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"cannot write {out}: {error}; name another file with --out") from error
 
 
 def document(facts: Facts) -> str:

@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 MOST_POINTS = 400  # of a curve; a screen shows no more
 
 
+class ReportError(RuntimeError):
+    """A page or pictures that cannot be made; the message says why and what to do."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Score:
     """What a sub-network scores on one split.

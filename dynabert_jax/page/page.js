@@ -17,23 +17,32 @@ const state = {
 const number = (value, digits) =>
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-function scaled(value, unit) {
-  const [factor, sign] = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "K"]].find(([size]) => value >= size) || [1, ""];
-  const shown = value / factor;
-  return `${number(shown, shown < 10 ? 2 : shown < 100 ? 1 : 0)} ${sign}${unit}`.trim();
+const shortly = (value) => String(Number(value.toPrecision(4)));
+const prefix = (value) => [[1e12, " T"], [1e9, " G"], [1e6, " M"], [1e3, " K"]].find(([size]) => value >= size) || [1, ""];
+const threeDigits = (value) => number(value, value < 10 ? 2 : value < 100 ? 1 : 0);
+
+function scaled(value) {
+  const [factor, sign] = prefix(value);
+  return threeDigits(value / factor) + sign;
 }
 
-const milliseconds = (value) => `${number(value, value < 10 ? 2 : value < 100 ? 1 : 0)} ms`;
+function scaledTick(value) {
+  const [factor, sign] = prefix(value);
+  return shortly(value / factor) + sign;
+}
+
+const milliseconds = (value) => `${threeDigits(value)} ms`;
 
 // Costs and scores of a size
 
 const costs = {
-  parameters: { title: "Parameters", of: (size) => size.parameters, show: (value) => scaled(value, "") },
-  flops: { title: "FLOPs", of: (size) => size.flops, show: (value) => scaled(value, "") },
+  parameters: { title: "Parameters", of: (size) => size.parameters, show: scaled, tick: scaledTick },
+  flops: { title: "FLOPs", of: (size) => size.flops, show: scaled, tick: scaledTick },
   latency: {
     title: "Latency",
     of: (size) => facts.latencies[state.setting].milliseconds[size.name],
     show: milliseconds,
+    tick: (value) => `${shortly(value)} ms`,
   },
 };
 if (!facts.latencies.length) delete costs.latency;
@@ -50,7 +59,7 @@ const scored = () => facts.sizes.filter((size) => scoreOf(size));
 const priced = (cost) => scored().filter((size) => costs[cost].of(size) !== undefined);
 
 function titleOf(size) {
-  return size.width === null ? size.name : `width ${size.width} · depth ${size.depth}`;
+  return size.width === null ? size.name : `width\u00a0${size.width} · depth\u00a0${size.depth}`;
 }
 
 // The sizes that nothing at most as dear equals, cheapest first.
@@ -99,12 +108,19 @@ const defined = (term, ...values) => make("div", {}, make("dt", {}, term), make(
 // The tip beside what is pointed at
 
 const tip = byId("tip");
+let pointedAt = null;
 
 function showTip(target, title, lines, command) {
+  pointedAt = target;
   tip.replaceChildren(make("b", {}, title), ...lines.map((line) => make("div", {}, line)));
   if (command) tip.append(make("code", {}, command));
   tip.hidden = false;
-  const at = target.getBoundingClientRect();
+  placeTip();
+}
+
+function placeTip() {
+  if (tip.hidden) return;
+  const at = pointedAt.getBoundingClientRect();
   const own = tip.getBoundingClientRect();
   const left = Math.min(Math.max(8, at.left + at.width / 2 - own.width / 2), innerWidth - own.width - 8);
   const above = at.top - own.height - 8;
@@ -194,22 +210,25 @@ function chart(place, height, xs, ys, showX, showY, label) {
 }
 
 const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
-const shortly = (value) => String(Number(value.toPrecision(4)));
 
 function drawFronts() {
-  byId("fronts").replaceChildren();
-  for (const cost of Object.keys(costs)) drawFront(cost);
+  const places = Object.keys(costs).map((cost) => figure(costs[cost].title, detail()[cost], { "data-cost": cost }));
+  byId("fronts").replaceChildren(...places);
+  places.forEach(drawFront); // all stand in their places before the first is measured
 }
 
-function drawFront(cost) {
-  const { title, of, show } = costs[cost];
+function figure(title, words, attributes = {}) {
+  return make("figure", attributes, make("figcaption", {}, make("b", {}, title), ` · ${words}`));
+}
+
+function drawFront(place) {
+  const { cost } = place.dataset;
+  const { title, of } = costs[cost];
   const sizes = [...priced(cost)].sort((a, b) => of(a) - of(b));
   const front = frontOf(cost);
-  const place = make("figure", { "data-cost": cost }, make("figcaption", {}, make("b", {}, title), ` · ${detail()[cost]}`));
-  byId("fronts").append(place);
   const label = `${facts.metric} against ${title.toLowerCase()}: ${sizes.length} sizes, ${front.length} on the Pareto front`;
   const values = scored().map((size) => scoreOf(size).value);
-  const { svg, inner, toX, toY } = chart(place, 270, sizes.map(of), values, show, shortly, label);
+  const { svg, inner, toX, toY } = chart(place, 270, sizes.map(of), values, costs[cost].tick, shortly, label);
   const high = { y: inner.top, height: inner.bottom - inner.top };
   svg.append(draw("rect", { class: "beyond", ...high }), draw("line", { class: "budget", y1: inner.top, y2: inner.bottom }));
   svg.append(draw("path", { class: "front-line", d: path(front.map((size) => [toX(of(size)), toY(scoreOf(size).value)])) }));
@@ -220,7 +239,7 @@ function drawFront(cost) {
     offer(point, size);
     return point;
   });
-  svg.append(...points, draw("text", { class: "picked-name", "aria-hidden": "true" }));
+  svg.append(...points, draw("circle", { class: "picked-ring", r: 9.5 }), draw("text", { class: "picked-name", "aria-hidden": "true" }));
   rove(points);
   place.redraw = (pick) => {
     const edge = Math.min(Math.max(toX(limit()), inner.left), inner.right);
@@ -230,14 +249,16 @@ function drawFront(cost) {
     beyond.setAttribute("x", edge);
     beyond.setAttribute("width", inner.right - edge);
     for (const end of ["x1", "x2"]) svg.querySelector(".budget").setAttribute(end, edge);
-    const name = svg.querySelector(".picked-name");
-    const shown = of(pick) !== undefined;
-    name.textContent = shown ? pick.name : "";
-    if (!shown) return;
-    const x = toX(of(pick));
+    const [ring, name] = [svg.querySelector(".picked-ring"), svg.querySelector(".picked-name")];
+    for (const mark of [ring, name]) mark.style.display = of(pick) === undefined ? "none" : "";
+    if (of(pick) === undefined) return;
+    const [x, y] = [toX(of(pick)), toY(scoreOf(pick).value)];
+    ring.setAttribute("cx", x);
+    ring.setAttribute("cy", y);
+    name.textContent = pick.name;
     const toTheLeft = x > (inner.left + inner.right) / 2;
     name.setAttribute("x", x + (toTheLeft ? -14 : 14));
-    name.setAttribute("y", toY(scoreOf(pick).value) + (toTheLeft ? -10 : 20));
+    name.setAttribute("y", y + (toTheLeft ? -10 : 20));
     name.setAttribute("text-anchor", toTheLeft ? "end" : "start");
   };
 }
@@ -269,8 +290,8 @@ function drawGrid() {
 
 function cell(size, low, high) {
   const part = (scoreOf(size).value - low) / (high - low || 1);
-  const button = make("button", { type: "button", class: part > 0.5 ? "strong" : "" }, number(scoreOf(size).value, 2));
-  button.style.setProperty("--amount", `${8 + 82 * part}%`);
+  const button = make("button", { type: "button", class: part > 0.78 ? "strong" : part > 0.58 ? "middling" : "" }, number(scoreOf(size).value, 2));
+  button.style.setProperty("--amount", `${6 + 94 * part}%`);
   offer(button, size);
   return button;
 }
@@ -320,31 +341,35 @@ function markHeads(pick) {
   }
   const kept = pick.heads.reduce((sum, heads) => sum + heads.length, 0);
   const all = facts.importance.reduce((sum, heads) => sum + heads.length, 0);
-  if (all) byId("heads-note").textContent = `Darker matters more within its layer. Outlined: the ${kept} of ${all} heads, in ${pick.layers.length} of ${facts.importance.length} layers, that your pick keeps.`;
+  if (all) byId("heads-note").textContent = `The stronger the colour, the more a head matters in its layer. Dotted: the ${kept} of ${all} heads, in ${pick.layers.length} of ${facts.importance.length} layers, that your pick keeps.`;
 }
 
 // Training
 
 function drawTraining() {
-  byId("training").replaceChildren();
-  for (const curve of facts.curves) {
-    drawCurve(curve, "loss", "loss", false);
-    drawCurve(curve, "dev", `mean ${facts.metric} on dev`, true);
-  }
-  if (!byId("training").children.length) byId("training").append(make("p", { class: "note" }, "The run's folder holds no training curves."));
+  const drawings = facts.curves.flatMap((curve) => drawingsOf(curve)).filter(({ points }) => points.length > 1);
+  byId("training").replaceChildren(...drawings.map(({ place }) => place));
+  drawings.forEach(drawCurve);
+  if (!drawings.length) byId("training").append(make("p", { class: "note" }, "The run's folder holds no training curves."));
 }
 
-function drawCurve(curve, which, what, beads) {
-  const points = curve[which];
-  if (!points.length) return;
+// A stage's loss and, where it was evaluated more than once, its dev scores.
+function drawingsOf(curve) {
   const stage = curve.stage.replaceAll("_", " ");
-  const place = make("figure", {}, make("figcaption", {}, make("b", {}, stage), ` · ${what} by step`));
-  byId("training").append(place);
+  const score = `mean ${facts.metric} on dev`;
+  const end = curve.dev.length ? `; at the end ${score} ${number(curve.dev.at(-1)[1], 2)}` : "";
+  return [
+    { stage, what: "loss", points: curve.loss, place: figure(stage, `loss by step${end}`) },
+    { stage, what: score, points: curve.dev, place: figure(stage, `${score} by step`) },
+  ];
+}
+
+function drawCurve({ stage, what, points, place }) {
   const last = shortly(points.at(-1)[1]);
   const { svg, toX, toY } = chart(place, 170, points.map(([step]) => step), points.map(([, value]) => value), (value) => number(value, 0), shortly, `${stage}: ${what}, ${points.length} points, at the end ${last}`);
   const places = points.map(([step, value]) => [toX(step), toY(value)]);
   svg.append(draw("path", { class: "curve", d: path(places) }));
-  if (beads) svg.append(...places.map(([cx, cy]) => draw("circle", { class: "bead", cx, cy, r: 3.5 })));
+  if (points.length < 20) svg.append(...places.map(([cx, cy]) => draw("circle", { class: "bead", cx, cy, r: 2.75 })));
   const cross = draw("circle", { class: "cross", r: 5, visibility: "hidden" });
   svg.append(cross);
   svg.addEventListener("pointermove", (event) => {
@@ -391,7 +416,7 @@ function drawPick(pick) {
     return defined(costs[cost].title, costs[cost].show(costs[cost].of(pick)), ...share);
   });
   byId("pick-facts").replaceChildren(defined(`${facts.metric} on ${state.split}`, showScore(scoreOf(pick)), make("small", {}, against)), ...terms);
-  byId("command").textContent = commandOf(pick);
+  byId("command").replaceChildren(...commandOf(pick).split(/ (?=--)/).flatMap((part) => [make("span", {}, part), " "]).slice(0, -1));
   byId("said").textContent = `${titleOf(pick)}, ${facts.metric} ${showScore(scoreOf(pick))}`;
 }
 
@@ -407,7 +432,6 @@ function update() {
     element.classList.toggle("dear", !fits(size) && size !== pick);
     element.setAttribute("aria-pressed", size === pick);
   }
-  for (const point of document.querySelectorAll(".point.picked")) point.parentNode.append(point, point.parentNode.querySelector(".picked-name"));
 }
 
 function pin(size) {
@@ -485,7 +509,7 @@ function begin() {
   byId("theme").addEventListener("click", () => setTheme(!isDark()));
   setTheme(null);
   addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
-  addEventListener("scroll", hideTip, { passive: true });
+  addEventListener("scroll", placeTip, { passive: true }); // the focus may have scrolled the page
   let width = innerWidth;
   addEventListener("resize", () => {
     if (innerWidth !== width) drawAll(); // on a phone, scrolling changes the height

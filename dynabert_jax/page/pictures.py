@@ -1,13 +1,14 @@
 """Facts to PNG files, for papers and slides. Matplotlib is imported here alone, and only when a picture is drawn."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dynabert_jax.page.facts import Curve, Facts, Size
+from dynabert_jax.page.facts import Curve, Facts, ReportError, Size
 
 # Of Okabe and Ito's palette, which every kind of colour vision tells apart.
 BLUE, GREY = "#0072b2", "#8a929b"
@@ -23,15 +24,11 @@ STYLE = {
 }
 
 
-class PictureError(RuntimeError):
-    """Pictures that cannot be drawn; the message says what to do."""
-
-
 def write_pictures(facts: Facts, folder: Path) -> list[Path]:
     """Draws all that the run has, and returns the files.
 
     Raises:
-        PictureError: matplotlib is not installed, or the folder cannot be written.
+        ReportError: matplotlib is not installed, or the folder cannot be written.
     """
     plot = _pyplot()
     costs: dict[str, Callable[[Size], float | None]] = {
@@ -44,15 +41,14 @@ def write_pictures(facts: Facts, folder: Path) -> list[Path]:
         costs["latency"] = lambda size: fastest.milliseconds.get(size.name)
         labels["latency"] = f"ms, {fastest.setting}"
     drawings: dict[str, Callable[[Any], None]] = {
-        f"score_{cost}": lambda axes, of=of, cost=cost: _front(axes, facts, of, labels[cost])
-        for cost, of in costs.items()
+        f"score_{cost}": functools.partial(_front, facts=facts, of=of, label=labels[cost]) for cost, of in costs.items()
     }
     if all(size.width is not None for size in facts.sizes):
-        drawings["widths_and_depths"] = lambda axes: _grid(axes, facts)
+        drawings["widths_and_depths"] = functools.partial(_grid, facts=facts)
     if facts.importance:
-        drawings["heads"] = lambda axes: _heads(axes, facts)
+        drawings["heads"] = functools.partial(_heads, facts=facts)
     for curve in facts.curves:
-        drawings[f"loss_{curve.stage}"] = lambda axes, curve=curve: _loss(axes, curve)
+        drawings[f"loss_{curve.stage}"] = functools.partial(_loss, curve=curve)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         return [_write(plot, folder / f"{name}.png", drawing) for name, drawing in drawings.items()]
@@ -62,7 +58,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise PictureError("pictures need matplotlib; install it with: pip install 'dynabert_jax[report]'") from None
+        raise ReportError("pictures need matplotlib; install it with: pip install 'dynabert_jax[report]'") from None
     matplotlib.use("agg")
     from matplotlib import pyplot
 
@@ -74,7 +70,7 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise PictureError(f"cannot write pictures to {folder}: {error}; name another folder") from error
+        raise ReportError(f"cannot write pictures to {folder}: {error}; name another folder") from error
 
 
 def _write(plot: Any, file: Path, drawing: Callable[[Any], None]) -> Path:
