@@ -239,7 +239,8 @@ function drawFront(place) {
     offer(point, size);
     return point;
   });
-  svg.append(...points, draw("circle", { class: "picked-ring", r: 9.5 }), draw("text", { class: "picked-name", "aria-hidden": "true" }));
+  const behindFirst = [...points].sort((a, b) => a.classList.contains("on-front") - b.classList.contains("on-front"));
+  svg.append(...behindFirst, draw("circle", { class: "picked-ring", r: 9.5 }), draw("text", { class: "picked-name", "aria-hidden": "true" }));
   rove(points);
   place.redraw = (pick) => {
     const edge = Math.min(Math.max(toX(limit()), inner.left), inner.right);
