@@ -33,8 +33,71 @@ def compare(checkpoint: Annotated[str, tyro.conf.Positional], reference: Path) -
     compare_with_reference(checkpoint, reference)
 
 
+def predict(
+    model: Annotated[str, tyro.conf.Positional],
+    text: tuple[str, ...] = (),
+    text2: tuple[str, ...] = (),
+    file: Path | None = None,
+    out: Path | None = None,
+    text_columns: tuple[str, ...] = (),
+    sub: str | None = None,
+    batch: int = 32,
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Say what texts are: those given here, or every row of a file.
+
+    Args:
+        model: a finished run's folder, or a fine-tuned model's in Hugging Face's format.
+        text: sentences, or the first ones of pairs.
+        text2: the second ones of the pairs.
+        file: a .csv, .tsv, .jsonl or .parquet instead; out gets its rows with their predictions.
+        out: a .csv, .tsv or .jsonl to write.
+        text_columns: the file's column of the sentence, or two of a pair; a run knows its own.
+        sub: the run's sub-network, such as w0.5_d0.5; its largest where none is named.
+        batch: texts at once.
+        json: print a JSON object for each text.
+        force: write over a file that is there.
+    """
+    from dynabert_jax.predict import PredictError, Predictor, paired, predict_file, print_predictions
+
+    if bool(text) == (file is not None):
+        raise PredictError("nothing, or too much, to predict; give --text, or --file with --out")
+    if file is None:
+        if out is not None or text_columns or force:
+            raise PredictError("--out, --text-columns and --force go with --file; give one, or leave them out")
+        print_predictions(Predictor(model, sub, batch), paired(text, text2), as_json=json)
+        return
+    if out is None or text2 or json:
+        raise PredictError("--file needs --out, whose extension is the format, and takes no --text2 and no --json")
+    rows = predict_file(Predictor(model, sub, batch), file, out, text_columns, force=force)
+    print(f"{rows:,} rows written to {out}")
+
+
+def report(run: Annotated[Path, tyro.conf.Positional], out: Path | None = None, pictures: Path | None = None) -> None:
+    """Write a page about a finished run: scores against costs, the best size of a budget, importance, training.
+
+    Args:
+        run: the run's folder.
+        out: the page; report.html in the run's folder where none is named.
+        pictures: a folder for the same as PNG files, which need matplotlib.
+    """
+    from dynabert_jax.page import facts, write_page, write_pictures
+
+    told, page = facts(run), out or run / "report.html"
+    write_page(told, page)
+    print(f"written to {page}")
+    if pictures is not None:
+        print("\n".join(f"written to {file}" for file in write_pictures(told, pictures)))
+
+
 def main() -> int:
-    commands: dict[str, Callable[..., None]] = {"evaluate": evaluate, "compare": compare}
+    commands: dict[str, Callable[..., None]] = {
+        "evaluate": evaluate,
+        "compare": compare,
+        "predict": predict,
+        "report": report,
+    }
     return cli.guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="dynabert"))
 
 

@@ -20,7 +20,18 @@ from dynabert_jax.tasks import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["DataError", "Split", "TaskData", "encode", "has_tokenizer", "load_data", "load_tokenizer", "read_texts"]
+__all__ = [
+    "DataError",
+    "Split",
+    "TaskData",
+    "Tokens",
+    "encode",
+    "has_tokenizer",
+    "load_data",
+    "load_tokenizer",
+    "read_texts",
+    "tokenize",
+]
 
 log = logging.getLogger(__name__)
 
@@ -323,9 +334,9 @@ def _holds_object(file: Path) -> bool:
 
 
 def _encode(name: str, examples: Texts, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Split:
-    encoded = _tokens(tokenizer, examples.texts)
+    encoded = tokenize(tokenizer, examples.texts)
     long = [row for row, tokens in enumerate(encoded) if len(tokens.input_ids) > max_length]
-    shortened = _tokens(tokenizer, [examples.texts[row] for row in long], max_length)
+    shortened = tokenize(tokenizer, [examples.texts[row] for row in long], max_length)
     for row, tokens in zip(long, shortened, strict=True):
         encoded[row] = tokens
     if long:
@@ -337,16 +348,16 @@ def _encode(name: str, examples: Texts, tokenizer: "PreTrainedTokenizerBase", ma
     return Split(name, input_ids, token_type_ids, examples.labels)
 
 
-class _Tokens(NamedTuple):
+class Tokens(NamedTuple):
     """Of one text or pair, int32 `[tokens]` each."""
 
     input_ids: np.ndarray
     token_type_ids: np.ndarray
 
 
-def _tokens(
+def tokenize(
     tokenizer: "PreTrainedTokenizerBase", texts: Sequence[tuple[str, ...]], max_length: int | None = None
-) -> list[_Tokens]:
+) -> list[Tokens]:
     """The tokens of each text or pair; with a length, the longer sentence of a pair is shortened first."""
     starts = range(0, len(texts), ENCODED_AT_ONCE)
     chunks = (texts[start : start + ENCODED_AT_ONCE] for start in starts)
@@ -355,7 +366,7 @@ def _tokens(
 
 def _tokens_at_once(
     tokenizer: "PreTrainedTokenizerBase", texts: Sequence[tuple[str, ...]], max_length: int | None
-) -> list[_Tokens]:
+) -> list[Tokens]:
     encoded = tokenizer(
         *map(list, zip(*texts, strict=True)),  # all first sentences, then, if there are, all second ones
         truncation=False if max_length is None else "longest_first",
@@ -367,5 +378,5 @@ def _tokens_at_once(
     ids = [np.array(row, np.int32) for row in encoded["input_ids"]]
     types = encoded.get("token_type_ids")
     if types is None:
-        return [_Tokens(row, np.zeros_like(row)) for row in ids]
-    return [_Tokens(row, np.array(kind, np.int32)) for row, kind in zip(ids, types, strict=True)]
+        return [Tokens(row, np.zeros_like(row)) for row in ids]
+    return [Tokens(row, np.array(kind, np.int32)) for row, kind in zip(ids, types, strict=True)]

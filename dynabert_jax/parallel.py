@@ -72,5 +72,13 @@ def join(tree: Any) -> Any:
 
 def replicate(tree: Any) -> Any:
     """The tree on every device; what is there already is not copied."""
-    everywhere = NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
-    return jax.device_put(tree, everywhere)
+    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def spread(tree: Any) -> Any:
+    """Arrays `[B, ...]` with their rows over the devices, for `jax.jit`; one device needs no telling."""
+    return tree if num_devices() == 1 else jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec(AXIS)))
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), (AXIS,))

@@ -265,18 +265,18 @@ def evaluation_lines(config: RunConfig, stage: str, step: int | None, rows: Sequ
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    with _writing(path), _whole(path) as temporary:
+    with _writing(path), whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an .npz file whole or not at all."""
-    with _writing(path), _whole(path) as temporary:
+    with _writing(path), whole(path) as temporary:
         np.savez(temporary, allow_pickle=False, **arrays)
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """A temporary file, with the same ending, that takes the path's name once it is written."""
     temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
     try:

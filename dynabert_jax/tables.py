@@ -101,14 +101,14 @@ def _read_files(config: DataConfig) -> Tables:
     files = {"train": config.train_file, "dev": config.dev_file, "test": config.test_file}
     paths = {split: Path(file).expanduser() for split, file in files.items() if file is not None}
     for path in paths.values():
-        _check_file(path, EXTENSIONS)
+        check_file(path, EXTENSIONS)
     tables = {split: _read_file(path, config.task) for split, path in paths.items()}
     train = tables.pop("train")
     dev, test = ({name: table for name, table in tables.items() if name == split} for split in ("dev", "test"))
     return Tables(train, dev, test)
 
 
-def _check_file(path: Path, extensions: Sequence[str]) -> None:
+def check_file(path: Path, extensions: Sequence[str]) -> None:
     if path.is_dir():
         raise DataError(f"{path} is a folder; name a file ({', '.join(extensions)})")
     if not path.is_file():
@@ -122,7 +122,7 @@ def _check_file(path: Path, extensions: Sequence[str]) -> None:
 def _read_file(path: Path, task: Task) -> Table:
     text_columns, label_column = task.text_columns, task.label_column
     if path.suffix in (".csv", ".tsv"):
-        return _read_delimited(path, _Dialect.of(path), text_columns, label_column)
+        return _read_delimited(path, Dialect.of(path), text_columns, label_column)
     if path.suffix == ".parquet":
         return _table(str(path), _load_local(path, "parquet"), text_columns, label_column)
     lines = _lines_with_content(path)
@@ -132,7 +132,7 @@ def _read_file(path: Path, task: Task) -> Table:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Dialect:
+class Dialect:
     """How a text file is divided into rows and cells.
 
     Attributes:
@@ -153,15 +153,15 @@ class _Dialect:
         return "put a text that holds a comma, a quote or a line end in quotes, and double the quotes in it"
 
     @classmethod
-    def of(cls, path: Path) -> "_Dialect":
+    def of(cls, path: Path) -> "Dialect":
         """A .csv may quote its cells; in a .tsv, as in GLUE's, a quote is a character like any other."""
         return cls("\t", csv.QUOTE_NONE) if path.suffix == ".tsv" else cls(",", csv.QUOTE_MINIMAL)
 
 
-def _read_delimited(path: Path, dialect: _Dialect, text_columns: Sequence[str], label_column: str) -> Table:
+def _read_delimited(path: Path, dialect: Dialect, text_columns: Sequence[str], label_column: str) -> Table:
     rows = _rows(path, dialect)
     columns = list(dialect.columns) or next(rows, (1, []))[1]
-    _check_header(path, columns, (*text_columns, label_column))
+    check_header(path, columns, (*text_columns, label_column))
     shapes = [(line, len(row)) for line, row in rows]
     if not dialect.skip_malformed:
         _check_widths(path, shapes, columns, dialect)
@@ -178,30 +178,38 @@ def _read_delimited(path: Path, dialect: _Dialect, text_columns: Sequence[str], 
     return table.take(kept)
 
 
-def _check_widths(path: Path, shapes: Sequence[tuple[int, int]], columns: Sequence[str], dialect: _Dialect) -> None:
+def _check_widths(path: Path, shapes: Sequence[tuple[int, int]], columns: Sequence[str], dialect: Dialect) -> None:
     """pandas, which reads the file, would move the cells of too long a row to other columns and fill up a short one."""
     for row, (line, cells) in enumerate(shapes, start=1):
-        if cells != len(columns):
-            place = f"{path}, row {row} (line {line})"
-            raise DataError(f"{place}: cells: {cells}, columns: {len(columns)} ({', '.join(columns)}); {dialect.cure}")
+        check_width(f"{path}, row {row} (line {line})", cells, columns, dialect)
 
 
-def _rows(path: Path, dialect: _Dialect) -> Iterator[tuple[int, list[str]]]:
+def check_width(place: str, cells: int, columns: Sequence[str], dialect: Dialect) -> None:
+    """Raises DataError unless a row has one cell for each column."""
+    if cells != len(columns):
+        raise DataError(f"{place}: cells: {cells}, columns: {len(columns)} ({', '.join(columns)}); {dialect.cure}")
+
+
+def _rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Every row that is not blank, with the line it starts on."""
+    return ((line, row) for line, row in delimited_rows(path, dialect) if len(row) > 1 or "".join(row).strip())
+
+
+def delimited_rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """Every row with the line it starts on, one after the other; a line with nothing on it is a row of no cells."""
     start = 1
-    with _open_text(path, newline="") as file:
+    with open_text(path, newline="") as file:
         reader = csv.reader(file, delimiter=dialect.delimiter, quoting=dialect.quoting)  # type: ignore[arg-type]
         try:
             for row in reader:
-                if len(row) > 1 or "".join(row).strip():
-                    yield start, row
+                yield start, row
                 start = reader.line_num + 1
         except csv.Error as error:
             raise DataError(f"{path}, line {start}: {error}; close its quotes, or shorten its text") from None
 
 
 @contextlib.contextmanager
-def _open_text(path: Path, newline: str) -> Iterator[TextIO]:
+def open_text(path: Path, newline: str) -> Iterator[TextIO]:
     """The file, open to be read as UTF-8; what cannot be read becomes a DataError, at whatever place it stands."""
     try:
         with path.open(encoding="utf-8-sig", newline=newline) as file:
@@ -212,7 +220,7 @@ def _open_text(path: Path, newline: str) -> Iterator[TextIO]:
         raise DataError(f"{path}: cannot be read ({error}); bring a file that you may read") from error
 
 
-def _check_header(path: Path, columns: list[str], needed: Sequence[str]) -> None:
+def check_header(path: Path, columns: list[str], needed: Sequence[str]) -> None:
     if not columns:
         raise DataError(f"{path}: the file holds no rows")
     if not all(name.strip() for name in columns):
@@ -226,10 +234,10 @@ def _check_header(path: Path, columns: list[str], needed: Sequence[str]) -> None
             f"{path}: the header is a single cell, {columns[0]!r}, and must name {', '.join(needed)}; cells are "
             "divided by commas in a .csv and by tabs in a .tsv"
         )
-    _check_columns(str(path), columns, needed)
+    check_columns(str(path), columns, needed)
 
 
-def _check_columns(name: str, columns: Sequence[str], needed: Sequence[str]) -> None:
+def check_columns(name: str, columns: Sequence[str], needed: Sequence[str]) -> None:
     for column in needed:
         if column not in columns:
             nearest = difflib.get_close_matches(column, columns, n=1, cutoff=0.0)
@@ -237,7 +245,7 @@ def _check_columns(name: str, columns: Sequence[str], needed: Sequence[str]) -> 
             raise DataError(f"{name}: no column {column!r}{hint}; there are: {', '.join(columns)}")
 
 
-def _load_delimited(path: Path, dialect: _Dialect, columns: list[str]) -> "datasets.Dataset":
+def _load_delimited(path: Path, dialect: Dialect, columns: list[str]) -> "datasets.Dataset":
     """All cells as the strings they are: no numbers made of texts, and no missing values made of 'NA' or 'null'."""
     import datasets
 
@@ -275,14 +283,14 @@ def _load_local(path: Path, kind: str, **options: Any) -> "datasets.Dataset":
 
 
 def _lines_with_content(path: Path) -> list[int]:
-    with _open_text(path, newline="\n") as file:
+    with open_text(path, newline="\n") as file:
         return [number for number, line in enumerate(file, start=1) if line.strip()]
 
 
 def _table(
     name: str, dataset: "datasets.Dataset", text_columns: Sequence[str], label_column: str, lines: Sequence[int] = ()
 ) -> Table:
-    _check_columns(name, dataset.column_names, (*text_columns, label_column))
+    check_columns(name, dataset.column_names, (*text_columns, label_column))
     if not len(dataset):
         raise DataError(f"{name}: there are no rows")
     names = _class_names(dataset, label_column)
@@ -309,13 +317,13 @@ def _read_glue(task: Task, folder: Path) -> Tables:
         raise DataError(f"task {task.name!r} has no GLUE layout; name a train_file instead of the folder {folder}")
     paths = [folder / name for name in ("train.tsv", *(split.glue_file for split in task.dev))]
     for path in paths:
-        _check_file(path, (".tsv",))
+        check_file(path, (".tsv",))
     train, *dev = (_read_glue_file(path, task.glue) for path in paths)
     return Tables(train, {split.name: table for split, table in zip(task.dev, dev, strict=True)}, {})
 
 
 def _read_glue_file(path: Path, layout: GlueLayout) -> Table:
-    dialect = _Dialect("\t", csv.QUOTE_NONE, layout.columns, skip_malformed=True)
+    dialect = Dialect("\t", csv.QUOTE_NONE, layout.columns, skip_malformed=True)
     return _read_delimited(path, dialect, layout.text_columns, layout.label_column)
 
 

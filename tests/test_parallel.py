@@ -71,6 +71,12 @@ def test_replicate_puts_the_same_on_every_device_once() -> None:
     assert addresses[0] == addresses[1]
 
 
+def test_rows_that_are_spread_are_computed_where_they_lie() -> None:
+    doubled = jax.jit(lambda rows: 2 * rows)(parallel.spread({"a": ROWS})["a"])
+    assert doubled.sharding.device_set == set(jax.local_devices())
+    np.testing.assert_array_equal(doubled, 2 * ROWS)
+
+
 def test_a_batch_that_does_not_divide_is_refused_with_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "num_devices", lambda: 4)
     parallel.check_divides(8, "data.batch_size")

@@ -1,0 +1,280 @@
+"""What a run's folder tells, as plain values that become JSON: the page and the pictures draw these alone."""
+
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynabert_jax.evaluate import Row
+from dynabert_jax.finished import Finished, read_finished
+from dynabert_jax.rewire import by_importance
+from dynabert_jax.subnetwork import SubNetwork
+
+log = logging.getLogger(__name__)
+
+MOST_POINTS = 400  # of a curve; a screen shows no more
+
+
+class ReportError(RuntimeError):
+    """A page or pictures that cannot be made; the message says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What a sub-network scores on one split.
+
+    Attributes:
+        value: the main metric x 100.
+        error: one standard error of it, x 100; None where the metric is no share of right answers.
+    """
+
+    value: float
+    error: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """One sub-network.
+
+    Attributes:
+        width, depth: None where it has none.
+        layers: the kept ones.
+        heads: of each kept layer the kept heads, by their place before rewiring.
+        neurons: how many of each kept layer.
+        flops: of one sentence of `Facts.length` tokens.
+        scores: by the split's name.
+    """
+
+    name: str
+    width: float | None
+    depth: float | None
+    layers: tuple[int, ...]
+    heads: tuple[tuple[int, ...], ...]
+    neurons: tuple[int, ...]
+    parameters: int
+    flops: int
+    scores: dict[str, Score]
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """How long sub-networks took in one setting.
+
+    Attributes:
+        setting: device, data type, batch and length, in words.
+        milliseconds: a batch, the median; by the sub-network's name.
+    """
+
+    setting: str
+    milliseconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A stage's training.
+
+    Attributes:
+        loss: points of step and loss.
+        dev: points of step and mean dev score x 100.
+    """
+
+    stage: str
+    loss: tuple[tuple[int, float], ...]
+    dev: tuple[tuple[int, float], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """Everything that is shown.
+
+    Attributes:
+        run: the folder, as it goes into commands.
+        splits: the names of the scored splits and their examples, dev first.
+        length: tokens of the sentence that FLOPs are counted for.
+        sizes: largest first.
+        latencies: a setting each; empty where none was measured.
+        latency_note: what is to be said of latencies, in words.
+        importance: of every head, `[layers][heads]`, before rewiring; empty where the run has none.
+        origin: what the numbers depend on, by its name.
+    """
+
+    run: str
+    task: str
+    model: str
+    metric: str
+    splits: dict[str, int]
+    length: int
+    sizes: tuple[Size, ...]
+    latencies: tuple[Latency, ...]
+    latency_note: str
+    importance: tuple[tuple[float, ...], ...]
+    curves: tuple[Curve, ...]
+    origin: dict[str, str]
+
+
+def facts(path: Path) -> Facts:
+    """Reads a finished run.
+
+    Raises:
+        RunFolderError: it is no run, it has not finished, or what it wrote is damaged.
+    """
+    run = read_finished(path)
+    first = run.rows[0]
+    names = {size.sub for size in run.rows}
+    latencies, note = _latencies(path / "latency.json", names, f"dynabert bench {path}")
+    return Facts(
+        run=str(path),
+        task=run.config.data.task.name,
+        model=run.config.model,
+        metric=first.metric.replace("_", " "),
+        splits={row.split: row.examples for row in run.rows},
+        length=first.length,
+        sizes=_sizes(run),
+        latencies=latencies,
+        latency_note=note,
+        importance=_importance(run),
+        curves=_curves(path, list(run.config.stages)),
+        origin=_origin(path),
+    )
+
+
+# Sizes
+
+
+def _sizes(run: Finished) -> tuple[Size, ...]:
+    orders = _orders(run)
+    subs = {sub.name: sub for sub in run.subs}
+    named = {name: [row for row in run.rows if row.sub == name] for name in dict.fromkeys(r.sub for r in run.rows)}
+    return tuple(_size(subs[name], rows, orders) for name, rows in named.items() if name in subs)
+
+
+def _size(sub: SubNetwork, rows: Sequence[Row], orders: Sequence[Sequence[int]]) -> Size:
+    kept = zip(sub.layers, sub.heads, strict=True)
+    return Size(
+        name=sub.name,
+        width=sub.width,
+        depth=sub.depth,
+        layers=sub.layers,
+        heads=tuple(tuple(sorted(orders[layer][:count])) for layer, count in kept),
+        neurons=sub.neurons,
+        parameters=rows[0].parameters,
+        flops=rows[0].flops,
+        scores={row.split: _score(row) for row in rows},
+    )
+
+
+def _score(row: Row) -> Score:
+    share = row.score
+    error = 100 * math.sqrt(share * (1 - share) / row.examples) if row.metric == "accuracy" else None
+    return Score(100 * share, error)
+
+
+def _orders(run: Finished) -> tuple[tuple[int, ...], ...]:
+    """The heads of each layer, most important first, by their place before rewiring."""
+    if not run.folder.importance_file.is_file():
+        return tuple(tuple(range(heads)) for heads in run.model.config.heads)
+    return tuple(tuple(order.tolist()) for order in by_importance(run.folder.read_importance()).heads)
+
+
+def _importance(run: Finished) -> tuple[tuple[float, ...], ...]:
+    if not run.folder.importance_file.is_file():
+        return ()
+    return tuple(tuple(np.asarray(heads, np.float64).tolist()) for heads in run.folder.read_importance().heads)
+
+
+# Latencies
+
+
+def _latencies(file: Path, names: Iterable[str], command: str) -> tuple[tuple[Latency, ...], str]:
+    """The settings with the most sub-networks first, and what is to be said of them."""
+    try:
+        found = _settings(json.loads(file.read_text(encoding="utf-8")), frozenset(names))
+    except FileNotFoundError:
+        return (), f"Latency has not been measured: run `{command}` on the device that counts, and make the page again."
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found, why = (), f"{type(error).__name__}: {error}"
+    else:
+        why = "no measurement of this run's sub-networks"
+    if found:
+        return found, ""
+    note = f"{file.name} is there, but cannot be used ({why}); run `{command}` to measure again."
+    log.warning("%s", note)
+    return (), note
+
+
+def _settings(card: dict[str, Any], names: frozenset[str]) -> tuple[Latency, ...]:
+    """Measurements by what they have in common. Their list is called measurements or rows."""
+    by_setting: dict[str, dict[str, float]] = {}
+    for line in card["measurements"] if "measurements" in card else card["rows"]:
+        milliseconds = float(line["median_ms"])
+        if line["sub"] in names and 0 < milliseconds < math.inf:
+            by_setting.setdefault(_setting(line), {})[str(line["sub"])] = milliseconds
+    settings = [Latency(setting, milliseconds) for setting, milliseconds in by_setting.items()]
+    return tuple(sorted(settings, key=lambda setting: -len(setting.milliseconds)))
+
+
+def _setting(line: dict[str, Any]) -> str:
+    parts = [f"{line['device']}", f"batch {line['batch']}", f"{line['length']} tokens", f"{line['dtype']}"]
+    return ", ".join(parts + ([str(line["backend"])] if "backend" in line else []))
+
+
+# Training
+
+
+def _curves(path: Path, stages: Sequence[str]) -> tuple[Curve, ...]:
+    training, evaluations = _log(path / "training.jsonl"), _log(path / "evaluations.jsonl")
+    return tuple(
+        Curve(
+            stage,
+            _thinned([(line["step"], line["loss"]) for line in training if line.get("stage") == stage]),
+            _means([line for line in evaluations if line.get("stage") == stage]),
+        )
+        for stage in stages
+    )
+
+
+def _log(file: Path) -> list[dict[str, Any]]:
+    """The lines of a log; what a kill left half written is left out."""
+    try:
+        texts = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        log.warning("%s cannot be read (%s); the page goes without its curves", file, error)
+        return []
+    lines = (_parsed(text) for text in texts)
+    return [line for line in lines if isinstance(line, dict) and isinstance(line.get("step"), int)]
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _means(lines: Sequence[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
+    """Of all sub-networks and splits of an evaluation, by its step."""
+    scores: dict[int, list[float]] = {}
+    for line in lines:
+        scores.setdefault(line["step"], []).append(100 * line["scores"][line["metric"]])
+    return tuple((step, float(np.mean(values))) for step, values in sorted(scores.items()))
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """As many points as a screen can show, each the mean of those it stands for."""
+    groups = np.array_split(np.array(points, np.float64).reshape(-1, 2), min(len(points), MOST_POINTS) or 1)
+    means = [group.mean(axis=0) for group in groups if len(group)]
+    return tuple((round(step), float(loss)) for step, loss in means if math.isfinite(loss))
+
+
+# Origin
+
+
+def _origin(path: Path) -> dict[str, str]:
+    """As `results.json` tells it; older runs' may tell nothing."""
+    values = json.loads((path / "results.json").read_text(encoding="utf-8")).get("provenance", {})
+    return {str(name): str(value) for name, value in values.items() if value is not None}
