@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from dynabert_jax import cli
+from dynabert_jax.export import FormatName
 
 
 def evaluate(run: Annotated[Path, tyro.conf.Positional]) -> None:
@@ -33,8 +34,30 @@ def compare(checkpoint: Annotated[str, tyro.conf.Positional], reference: Path) -
     compare_with_reference(checkpoint, reference)
 
 
+def export(
+    run: Annotated[Path, tyro.conf.Positional],
+    format: FormatName,
+    out: Path,
+    sub: tuple[str, ...] = (),
+    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Write sub-networks of a finished run for other programs, after making sure that they answer the same there.
+
+    Args:
+        run: the run's folder.
+        format: hf: transformers' own class, with zeros where heads were left out; hf-exact: transformers, in exact
+            shapes, with a modelling file.
+        out: the folder to write.
+        sub: names of sub-networks, such as w0.5_d0.5; left out, all that the run has. Only stablehlo holds several.
+        force: replace the folder where it is an earlier export.
+    """
+    from dynabert_jax.export import export
+
+    export(run, format, out, subs=sub, force=force)
+
+
 def main() -> int:
-    commands: dict[str, Callable[..., None]] = {"evaluate": evaluate, "compare": compare}
+    commands: dict[str, Callable[..., None]] = {"evaluate": evaluate, "compare": compare, "export": export}
     return cli.guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="dynabert"))
 
 
