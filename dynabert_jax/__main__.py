@@ -40,20 +40,23 @@ def export(
     out: Path,
     sub: tuple[str, ...] = (),
     force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    int8: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Write sub-networks of a finished run for other programs, after making sure that they answer the same there.
 
     Args:
         run: the run's folder.
         format: hf: transformers' own class, with zeros where heads were left out; hf-exact: transformers, in exact
-            shapes, with a modelling file.
+            shapes, with a modelling file; onnx: for ONNX Runtime and others; stablehlo: for jax, many sub-networks
+            with one file of weights.
         out: the folder to write.
         sub: names of sub-networks, such as w0.5_d0.5; left out, all that the run has. Only stablehlo holds several.
         force: replace the folder where it is an earlier export.
+        int8: write an ONNX file with weights in 8 bits, too, and say what that costs in score on the dev split.
     """
     from dynabert_jax.export import export
 
-    export(run, format, out, subs=sub, force=force)
+    export(run, format, out, subs=sub, force=force, int8=int8)
 
 
 def main() -> int:

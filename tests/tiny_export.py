@@ -19,6 +19,8 @@ KINDS: dict[str, tuple[ModelConfig, SubNetwork]] = {
     "cut": (CUT, SubNetwork.full(CUT)),
     "cut-again": (CUT, SubNetwork((0, 2), (1, 3), (9, 1))),
 }
+# What differs in how the arrays are read; the others differ in their sizes alone.
+FEW_KINDS = ("bert-l0h3n5_l2h1n17", "roberta", "cut-again")
 
 
 def source_of(config: ModelConfig, *subs: SubNetwork) -> Source:
@@ -27,7 +29,7 @@ def source_of(config: ModelConfig, *subs: SubNetwork) -> Source:
 
 def assert_answers(source: Source, reader: Reader) -> None:
     """The reader says what `bert.py` says, to batches of several sizes and lengths."""
-    for rows, length in ((4, 7), (2, 13), (1, 3)):
+    for rows, length in ((4, 7), (1, 3)):
         batch = random_batch(source.config, rows, length)
         for sub in source.subs:
             wanted = np.asarray(run(source.config, source.params, batch, sub).logits)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from dynabert_jax.export import hugging_face, torch_reader
+from dynabert_jax.export import hugging_face, onnx_file, stablehlo, torch_reader
 from dynabert_jax.export.errors import ExportError, require
 from dynabert_jax.export.source import Reader, Source
 
@@ -57,6 +57,40 @@ from transformers import pipeline
 
 classify = pipeline("text-classification", model=".", trust_remote_code=True)
 print(classify("Never a minute too long."))""",
+    ),
+    "onnx": Format(
+        title="ONNX",
+        write=onnx_file.write,
+        open=onnx_file.open_float,
+        usage="""\
+import numpy as np
+import onnxruntime
+from transformers import AutoTokenizer
+
+tokens = AutoTokenizer.from_pretrained(".")(["Never a minute too long."], padding=True, return_tensors="np")
+session = onnxruntime.InferenceSession("model.onnx")
+zeros = np.zeros_like(tokens["input_ids"])  # RoBERTa's tokenizer gives no token types
+inputs = {given.name: tokens.get(given.name, zeros).astype(np.int64) for given in session.get_inputs()}
+print(session.run(["logits"], inputs)[0])""",
+        library="onnx",
+        packages=("onnx", "onnxruntime"),
+        install='pip install "dynabert_jax[onnx]"',
+    ),
+    "stablehlo": Format(
+        title="StableHLO, one file of weights and a program for each sub-network",
+        write=stablehlo.write,
+        open=stablehlo.open_programs,
+        usage="""\
+import numpy as np
+from run_stablehlo import load_stablehlo
+from transformers import AutoTokenizer
+
+tokens = AutoTokenizer.from_pretrained(".")(["Never a minute too long."], padding=True, return_tensors="np")
+network = load_stablehlo(".", "{sub}")
+types = tokens.get("token_type_ids", np.zeros_like(tokens["input_ids"]))  # RoBERTa's tokenizer gives none
+print(network(tokens["input_ids"], tokens["attention_mask"], types))""",
+        holds="some",
+        library="jax",
     ),
 }
 

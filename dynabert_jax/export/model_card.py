@@ -1,13 +1,13 @@
 """The model card that lies beside every export: what it is, what it scores, how it was made and how to use it."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 from dynabert_jax import cost
 from dynabert_jax.evaluate import Row
 from dynabert_jax.export.folder import CARD, MARK
 from dynabert_jax.export.formats import Format
+from dynabert_jax.export.int8 import Loss
 from dynabert_jax.export.source import Source
 from dynabert_jax.export.verify import Check
 from dynabert_jax.finished import Finished
@@ -24,14 +24,14 @@ class Card:
         source: what was exported.
         format: in which format.
         check: how it was verified.
-        remarks: further sentences about the files, such as what a quantized one scores.
+        losses: what quantizing costs, where it was done.
     """
 
     finished: Finished
     source: Source
     format: Format
     check: Check
-    remarks: Sequence[str] = ()
+    losses: tuple[Loss, ...] = ()
 
     def write(self, folder: Path) -> None:
         (folder / CARD).write_text(self.text(folder), encoding="utf-8")
@@ -47,8 +47,8 @@ class Card:
             *(self.about(sub) for sub in self.source.subs),
             f"## Files\n\n{files(folder)}",
             f"## Verified\n\n{self.check}.",
-            *self.remarks,
-            f"## Use it\n\n```python\n{self.format.usage}\n```",
+            *(f"{loss}." for loss in self.losses),
+            f"## Use it\n\nIn this folder:\n\n```python\n{self.usage()}\n```",
             f"## How it was made\n\n{self.making()}",
         )
         return "\n\n".join(parts) + "\n"
@@ -64,6 +64,9 @@ class Card:
             *(score(row) for row in self.finished.rows if row.sub == sub.name),
         ]
         return f"## {sub.name}\n\n" + "\n".join(lines)
+
+    def usage(self) -> str:
+        return self.format.usage.replace("{sub}", self.source.subs[0].name)
 
     def making(self) -> str:
         """The run's stages and seed."""

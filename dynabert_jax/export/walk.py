@@ -7,6 +7,7 @@ from pathlib import Path
 from dynabert_jax.data import load_tokenizer
 from dynabert_jax.export.folder import check_target, whole_folder, write_tokenizer
 from dynabert_jax.export.formats import FormatName, check_count, find_format
+from dynabert_jax.export.int8 import Loss, check_possible, quantize
 from dynabert_jax.export.model_card import Card
 from dynabert_jax.export.source import Source
 from dynabert_jax.export.verify import Check, read_sentences, verify
@@ -16,14 +17,17 @@ from dynabert_jax.subnetwork import SubNetwork
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was written, and how it was verified."""
+    """What was written, how it was verified and, where it was quantized, what that costs."""
 
     folder: Path
     subs: tuple[SubNetwork, ...]
     check: Check
+    losses: tuple[Loss, ...]
 
 
-def export(run: Path, format: FormatName, out: Path, *, subs: Sequence[str] = (), force: bool = False) -> Exported:
+def export(
+    run: Path, format: FormatName, out: Path, *, subs: Sequence[str] = (), force: bool = False, int8: bool = False
+) -> Exported:
     """Writes sub-networks of a finished run in another format, with tokenizer and model card, and verifies them.
 
     Args:
@@ -32,6 +36,7 @@ def export(run: Path, format: FormatName, out: Path, *, subs: Sequence[str] = ()
         out: the folder to write; it appears whole, after its answers were compared with those of `bert.py`.
         subs: the names of the sub-networks; empty means all that the run has.
         force: replace `out` where it is an earlier export.
+        int8: write a quantized ONNX file, too, and score both.
 
     Raises:
         ExportError: the format is not known, cannot hold what is asked of it or lacks a package; `out` is there
@@ -45,13 +50,16 @@ def export(run: Path, format: FormatName, out: Path, *, subs: Sequence[str] = ()
     source = source_of(finished, subs)
     tokenizer = load_tokenizer(finished.folder.model)
     sentences = read_sentences(finished.config.data, tokenizer)
+    if int8:
+        check_possible(format, sentences)
     with whole_folder(out) as folder:
         chosen.write(source, folder)
         write_tokenizer(folder, tokenizer, source.config.max_length)
         check = verify(source, chosen.open(source, folder), sentences)
-        Card(finished, source, chosen, check).write(folder)
-    print(f"{check}\nwritten to {out}")
-    return Exported(out, source.subs, check)
+        losses = quantize(source, finished.config.data.task, sentences, folder) if int8 else ()
+        Card(finished, source, chosen, check, losses).write(folder)
+    print("\n".join(map(str, (check, *losses, f"written to {out}"))))
+    return Exported(out, source.subs, check, losses)
 
 
 def source_of(finished: Finished, subs: Sequence[str]) -> Source:
