@@ -47,10 +47,11 @@ def export(
     Args:
         run: the run's folder.
         format: hf: transformers' own class, with zeros where heads were left out; hf-exact: transformers, in exact
-            shapes, with a modelling file; onnx: for ONNX Runtime and others; stablehlo: for jax, many sub-networks
-            with one file of weights.
+            shapes, with a modelling file; reference: the uncut model, for the authors' code; onnx: for ONNX Runtime
+            and others; stablehlo: for jax, any number of sub-networks with one file of weights.
         out: the folder to write.
-        sub: names of sub-networks, such as w0.5_d0.5; left out, all that the run has. Only stablehlo holds several.
+        sub: names of sub-networks, such as w0.5_d0.5; left out, all that the run has, which only stablehlo
+            can hold. For reference, leave it out.
         force: replace the folder where it is an earlier export.
         int8: write an ONNX file with weights in 8 bits, too, and say what that costs in score on the dev split.
     """

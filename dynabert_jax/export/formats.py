@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from dynabert_jax.export import hugging_face, onnx_file, stablehlo, torch_reader
+from dynabert_jax.export import hugging_face, onnx_file, reference, stablehlo, torch_reader
 from dynabert_jax.export.errors import ExportError, require
 from dynabert_jax.export.source import Reader, Source
 
@@ -57,6 +57,20 @@ from transformers import pipeline
 
 classify = pipeline("text-classification", model=".", trust_remote_code=True)
 print(classify("Never a minute too long."))""",
+    ),
+    "reference": Format(
+        title="the authors' code, which runs it at any width and depth",
+        write=reference.write,
+        open=torch_reader.open_stock,
+        usage="""\
+# The whole network, in transformers; the authors' code takes this folder as its model_dir.
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=".")
+print(classify("Never a minute too long."))""",
+        holds="uncut",
+        packages=("torch",),
+        install="pip install torch",
     ),
     "onnx": Format(
         title="ONNX",

@@ -1,6 +1,8 @@
 """The model card that lies beside every export: what it is, what it scores, how it was made and how to use it."""
 
 import dataclasses
+import json
+import logging
 from pathlib import Path
 
 from dynabert_jax import cost
@@ -13,6 +15,14 @@ from dynabert_jax.export.verify import Check
 from dynabert_jax.finished import Finished
 from dynabert_jax.run_folder import version
 from dynabert_jax.subnetwork import SubNetwork
+
+log = logging.getLogger(__name__)
+
+LATENCIES = "latency.json"  # in a run's folder, where its sub-networks were timed
+LATENCY = (
+    "- latency: {median_ms:.2f} ms for {batch} x {length} tokens on {device} ({backend}, {dtype}; the run's own network, "
+    "not this export)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +72,7 @@ class Card:
             f"- neurons: {', '.join(map(str, sub.neurons))}",
             f"- parameters: {cost.parameters(config, sub):,}",
             *(score(row) for row in self.finished.rows if row.sub == sub.name),
+            *latencies(self.finished.folder.path / LATENCIES, sub.name),
         ]
         return f"## {sub.name}\n\n" + "\n".join(lines)
 
@@ -86,6 +97,18 @@ class Card:
 def score(row: Row) -> str:
     values = ", ".join(f"{name} {100 * value:.2f}" for name, value in row.scores.items())
     return f"- scores on {row.split} x 100 ({row.examples:,} examples): {values}"
+
+
+def latencies(file: Path, sub: str) -> list[str]:
+    """One line for each measurement of the sub-network, if its run has any; what cannot be read is told and left out."""
+    if not file.is_file():
+        return []
+    try:
+        rows = [row for row in json.loads(file.read_text(encoding="utf-8"))["rows"] if row["sub"] == sub]
+        return [LATENCY.format(**row) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s is damaged, so the card tells no latency (%s: %s)", file, type(error).__name__, error)
+        return []
 
 
 def files(folder: Path) -> str:

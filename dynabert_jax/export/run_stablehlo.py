@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 WEIGHTS = "weights.safetensors"
 ENDING = ".stablehlo"
+LONGEST = "longest"  # in the metadata of the weights: how many tokens a text can have
 
 Network = Callable[[Any, Any, Any], jax.Array]
 
@@ -33,9 +34,13 @@ def load_stablehlo(folder: str | Path, name: str | None = None) -> Network:
     """
     program = jax.export.deserialize(bytearray(find_program(Path(folder), name).read_bytes()))
     weights = jax.device_put(read_weights(Path(folder), program))
+    longest = read_longest(Path(folder))
     run = jax.jit(program.call)
 
     def network(input_ids: Any, attention_mask: Any, token_type_ids: Any) -> jax.Array:
+        length = jnp.shape(input_ids)[1]
+        if length > longest:
+            raise ValueError(f"{length} tokens do not fit: the network has positions for {longest}; cut the texts off")
         return run(weights, *(jnp.asarray(ids, jnp.int32) for ids in (input_ids, attention_mask, token_type_ids)))
 
     return network
@@ -56,3 +61,9 @@ def read_weights(folder: Path, program: jax.export.Exported) -> dict[str, Any]:
     (shapes, *_), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
     with safe_open(folder / WEIGHTS, framework="numpy") as file:
         return {name: file.get_slice(name)[tuple(map(slice, wanted.shape))] for name, wanted in shapes.items()}
+
+
+def read_longest(folder: Path) -> int:
+    """How many tokens a text can have."""
+    with safe_open(folder / WEIGHTS, framework="numpy") as file:
+        return int(file.metadata()[LONGEST])

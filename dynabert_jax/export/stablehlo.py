@@ -19,7 +19,7 @@ from dynabert_jax.batches import Batch
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import ModelConfig
 from dynabert_jax.export import run_stablehlo
-from dynabert_jax.export.run_stablehlo import ENDING, WEIGHTS, load_stablehlo
+from dynabert_jax.export.run_stablehlo import ENDING, LONGEST, WEIGHTS, load_stablehlo
 from dynabert_jax.export.source import Reader, Source
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.weights import param_shapes
@@ -36,7 +36,7 @@ def write(source: Source, folder: Path) -> None:
     arrays = flatten_dict(source.params, sep="/")
     needed = common_shapes([corner_shapes(source.config, sub) for sub in source.subs])
     corners = {name: np.ascontiguousarray(arrays[name][tuple(map(slice, shape))]) for name, shape in needed.items()}
-    save_file(corners, folder / WEIGHTS)
+    save_file(corners, folder / WEIGHTS, metadata={LONGEST: str(source.config.max_length)})
     (folder / "config.json").write_text(json.dumps(source.config.to_hugging_face(), indent=2) + "\n", encoding="utf-8")
     shutil.copymode(folder / "config.json", folder / WEIGHTS)  # safetensors makes files that only their owner can read
     shutil.copyfile(run_stablehlo.__file__, folder / Path(run_stablehlo.__file__).name)

@@ -47,7 +47,7 @@ def export(
     check_target(out, force)
     finished = read_finished(run)
     check_count(format, subs, [sub.name for sub in finished.subs])
-    source = source_of(finished, subs)
+    source = source_of(finished, subs, uncut=chosen.holds == "uncut")
     tokenizer = load_tokenizer(finished.folder.model)
     sentences = read_sentences(finished.config.data, tokenizer)
     if int8:
@@ -62,7 +62,8 @@ def export(
     return Exported(out, source.subs, check, losses)
 
 
-def source_of(finished: Finished, subs: Sequence[str]) -> Source:
-    """The run's model and these of its sub-networks, or all."""
-    wanted = tuple(map(finished.sub, subs)) or finished.subs
-    return Source(finished.model.config, finished.model.params, wanted)
+def source_of(finished: Finished, subs: Sequence[str], uncut: bool) -> Source:
+    """The run's model and these of its sub-networks, or all; uncut, the whole network, in which they all are."""
+    model = finished.model
+    wanted = (SubNetwork.full(model.config),) if uncut else tuple(map(finished.sub, subs)) or finished.subs
+    return Source(model.config, model.params, wanted)
