@@ -175,15 +175,21 @@ def test_an_export_that_answers_otherwise_is_removed(
 
     good = FORMATS["hf"]
     monkeypatch.setitem(FORMATS, "hf", Format(good.title, good.write, open_wrong, good.usage))
-    with pytest.raises(ExportError, match="does not answer as it should, and nothing was written: .+ a broken runtime"):
+    with pytest.raises(
+        ExportError, match=r"does not answer as it should, and nothing was written: .+ a broken runtime"
+    ):
         export(run, "hf", tmp_path / "out", subs=[HALF])
     assert not any(tmp_path.iterdir())
 
 
 def test_what_the_system_refuses_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"cannot write .+ No space left"), whole_folder(tmp_path / "out") as folder:
-        (folder / "half").touch()
-        raise OSError("No space left")
+    def write_half() -> None:
+        with whole_folder(tmp_path / "out") as folder:
+            (folder / "half").touch()
+            raise OSError("No space left")
+
+    with pytest.raises(ExportError, match=r"cannot write .+ No space left"):
+        write_half()
     assert not any(tmp_path.iterdir())
 
 

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 LATENCIES = "latency.json"  # in a run's folder, where its sub-networks were timed
 LATENCY = (
-    "- latency: {median_ms:.2f} ms for {batch} x {length} tokens on {device} ({backend}, {dtype}; the run's own network, "
-    "not this export)"
+    "- latency: {median_ms:.2f} ms for {batch} x {length} tokens on {device} ({backend}, {dtype}; measured in the run, "
+    "not of this export)"
 )
 
 
@@ -100,7 +100,7 @@ def score(row: Row) -> str:
 
 
 def latencies(file: Path, sub: str) -> list[str]:
-    """One line for each measurement of the sub-network, if its run has any; what cannot be read is told and left out."""
+    """One line for each measurement of the sub-network, if its run has any; a damaged file is told and left out."""
     if not file.is_file():
         return []
     try:

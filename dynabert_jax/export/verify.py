@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 # Largest absolute difference of a logit that passes for another order of float32 sums.
 TOLERANCE = 1e-4
 COMPARED = 48  # sentences
-ROWS = 16  # sentences of a batch
+ROWS = 32  # sentences of a batch, at most
 SENTENCES = (
     "A film that is both funny and sad, and never a minute too long.",
     "The plot makes no sense, and nothing in this story hangs together!",
