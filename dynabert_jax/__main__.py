@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from dynabert_jax import cli
+from dynabert_jax.export import FormatName
 
 
 def evaluate(run: Annotated[Path, tyro.conf.Positional]) -> None:
@@ -91,12 +92,39 @@ def report(run: Annotated[Path, tyro.conf.Positional], out: Path | None = None, 
         print("\n".join(f"written to {file}" for file in write_pictures(told, pictures)))
 
 
+def export(
+    run: Annotated[Path, tyro.conf.Positional],
+    format: FormatName,
+    out: Path,
+    sub: tuple[str, ...] = (),
+    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    int8: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Write sub-networks of a finished run for other programs, after making sure that they answer the same there.
+
+    Args:
+        run: the run's folder.
+        format: hf: transformers' own class, with zeros where heads were left out; hf-exact: transformers, in exact
+            shapes, with a modelling file; reference: the uncut model, for the authors' code; onnx: for ONNX Runtime
+            and others; stablehlo: for jax, any number of sub-networks with one file of weights.
+        out: the folder to write.
+        sub: names of sub-networks, such as w0.5_d0.5; left out, all that the run has, which only stablehlo
+            can hold. For reference, leave it out.
+        force: replace the folder where it is an earlier export.
+        int8: write an ONNX file with weights in 8 bits, too, and say what that costs in score on the dev split.
+    """
+    from dynabert_jax.export import export
+
+    export(run, format, out, subs=sub, force=force, int8=int8)
+
+
 def main() -> int:
     commands: dict[str, Callable[..., None]] = {
         "evaluate": evaluate,
-        "compare": compare,
+        "export": export,
         "predict": predict,
         "report": report,
+        "compare": compare,
     }
     return cli.guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="dynabert"))
 

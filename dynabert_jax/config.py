@@ -99,7 +99,9 @@ class ModelConfig(Checked):
         Raises:
             ConfigError: a key is missing, the architecture or activation is another one, or heads do not divide.
         """
-        model_type: Any = values.get("model_type") or _guess_model_type(values)
+        cut = values.get("dynabert") or {}
+        # A cut model that brings its own modelling file has a model_type of its own, too.
+        model_type: Any = cut.get("model_type") or values.get("model_type") or _guess_model_type(values)
         if model_type not in ("bert", "roberta"):
             raise ConfigError(f"model_type {model_type!r} is not supported; bring a 'bert' or a 'roberta'")
         activation = values.get("hidden_act", "gelu")
@@ -122,7 +124,6 @@ class ModelConfig(Checked):
             raise ConfigError(f"hidden_size {hidden} does not divide into {heads} attention heads")
         shape = {"head_size": hidden // heads, "heads": (heads,) * layers,
                  "neurons": (values["intermediate_size"],) * layers}  # fmt: skip
-        cut = values.get("dynabert", {})
         if cut:
             shape = {"head_size": cut["head_size"], "heads": tuple(cut["heads"]), "neurons": tuple(cut["neurons"])}
         return cls(

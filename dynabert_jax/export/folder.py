@@ -1,0 +1,71 @@
+"""The folder of an export: it appears whole, once it is verified, or not at all."""
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dynabert_jax.export.errors import ExportError
+from dynabert_jax.run_folder import check_writable
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CARD = "README.md"
+MARK = "exported by dynabert_jax"  # stands in every card: a folder with it may be replaced
+
+
+def check_target(out: Path, force: bool) -> None:
+    """Raises ExportError where the export may not be written: into what is there already, or where nothing may be."""
+    try:
+        check_writable(out.parent)
+    except OSError as error:
+        raise ExportError(f"cannot write to {out.parent}: {error}; name another folder with --out") from error
+    if not out.exists():
+        return
+    if not force:
+        raise ExportError(f"{out} is there already; name another folder with --out, or replace it with --force")
+    if not _may_be_replaced(out):
+        raise ExportError(f"{out} is not an export's folder, so --force leaves it alone; name another with --out")
+
+
+def _may_be_replaced(out: Path) -> bool:
+    card = out / CARD
+    is_export = card.is_file() and MARK in card.read_text(encoding="utf-8", errors="replace")
+    return out.is_dir() and (is_export or not any(out.iterdir()))
+
+
+@contextlib.contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into, which takes the place of `out` at the end of the block, if that is reached.
+
+    It has the name of `out` already: what reads it meanwhile may remember it by that name.
+
+    Raises:
+        ExportError: the system refuses to write.
+    """
+    from safetensors import SafetensorError
+
+    out = out.absolute()
+    beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        folder = beside / out.name
+        folder.mkdir(parents=True)
+        yield folder
+        if out.exists():
+            out.rename(beside / "replaced")
+        folder.rename(out)
+    except (OSError, SafetensorError) as error:
+        raise ExportError(f"cannot write {out}: {error}; free some space, or name another folder with --out") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
+    """Writes the tokenizer whole, as today's tools read it, and its vocabulary alone, as older ones do."""
+    tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
+    tokenizer.save_pretrained(folder)
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.model.save(str(folder))

@@ -1,0 +1,140 @@
+"""The formats: what writes each, what opens what was written, and what it asks for."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from dynabert_jax.export import hugging_face, onnx_file, reference, stablehlo, torch_reader
+from dynabert_jax.export.errors import ExportError, require
+from dynabert_jax.export.source import Reader, Source
+
+FormatName = Literal["hf", "hf-exact", "reference", "onnx", "stablehlo"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes:
+        title: what it is, for people.
+        write: writes the weights and what belongs to them into a folder.
+        open: opens what `write` wrote.
+        usage: a program that uses the folder it stands in; for the model card.
+        holds: how many sub-networks a folder holds: one, any number, or those that the model has, uncut.
+        library: what the Hugging Face hub calls the library that loads it.
+        packages: what it needs beyond what this package installs, and the command that installs them.
+    """
+
+    title: str
+    write: Callable[[Source, Path], None]
+    open: Callable[[Source, Path], Reader]
+    usage: str
+    holds: Literal["one", "some", "uncut"] = "one"
+    library: str = "transformers"
+    packages: tuple[str, ...] = ()
+    install: str = ""
+
+
+FORMATS: dict[FormatName, Format] = {
+    "hf": Format(
+        title="transformers' own class, with zeros where heads were left out",
+        write=hugging_face.write_padded,
+        open=torch_reader.open_stock,
+        usage="""\
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=".")
+print(classify("Never a minute too long."))""",
+    ),
+    "hf-exact": Format(
+        title="transformers, in exact shapes, by the modelling file beside the weights",
+        write=hugging_face.write_exact,
+        open=torch_reader.open_exact,
+        usage="""\
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=".", trust_remote_code=True)
+print(classify("Never a minute too long."))""",
+    ),
+    "reference": Format(
+        title="the authors' code, which runs it at any width and depth",
+        write=reference.write,
+        open=torch_reader.open_stock,
+        usage="""\
+# The whole network, in transformers; the authors' code takes this folder as its model_dir.
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=".")
+print(classify("Never a minute too long."))""",
+        holds="uncut",
+        packages=("torch",),
+        install="pip install torch",
+    ),
+    "onnx": Format(
+        title="ONNX",
+        write=onnx_file.write,
+        open=onnx_file.open_float,
+        usage="""\
+import numpy as np
+import onnxruntime
+from transformers import AutoTokenizer
+
+tokens = AutoTokenizer.from_pretrained(".")(["Never a minute too long."], padding=True, return_tensors="np")
+session = onnxruntime.InferenceSession("model.onnx")
+zeros = np.zeros_like(tokens["input_ids"])  # RoBERTa's tokenizer gives no token types
+inputs = {given.name: tokens.get(given.name, zeros).astype(np.int64) for given in session.get_inputs()}
+print(session.run(["logits"], inputs)[0])""",
+        library="onnx",
+        packages=("onnx", "onnxruntime"),
+        install='pip install "dynabert_jax[onnx]"',
+    ),
+    "stablehlo": Format(
+        title="StableHLO, one file of weights and a program for each sub-network",
+        write=stablehlo.write,
+        open=stablehlo.open_programs,
+        usage="""\
+import numpy as np
+from run_stablehlo import load_stablehlo
+from transformers import AutoTokenizer
+
+tokens = AutoTokenizer.from_pretrained(".")(["Never a minute too long."], padding=True, return_tensors="np")
+network = load_stablehlo(".", "{sub}")
+types = tokens.get("token_type_ids", np.zeros_like(tokens["input_ids"]))  # RoBERTa's tokenizer gives none
+print(network(tokens["input_ids"], tokens["attention_mask"], types))""",
+        holds="some",
+        library="jax",
+    ),
+}
+
+
+def find_format(name: str) -> Format:
+    """The format of that name, for which everything is installed.
+
+    Raises:
+        ExportError: there is none, or a package that it needs is missing.
+    """
+    if name not in FORMATS:
+        nearest = difflib.get_close_matches(name, get_args(FormatName), n=1, cutoff=0.0)[0]
+        raise ExportError(f"there is no format {name!r}; did you mean {nearest!r}? there are {', '.join(FORMATS)}")
+    found = {str(known): entry for known, entry in FORMATS.items()}[name]
+    require(found.packages, f"--format {name}", found.install)
+    return found
+
+
+def check_count(name: str, subs: Sequence[str], available: Sequence[str]) -> None:
+    """Raises ExportError where a format cannot hold what is asked of it.
+
+    Args:
+        name: of the format.
+        subs: the names of the sub-networks that were asked for; empty means all of the run's.
+        available: the names of the run's.
+    """
+    holds = find_format(name).holds
+    if holds == "uncut" and subs:
+        raise ExportError(
+            f"--format {name} writes the model uncut, from which {', '.join(available)} are cut; leave --sub out"
+        )
+    if holds == "one" and len(subs or available) != 1:
+        raise ExportError(f"--format {name} holds one sub-network; name it with --sub: one of {', '.join(available)}")

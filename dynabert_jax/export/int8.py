@@ -1,0 +1,58 @@
+"""ONNX files in 8 bits: answers differ there, so what they cost is measured in the task's own score."""
+
+import dataclasses
+from pathlib import Path
+
+from dynabert_jax.export import onnx_file
+from dynabert_jax.export.errors import ExportError
+from dynabert_jax.export.source import Source
+from dynabert_jax.export.verify import Sentences, answers
+from dynabert_jax.metrics import score
+from dynabert_jax.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """What quantizing costs on one split: the main score, a fraction, of the float32 file and of the quantized one."""
+
+    split: str
+    examples: int
+    metric: str
+    exact: float
+    quantized: float
+
+    def __str__(self) -> str:
+        return (
+            f"{onnx_file.INT8}: {self.metric} x 100 on {self.split} ({self.examples:,} examples) is "
+            f"{100 * self.quantized:.2f}, and {100 * self.exact:.2f} in float32: {self.change:+.2f}"
+        )
+
+    @property
+    def change(self) -> float:
+        return 100 * (self.quantized - self.exact)
+
+
+def check_possible(format: str, sentences: Sentences) -> None:
+    """Raises ExportError where there is nothing to quantize, or nothing to score it on."""
+    if format != "onnx":
+        raise ExportError(f"--int8 quantizes ONNX files; give it with --format onnx, or leave it out with {format}")
+    if not sentences.dev:
+        raise ExportError(
+            f"--int8 says what it costs in the score on the run's dev data, which cannot be read: {sentences.problem}. "
+            f"Bring it back, or leave --int8 out"
+        )
+
+
+def quantize(source: Source, task: Task, sentences: Sentences, folder: Path) -> tuple[Loss, ...]:
+    """Writes model_int8.onnx beside model.onnx, and scores both on every dev split."""
+    onnx_file.quantize(folder)
+    exact, quantized = (onnx_file.open_file(folder / name) for name in (onnx_file.FLOAT, onnx_file.INT8))
+    (sub,), pad = source.subs, source.config.pad_token_id
+    losses = []
+    for name, split in sentences.dev.items():
+        scores = [
+            score(task, answers(reader, sub, split, pad), split.labels)[task.main_metric]
+            for reader in (exact, quantized)
+        ]
+        losses.append(Loss(name, len(split), task.main_metric, *scores))
+    return tuple(losses)

@@ -1,0 +1,122 @@
+"""The model card that lies beside every export: what it is, what it scores, how it was made and how to use it."""
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+
+from dynabert_jax import cost
+from dynabert_jax.evaluate import Row
+from dynabert_jax.export.folder import CARD, MARK
+from dynabert_jax.export.formats import Format
+from dynabert_jax.export.int8 import Loss
+from dynabert_jax.export.source import Source
+from dynabert_jax.export.verify import Check
+from dynabert_jax.finished import Finished
+from dynabert_jax.run_folder import version
+from dynabert_jax.subnetwork import SubNetwork
+
+log = logging.getLogger(__name__)
+
+LATENCIES = "latency.json"  # in a run's folder, where its sub-networks were timed
+LATENCY = (
+    "- latency: {median_ms:.2f} ms for {batch} x {length} tokens on {device} ({backend}, {dtype}; measured in the run, "
+    "not of this export)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What a card tells.
+
+    Attributes:
+        finished: the run that the export is from.
+        source: what was exported.
+        format: in which format.
+        check: how it was verified.
+        losses: what quantizing costs, where it was done.
+    """
+
+    finished: Finished
+    source: Source
+    format: Format
+    check: Check
+    losses: tuple[Loss, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        (folder / CARD).write_text(self.text(folder), encoding="utf-8")
+
+    def text(self, folder: Path) -> str:
+        """The card of a folder in which everything else lies already."""
+        task, model = self.finished.config.data.task.name, self.finished.config.model
+        parts = (
+            f"---\nlibrary_name: {self.format.library}\npipeline_tag: text-classification\n---",
+            f"# {task}: {', '.join(sub.name for sub in self.source.subs)}",
+            f"A {self.source.config.model_type} for the task {task}, out of a DynaBERT that was trained from {model}; "
+            f"{MARK} {version('dynabert_jax') or ''} for {self.format.title}.",
+            *(self.about(sub) for sub in self.source.subs),
+            f"## Files\n\n{files(folder)}",
+            f"## Verified\n\n{self.check}.",
+            *(f"{loss}." for loss in self.losses),
+            f"## Use it\n\nIn this folder:\n\n```python\n{self.usage()}\n```",
+            f"## How it was made\n\n{self.making()}",
+        )
+        return "\n\n".join(parts) + "\n"
+
+    def about(self, sub: SubNetwork) -> str:
+        """One sub-network: its shape, its scores, its size."""
+        config = self.source.config
+        lines = [
+            f"- layers: {len(sub.layers)} of {config.num_layers}, number {', '.join(map(str, sub.layers))}",
+            f"- heads: {', '.join(map(str, sub.heads))}, of size {config.head_size}",
+            f"- neurons: {', '.join(map(str, sub.neurons))}",
+            f"- parameters: {cost.parameters(config, sub):,}",
+            *(score(row) for row in self.finished.rows if row.sub == sub.name),
+            *latencies(self.finished.folder.path / LATENCIES, sub.name),
+        ]
+        return f"## {sub.name}\n\n" + "\n".join(lines)
+
+    def usage(self) -> str:
+        return self.format.usage.replace("{sub}", self.source.subs[0].name)
+
+    def making(self) -> str:
+        """The run's stages and seed."""
+        config = self.finished.config
+        labels = self.source.config.labels
+        outputs = f"one number, {labels[0]}" if len(labels) == 1 else ", ".join(labels)
+        return "\n".join(
+            [
+                f"- pretrained model: {config.model}",
+                f"- stages: {', '.join(config.stages)}; products in {config.dtype}, seed {config.seed}",
+                f"- texts of up to {config.data.max_length} tokens, special tokens included",
+                f"- output: {outputs}",
+            ]
+        )
+
+
+def score(row: Row) -> str:
+    values = ", ".join(f"{name} {100 * value:.2f}" for name, value in row.scores.items())
+    return f"- scores on {row.split} x 100 ({row.examples:,} examples): {values}"
+
+
+def latencies(file: Path, sub: str) -> list[str]:
+    """One line for each measurement of the sub-network, if its run has any; a damaged file is told and left out."""
+    if not file.is_file():
+        return []
+    try:
+        rows = [row for row in json.loads(file.read_text(encoding="utf-8"))["rows"] if row["sub"] == sub]
+        return [LATENCY.format(**row) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s is damaged, so the card tells no latency (%s: %s)", file, type(error).__name__, error)
+        return []
+
+
+def files(folder: Path) -> str:
+    """The largest files, with their sizes."""
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name != CARD}
+    largest = sorted(sizes, key=lambda name: (-sizes[name], name))
+    return "\n".join(f"- {name}: {size_text(sizes[name])}" for name in largest)
+
+
+def size_text(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

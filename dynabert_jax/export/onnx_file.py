@@ -1,0 +1,76 @@
+"""ONNX files: written, opened in ONNX Runtime, and quantized."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from dynabert_jax.batches import Batch
+from dynabert_jax.export.errors import ExportError
+from dynabert_jax.export.source import Reader, Source
+from dynabert_jax.subnetwork import SubNetwork
+
+FLOAT, INT8 = "model.onnx", "model_int8.onnx"
+LARGEST = 2**31 - 1  # bytes that one file of this format can have
+
+
+def write(source: Source, folder: Path) -> None:
+    """The one sub-network as model.onnx, and a config.json with the labels' names.
+
+    Raises:
+        ExportError: it is too large for one file.
+    """
+    import onnx
+
+    from dynabert_jax.export.onnx_graph import onnx_model
+
+    small = source.only
+    model = onnx_model(small)
+    if model.ByteSize() > LARGEST:
+        raise ExportError(
+            f"{model.ByteSize() / 2**30:.1f} GiB of weights do not fit into one ONNX file, which ends at 2 GiB; export "
+            f"a smaller sub-network, or another format"
+        )
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, folder / FLOAT)
+    (folder / "config.json").write_text(json.dumps(small.config.to_hugging_face(), indent=2) + "\n", encoding="utf-8")
+
+
+def quantize(folder: Path) -> None:
+    """Writes model_int8.onnx beside model.onnx: weights in 8 bits with a scale an output, activations as they come."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _quiet():
+        quantize_dynamic(folder / FLOAT, folder / INT8, per_channel=True, weight_type=QuantType.QInt8)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Its advice to optimize first is for graphs that need it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def open_float(source: Source, folder: Path) -> Reader:  # noqa: ARG001
+    return open_file(folder / FLOAT)
+
+
+def open_file(path: Path) -> Reader:
+    """An ONNX file in ONNX Runtime, on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def answer(_: SubNetwork, batch: Batch) -> np.ndarray:
+        names = (given.name for given in session.get_inputs())
+        inputs = {name: np.asarray(getattr(batch, name), np.int64) for name in names}
+        return session.run(None, inputs)[0]
+
+    return Reader(f"ONNX Runtime {onnxruntime.__version__}", answer)

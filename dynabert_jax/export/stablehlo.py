@@ -1,0 +1,113 @@
+"""StableHLO: one file of weights, and for each sub-network a small program that takes its corner of them.
+
+A program has no weights in it but takes them as arguments, so it is as small as its text, and many sub-networks share
+one file. It leaves batch and length open, and is lowered for CPU, CUDA and TPU at once.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors.numpy import save_file
+
+from dynabert_jax.batches import Batch
+from dynabert_jax.bert import Bert
+from dynabert_jax.config import ModelConfig
+from dynabert_jax.export import run_stablehlo
+from dynabert_jax.export.errors import ExportError
+from dynabert_jax.export.run_stablehlo import ENDING, LONGEST, WEIGHTS, load_stablehlo
+from dynabert_jax.export.source import Reader, Source
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.weights import param_shapes
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+Shapes = dict[str, tuple[int, ...]]  # of arrays by their places in the tree of the uncut model
+
+
+def write(source: Source, folder: Path) -> None:
+    """Every sub-network's program, the weights that they need together, and the program that runs them."""
+    for sub in source.subs:
+        (folder / f"{sub.name}{ENDING}").write_bytes(program(source.config, sub))
+    arrays = flatten_dict(source.params, sep="/")
+    needed = common_shapes([corner_shapes(source.config, sub) for sub in source.subs])
+    corners = {name: np.ascontiguousarray(arrays[name][tuple(map(slice, shape))]) for name, shape in needed.items()}
+    save_file(corners, folder / WEIGHTS, metadata={LONGEST: str(source.config.max_length)})
+    (folder / "config.json").write_text(json.dumps(source.config.to_hugging_face(), indent=2) + "\n", encoding="utf-8")
+    shutil.copymode(folder / "config.json", folder / WEIGHTS)  # safetensors makes files that only their owner can read
+    shutil.copyfile(run_stablehlo.__file__, folder / Path(run_stablehlo.__file__).name)
+
+
+def program(config: ModelConfig, sub: SubNetwork) -> bytes:
+    """The cut sub-network as a function of its weights and a batch, for every platform."""
+    small = config.replace(heads=sub.heads, neurons=sub.neurons)
+    model, whole = Bert(small), SubNetwork.full(small)
+    here = in_uncut(sub, param_shapes(small))
+
+    def logits(weights: dict[str, jax.Array], *inputs: jax.Array) -> jax.Array:
+        """Weights by their places in the uncut model, and three `[B, S]`, to `[B, C]`."""
+        params = unflatten_dict({path: weights[name] for name, path in here.items()}, sep="/")
+        return model.apply({"params": params}, *inputs, whole).logits
+
+    shapes = corner_shapes(config, sub)
+    weights = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    size = jax.export.symbolic_shape("batch, length", constraints=[f"length <= {config.max_length}"])
+    inputs = [jax.ShapeDtypeStruct(size, jnp.int32)] * 3
+    exported = jax.export.export(jax.jit(logits), platforms=PLATFORMS)(weights, *inputs)
+    return bytes(exported.serialize())
+
+
+def corner_shapes(config: ModelConfig, sub: SubNetwork) -> Shapes:
+    """What a sub-network takes of each array of the uncut model."""
+    shapes = param_shapes(config.replace(heads=sub.heads, neurons=sub.neurons))
+    return {name: shapes[path] for name, path in in_uncut(sub, shapes).items()}
+
+
+def in_uncut(sub: SubNetwork, paths: Shapes) -> dict[str, str]:
+    """The places of the cut model's arrays by those in the uncut model, which counts all layers."""
+    return {uncut_path(sub, path): path for path in paths}
+
+
+def uncut_path(sub: SubNetwork, path: str) -> str:
+    module, _, rest = path.partition("/")
+    if not module.startswith("layer_"):
+        return path
+    return f"layer_{sub.layers[int(module.removeprefix('layer_'))]}/{rest}"
+
+
+def common_shapes(shapes: list[Shapes]) -> Shapes:
+    """The smallest corners that hold those of all."""
+    common: Shapes = {}
+    for own in shapes:
+        for name, shape in own.items():
+            common[name] = tuple(map(max, shape, common.get(name, shape)))
+    return common
+
+
+def open_programs(source: Source, folder: Path) -> Reader:
+    """The folder, on the CPU: accelerators multiply float32 in fewer bits, and that is not to be compared."""
+    cpu = cpu_device()
+    with jax.default_device(cpu):
+        networks = {sub: load_stablehlo(folder, sub.name) for sub in source.subs}
+
+    def answer(sub: SubNetwork, batch: Batch) -> np.ndarray:
+        with jax.default_device(cpu):
+            return np.asarray(networks[sub](batch.input_ids, batch.attention_mask, batch.token_type_ids))
+
+    return Reader(f"jax {jax.__version__} on the CPU", answer)
+
+
+def cpu_device() -> jax.Device:
+    """Raises ExportError where jax was told to leave the CPU alone."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise ExportError(
+            f"programs are verified on the CPU, which jax may not use here ({error}); name it in JAX_PLATFORMS, too, "
+            f"as in JAX_PLATFORMS=cuda,cpu"
+        ) from error

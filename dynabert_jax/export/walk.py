@@ -1,0 +1,69 @@
+"""The export of a finished run, from its folder to a folder in another format that is verified."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from dynabert_jax.data import load_tokenizer
+from dynabert_jax.export.folder import check_target, whole_folder, write_tokenizer
+from dynabert_jax.export.formats import FormatName, check_count, find_format
+from dynabert_jax.export.int8 import Loss, check_possible, quantize
+from dynabert_jax.export.model_card import Card
+from dynabert_jax.export.source import Source
+from dynabert_jax.export.verify import Check, read_sentences, verify
+from dynabert_jax.finished import Finished, read_finished
+from dynabert_jax.subnetwork import SubNetwork
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What was written, how it was verified and, where it was quantized, what that costs."""
+
+    folder: Path
+    subs: tuple[SubNetwork, ...]
+    check: Check
+    losses: tuple[Loss, ...]
+
+
+def export(
+    run: Path, format: FormatName, out: Path, *, subs: Sequence[str] = (), force: bool = False, int8: bool = False
+) -> Exported:
+    """Writes sub-networks of a finished run in another format, with tokenizer and model card, and verifies them.
+
+    Args:
+        run: the run's folder.
+        format: what is written; see `dynabert_jax.export.formats`.
+        out: the folder to write; it appears whole, after its answers were compared with those of `bert.py`.
+        subs: the names of the sub-networks; empty means all that the run has.
+        force: replace `out` where it is an earlier export.
+        int8: write a quantized ONNX file, too, and score both.
+
+    Raises:
+        ExportError: the format is not known, cannot hold what is asked of it or lacks a package; `out` is there
+            already or cannot be written; or what was written does not answer as it should.
+        RunFolderError, WeightsError, ConfigError, DataError: the run is damaged, or has no sub-network of that name.
+    """
+    chosen = find_format(format)
+    check_target(out, force)
+    finished = read_finished(run)
+    check_count(format, subs, [sub.name for sub in finished.subs])
+    source = source_of(finished, subs, uncut=chosen.holds == "uncut")
+    tokenizer = load_tokenizer(finished.folder.model)
+    sentences = read_sentences(finished.config.data, tokenizer)
+    if int8:
+        check_possible(format, sentences)
+    with whole_folder(out) as folder:
+        chosen.write(source, folder)
+        write_tokenizer(folder, tokenizer, source.config.max_length)
+        check = verify(source, chosen.open(source, folder), sentences)
+        losses = quantize(source, finished.config.data.task, sentences, folder) if int8 else ()
+        Card(finished, source, chosen, check, losses).write(folder)
+    print("\n".join(map(str, (check, *losses, f"written to {out}"))))
+    return Exported(out, source.subs, check, losses)
+
+
+def source_of(finished: Finished, subs: Sequence[str], uncut: bool) -> Source:
+    """The run's model and these of its sub-networks, or all; uncut, the whole network, in which they all are."""
+    model = finished.model
+    wanted = (SubNetwork.full(model.config),) if uncut else tuple(map(finished.sub, subs)) or finished.subs
+    return Source(model.config, model.params, wanted)

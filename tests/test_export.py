@@ -1,0 +1,223 @@
+"""The command: a finished run goes in, a verified folder comes out, or nothing and a message."""
+
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dynabert_jax import __main__ as commands
+from dynabert_jax import cli
+from dynabert_jax.data import load_tokenizer
+from dynabert_jax.export import FORMATS, ExportError, export, verify
+from dynabert_jax.export.folder import whole_folder
+from dynabert_jax.export.formats import Format
+from dynabert_jax.export.int8 import Loss, check_possible
+from dynabert_jax.export.model_card import latencies
+from dynabert_jax.export.source import Reader, Source
+from dynabert_jax.weights import load
+from tiny_run import LABELS, Finished
+
+for package in ("torch", "onnx", "onnxruntime"):
+    pytest.importorskip(package)
+
+HALF = "w1_d0.5"
+FILES = {
+    "hf": {"model.safetensors"},
+    "hf-exact": {"model.safetensors", "modeling_dynabert.py"},
+    "reference": {"pytorch_model.bin", "vocab.txt"},
+    "onnx": {"model.onnx"},
+    "stablehlo": {"weights.safetensors", f"{HALF}.stablehlo", "run_stablehlo.py"},
+}
+
+
+@pytest.fixture(autouse=True)
+def without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command sets for its whole process would be set for all other tests."""
+    monkeypatch.setattr(cli, "quieten_orbax", lambda: None)
+    monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
+
+
+@pytest.fixture
+def run(finished: Finished) -> Path:
+    return finished.folder
+
+
+def dynabert(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> Any:
+    monkeypatch.setattr(sys, "argv", ["dynabert", *map(str, arguments)])
+    try:
+        return commands.main()
+    except SystemExit as leaving:  # tyro leaves the process by itself
+        return leaving.code
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_is_written_verified_and_used(
+    format: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    subs = [] if format == "reference" else ["--sub", HALF]
+    assert dynabert(monkeypatch, "export", run, "--format", format, "--out", out, *subs) == 0
+    said = capsys.readouterr().out
+    assert "is the largest difference of a logit, over 21 sentences of dev" in said
+    assert said.endswith(f"written to {out}\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    assert {"README.md", "config.json", "tokenizer.json"} | FILES[format] <= {path.name for path in out.iterdir()}
+    assert json.loads((out / "config.json").read_text())["id2label"] == dict(zip("01", LABELS, strict=True))
+    card = (out / "README.md").read_text()
+    assert "scores on test x 100 (13 examples): accuracy " in card
+    assert "latency" not in card
+    use(card, out, monkeypatch)
+    answer = capsys.readouterr().out
+    assert "'good'" in answer or "'bad'" in answer or answer.count(".") == 2  # a label, or two logits
+
+
+def use(card: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the program in the card, where it says."""
+    program = card.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    exec(compile(program, "card", "exec"), {})
+
+
+def test_quantizing_tells_what_it_costs(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("export", run, "--format", "onnx", "--out", tmp_path / "out", "--sub", HALF, "--int8")
+    assert dynabert(monkeypatch, *arguments) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("model_int8.onnx: ")]
+    assert "accuracy x 100 on dev (21 examples) is " in line
+    assert line in (tmp_path / "out" / "README.md").read_text()
+    assert str(Loss("dev", 1000, "accuracy", 0.845, 0.84)).endswith("is 84.00, and 84.50 in float32: -0.50")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "onx"], "Expected one of"),
+        (["--format", "hf"], "--format hf holds one sub-network; name it with --sub: one of w1_d1, w1_d0.5"),
+        (["--format", "hf", "--sub", "w1_d1", HALF], "--format hf holds one sub-network"),
+        (["--format", "hf", "--sub", "w1_d5"], "has no sub-network 'w1_d5'; did you mean 'w1_d0.5'"),
+        (["--format", "reference", "--sub", HALF], "writes the model uncut, from which w1_d1, w1_d0.5 are cut"),
+        (["--format", "hf", "--sub", HALF, "--int8"], "--int8 quantizes ONNX files; give it with --format onnx"),
+    ],
+)
+def test_what_cannot_be_exported_is_told(
+    arguments: list[str],
+    message: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert dynabert(monkeypatch, "export", run, "--out", tmp_path / "out", *arguments) == 2
+    errors = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_format_that_is_not_known_is_told_in_python(run: Path, tmp_path: Path) -> None:
+    name: Any = "onx"
+    with pytest.raises(ExportError, match="there is no format 'onx'; did you mean 'onnx'"):
+        export(run, name, tmp_path / "out")
+
+
+def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynabert_jax.export.errors.is_installed", lambda _: False)
+    with pytest.raises(ExportError, match=r'needs onnx and onnxruntime; run `pip install "dynabert_jax\[onnx\]"`'):
+        export(run, "onnx", tmp_path / "out")
+    with pytest.raises(ExportError, match="--format reference needs torch; run `pip install torch`"):
+        export(run, "reference", tmp_path / "out")
+
+
+def test_a_damaged_run_is_told(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "run"
+    shutil.copytree(run, damaged)
+    (damaged / "model" / "model.safetensors").write_bytes(b"damaged")
+    arguments = ("export", damaged, "--format", "hf", "--out", tmp_path / "out", "--sub", HALF)
+    assert dynabert(monkeypatch, *arguments) == 2
+    assert "is damaged or not complete" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# Nothing half written, nothing replaced unasked
+
+
+def test_a_folder_is_replaced_only_where_it_is_an_export(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(run, "hf", out, subs=[HALF])
+    with pytest.raises(ExportError, match="is there already; name another folder with --out, or replace it with --for"):
+        export(run, "hf", out, subs=[HALF])
+    (out / "stale").touch()
+    export(run, "hf", out, subs=["w1_d1"], force=True)
+    assert not (out / "stale").exists()
+    assert load(out).config.num_layers == 2
+    (out / "README.md").write_text("mine")
+    with pytest.raises(ExportError, match="is not an export's folder, so --force leaves it alone"):
+        export(run, "hf", out, subs=[HALF], force=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+@pytest.mark.parametrize("wrong", [1e-3, np.nan])
+def test_an_export_that_answers_otherwise_is_removed(
+    wrong: float, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_wrong(source: Source, folder: Path) -> Reader:
+        reader = good.open(source, folder)
+        return Reader("a broken runtime", lambda sub, batch: reader.answer(sub, batch) + wrong)
+
+    good = FORMATS["hf"]
+    monkeypatch.setitem(FORMATS, "hf", Format(good.title, good.write, open_wrong, good.usage))
+    with pytest.raises(
+        ExportError, match=r"does not answer as it should, and nothing was written: .+ a broken runtime"
+    ):
+        export(run, "hf", tmp_path / "out", subs=[HALF])
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_the_system_refuses_leaves_nothing(tmp_path: Path) -> None:
+    def write_half() -> None:
+        with whole_folder(tmp_path / "out") as folder:
+            (folder / "half").touch()
+            raise OSError("No space left")
+
+    with pytest.raises(ExportError, match=r"cannot write .+ No space left"):
+        write_half()
+    assert not any(tmp_path.iterdir())
+
+
+# Where the data is gone
+
+
+def test_without_the_runs_data_other_sentences_are_compared(
+    finished: Finished, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = finished.config.data.replace(train_file="/gone.csv")
+    tokenizer = load_tokenizer(finished.folder / "model")
+    with caplog.at_level(logging.WARNING):
+        sentences = verify.read_sentences(gone, tokenizer)
+    assert "the run's data cannot be read, so other sentences are compared" in caplog.text
+    assert "/gone.csv" in sentences.problem
+    assert not sentences.dev
+    assert len(sentences.few) == len(verify.SENTENCES)
+    with pytest.raises(ExportError, match=r"score on the run's dev data, which cannot be read: .*/gone\.csv"):
+        check_possible("onnx", sentences)
+
+
+def test_latencies_are_told_where_the_run_has_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "latency.json"
+    assert latencies(file, HALF) == []
+    row = {"sub": HALF, "median_ms": 3.14159, "batch": 1, "length": 32, "device": "a CPU", "backend": "jax"}
+    file.write_text(json.dumps({"rows": [row | {"dtype": "float32"}, {"sub": "w1_d1"}]}))
+    (line,) = latencies(file, HALF)
+    assert line.startswith("- latency: 3.14 ms for 1 x 32 tokens on a CPU (jax, float32; ")
+    file.write_text(json.dumps({"rows": [row]}))
+    assert latencies(file, HALF) == []
+    assert "is damaged, so the card tells no latency (KeyError: 'dtype')" in caplog.text

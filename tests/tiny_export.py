@@ -1,0 +1,38 @@
+"""What exports are tried on: tiny random models of every kind, and the answers that `bert.py` gives for them."""
+
+import numpy as np
+
+from dynabert_jax.config import ModelConfig
+from dynabert_jax.export.source import Reader, Source
+from dynabert_jax.subnetwork import SubNetwork
+from tiny import CONFIG, FULL, GRID, PER_LAYER, ROBERTA, random_batch, random_params, run
+
+TOLERANCE = 1e-5  # of tiny models, whose sums are short
+
+REGRESSION = CONFIG.replace(labels=("score",))
+CUT = CONFIG.replace(heads=(2, 1, 4), neurons=(9, 20, 1))  # itself cut out of another
+KINDS: dict[str, tuple[ModelConfig, SubNetwork]] = {
+    **{f"bert-{sub.name}": (CONFIG, sub) for sub in GRID},
+    "roberta": (ROBERTA, FULL),
+    "roberta-per-layer": (ROBERTA, PER_LAYER),
+    "regression": (REGRESSION, GRID[1]),
+    "cut": (CUT, SubNetwork.full(CUT)),
+    "cut-again": (CUT, SubNetwork((0, 2), (1, 3), (9, 1))),
+}
+# What differs in how the arrays are read; the others differ in their sizes alone.
+FEW_KINDS = ("bert-l0h3n5_l2h1n17", "roberta", "cut-again")
+
+
+def source_of(config: ModelConfig, *subs: SubNetwork) -> Source:
+    return Source(config, random_params(config), subs)
+
+
+def assert_answers(source: Source, reader: Reader) -> None:
+    """The reader says what `bert.py` says, to batches of several sizes and lengths."""
+    for rows, length in ((4, 7), (1, 3)):
+        batch = random_batch(source.config, rows, length)
+        for sub in source.subs:
+            wanted = np.asarray(run(source.config, source.params, batch, sub).logits)
+            answer = reader.answer(sub, batch)
+            assert answer.shape == wanted.shape
+            np.testing.assert_allclose(answer, wanted, rtol=0, atol=TOLERANCE, err_msg=f"{sub.name} {rows}x{length}")
