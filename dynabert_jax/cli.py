@@ -15,10 +15,12 @@ import tyro
 
 from dynabert_jax.checked import ConfigError
 from dynabert_jax.checkpoint import CheckpointError
+from dynabert_jax.choose import ChoiceError
 from dynabert_jax.compare import CompareError
 from dynabert_jax.config import RunConfig
 from dynabert_jax.evaluate import EvaluationError
 from dynabert_jax.hub import ModelNotFoundError
+from dynabert_jax.latency import LatencyError
 from dynabert_jax.run_folder import RunFolderError
 from dynabert_jax.samples import SampleError, cache_folder
 from dynabert_jax.tables import DataError
@@ -28,7 +30,7 @@ from dynabert_jax.weights import WeightsError
 # What a user can cause and cure. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (
     ConfigError, DataError, SampleError, ModelNotFoundError, WeightsError, CheckpointError, RunFolderError,
-    TrainingError, EvaluationError, CompareError,
+    TrainingError, EvaluationError, CompareError, LatencyError, ChoiceError,
 )  # fmt: skip
 
 TRAIN_USAGE = """usage: python train.py CONFIG [--stage NAME] [--SETTING VALUE ...]
