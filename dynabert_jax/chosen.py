@@ -156,7 +156,7 @@ def front_table(answer: Answer, best: Candidate) -> str:
             [
                 one.sub,
                 f"{one.score:.4f}",
-                *(shown(cost, one.cost(cost)) for cost in costs),
+                *(in_cell(cost, one.cost(cost)) for cost in costs),
                 "chosen" if one == best else missed(judged[one]),
             ]
             for one in lines
@@ -183,10 +183,15 @@ def missed_one(miss: Miss) -> str:
 
 
 def shown(what: str, value: float) -> str:
-    """A cost or score with what it is of; counts as `--max-parameters` takes them."""
+    """A cost or score in a sentence."""
     if what == "latency_ms":
-        return f"{value:.4g} ms"
-    return f"score {value:.4f}" if what == "score" else f"{size(value)} {NAMES[what]}"
+        return in_cell(what, value)
+    return f"score {value:.4f}" if what == "score" else f"{in_cell(what, value)} {NAMES[what]}"
+
+
+def in_cell(cost: str, value: float) -> str:
+    """A cost below its name; counts as `--max-parameters` takes them."""
+    return f"{value:.4g} ms" if cost == "latency_ms" else size(value)
 
 
 def costs_of(answer: Answer) -> tuple[Cost, ...]:
