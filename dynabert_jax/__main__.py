@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from dynabert_jax import cli
+from dynabert_jax.backends import BackendName
 from dynabert_jax.choose import Cost
 from dynabert_jax.config import Dtype
 
@@ -42,7 +43,7 @@ def bench(
     length: tuple[int, ...] = (),
     dtype: tuple[Dtype, ...] = (),
     rounds: int = 20,
-    backend: tuple[Literal["jax"], ...] = ("jax",),
+    backend: tuple[BackendName, ...] = ("jax",),
     out: Path | None = None,
     json: bool = False,
 ) -> None:

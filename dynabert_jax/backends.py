@@ -1,8 +1,11 @@
-"""What can run a sub-network: `BACKENDS` by name, each (config, params, sub, dtype) -> a program for each shape."""
+"""What can run a sub-network: `BACKENDS` by name, each (config, params, sub, dtype) -> a program for each shape.
+
+A new one is a function here, with its name in `BackendName` and `BACKENDS`.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -13,6 +16,7 @@ from dynabert_jax.cut import cut
 from dynabert_jax.subnetwork import SubNetwork
 
 Params = Any
+BackendName = Literal["jax"]
 
 
 class Inputs(NamedTuple):
@@ -73,4 +77,4 @@ def planned(compiled: jax.stages.Compiled) -> int | None:
     return stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
 
 
-BACKENDS: Mapping[str, Backend] = {"jax": run_with_jax}
+BACKENDS: Mapping[BackendName, Backend] = {"jax": run_with_jax}

@@ -14,15 +14,16 @@ import platform
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import jax
 import numpy as np
+import pydantic
 from tqdm import tqdm
 
 from dynabert_jax import cost
 from dynabert_jax.audit import CLEARLY_LESS, Shortfall, audit
-from dynabert_jax.backends import BACKENDS, Inputs, Maker, Params
+from dynabert_jax.backends import BACKENDS, BackendName, Inputs, Maker, Params
 from dynabert_jax.checked import Checked
 from dynabert_jax.config import AtLeastOne, Dtype, ModelConfig
 from dynabert_jax.finished import Finished, read_finished
@@ -61,10 +62,10 @@ class BenchSettings(Checked):
     """
 
     subs: tuple[str, ...] = ()
-    batches: tuple[AtLeastOne, ...] = (1,)
+    batches: Annotated[tuple[AtLeastOne, ...], pydantic.Field(min_length=1)] = (1,)
     lengths: tuple[AtLeastOne, ...] = ()
     dtypes: tuple[Dtype, ...] = ()
-    backends: tuple[str, ...] = ("jax",)
+    backends: Annotated[tuple[BackendName, ...], pydantic.Field(min_length=1)] = ("jax",)
     rounds: AtLeastOne = 20
 
 

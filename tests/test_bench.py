@@ -217,7 +217,17 @@ def test_what_cannot_be_done_is_told_before_anything_is_measured(run: Path, tmp_
     assert read_card(tmp_path / "card.json", "other") == other
 
 
-@pytest.mark.parametrize("wrong", [{"batches": (0,)}, {"lengths": (-1,)}, {"rounds": 0}, {"dtypes": ("float16",)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batches": (0,)},
+        {"batches": ()},
+        {"backends": ("onnx",)},
+        {"lengths": (-1,)},
+        {"rounds": 0},
+        {"dtypes": ("float16",)},
+    ],
+)
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         BenchSettings(**wrong)
