@@ -15,11 +15,13 @@ import tyro
 
 from dynabert_jax.checked import ConfigError
 from dynabert_jax.checkpoint import CheckpointError
+from dynabert_jax.choose import ChoiceError
 from dynabert_jax.compare import CompareError
 from dynabert_jax.config import RunConfig
 from dynabert_jax.evaluate import EvaluationError
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.hub import ModelNotFoundError
+from dynabert_jax.latency import LatencyError
 from dynabert_jax.page import ReportError
 from dynabert_jax.predict import PredictError
 from dynabert_jax.run_folder import RunFolderError
@@ -31,7 +33,7 @@ from dynabert_jax.weights import WeightsError
 # What a user can cause and cure. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (
     ConfigError, DataError, SampleError, ModelNotFoundError, WeightsError, CheckpointError, RunFolderError,
-    TrainingError, EvaluationError, CompareError, PredictError, ReportError, ExportError,
+    TrainingError, EvaluationError, CompareError, LatencyError, ChoiceError, ExportError, PredictError, ReportError,
 )  # fmt: skip
 
 TRAIN_USAGE = """usage: python train.py CONFIG [--stage NAME] [--SETTING VALUE ...]

@@ -22,18 +22,19 @@ def _grid(rows: Sequence[Row]) -> str:
     widths = sorted({row.width for row in rows if row.width is not None}, reverse=True)
     depths = sorted({row.depth for row in rows if row.depth is not None}, reverse=True)
     if not widths or not depths:
-        return _markdown(["sub-network", "score"], [[row.sub, f"{100 * row.score:.2f}"] for row in rows])
+        return markdown(["sub-network", "score"], [[row.sub, f"{100 * row.score:.2f}"] for row in rows])
     cells = {(row.width, row.depth): f"{100 * row.score:.2f}" for row in rows}
     lines = [[f"depth {depth:g}", *(cells.get((width, depth), "") for width in widths)] for depth in depths]
-    return f"{_markdown(['', *(f'width {width:g}' for width in widths)], lines)}\n\nmean: {100 * mean_score(rows):.2f}"
+    return f"{markdown(['', *(f'width {width:g}' for width in widths)], lines)}\n\nmean: {100 * mean_score(rows):.2f}"
 
 
 def _costs(rows: Sequence[Row]) -> str:
     lines = [[row.sub, f"{row.parameters / 1e6:.1f} M", f"{row.flops / 1e9:.2f} G"] for row in rows]
-    return _markdown(["sub-network", "parameters", f"FLOPs at {rows[0].length} tokens"], lines)
+    return markdown(["sub-network", "parameters", f"FLOPs at {rows[0].length} tokens"], lines)
 
 
-def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table whose columns stand below each other as text, too."""
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     rule = ["-" * width for width in widths]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in [header, rule, *lines]]

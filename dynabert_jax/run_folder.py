@@ -9,6 +9,7 @@ evaluations.jsonl  one line for each sub-network and evaluation, the results' la
 tensorboard/       the same for TensorBoard
 model/             the final weights and tokenizer in Hugging Face's format
 results.json, results.md  the final table
+latency.json       what `dynabert bench` has measured
 """
 
 import contextlib

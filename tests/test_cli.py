@@ -15,8 +15,11 @@ import pytest
 
 import train
 from dynabert_jax import __main__ as commands
-from dynabert_jax import cli, parallel, weights
+from dynabert_jax import bench, chosen, cli, parallel, weights
+from dynabert_jax.bench import BenchSettings
+from dynabert_jax.choose import Limits
 from dynabert_jax.cli import use_compilation_cache
+from dynabert_jax.latency import Where
 from tiny_run import Finished, Materials, cache_settings, write_config
 
 ROOT = Path(train.__file__).parent
@@ -358,6 +361,14 @@ def dynabert(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
         (["evaluat", "run"], "Unrecognized options: evaluat"),
         (["evaluate"], "required"),
         (["evaluate", "/missing"], "/missing is no run folder: it has no config.json; name the run_dir of a run"),
+        (["bench", "/missing"], "/missing is no run folder: it has no config.json; name the run_dir of a run"),
+        (["bench", "run", "--rounds", "0"], "rounds = 0: should be greater than or equal to 1"),
+        (["bench", "run", "--dtype", "float16"], "Invalid choice"),
+        (["choose", "/missing"], "/missing is no run folder: it has no config.json; name the run_dir of a run"),
+        (["choose", "run", "--max-parameters", "3X"], "'3X' is no size: write a number above 0, with K, M, G, B or T"),
+        (["choose", "run", "--max-flops", "0"], "'0' is no size"),
+        (["choose", "run", "--max-latency-ms", "-1"], "max_latency_ms = -1.0: should be greater than 0"),
+        (["choose", "run", "--min-score", "80"], "min_score = 80.0: should be less than or equal to 1"),
     ],
 )
 def test_a_command_that_cannot_be_done_is_told(
@@ -367,6 +378,39 @@ def test_a_command_that_cannot_be_done_is_told(
     errors = capsys.readouterr().err
     assert message in errors
     assert "Traceback" not in errors
+
+
+def test_what_is_to_be_measured_reaches_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(bench, "bench_run", lambda *call, **named: calls.append((*call, named)))
+    assert dynabert(monkeypatch, "bench", "run") == 0
+    flags = "--subs w1_d1 w0.5_d0.5 --batch 1 8 --length 32 128 --dtype bfloat16 float32 --rounds 5 --backend jax"
+    assert dynabert(monkeypatch, "bench", "run", *flags.split(), "--out", "card.json", "--json") == 0
+    settings = BenchSettings(
+        subs=("w1_d1", "w0.5_d0.5"), batches=(1, 8), lengths=(32, 128), dtypes=("bfloat16", "float32"), rounds=5
+    )
+    assert calls == [
+        (Path("run"), BenchSettings(), None, {"as_json": False}),
+        (Path("run"), settings, Path("card.json"), {"as_json": True}),
+    ]
+
+
+def test_a_budget_reaches_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(chosen, "choose_run", lambda *call, **named: calls.append((*call, named)))
+    assert dynabert(monkeypatch, "choose", "run") == 0
+    flags = (
+        "--max-latency-ms 5 --max-parameters 30M --max-flops 1.5G --min-score 0.8 --by flops --device H100 "
+        "--backend jax --dtype bfloat16 --batch 8 --length 128 --split test --card a.json b.json --json"
+    )
+    assert dynabert(monkeypatch, "choose", "run", *flags.split()) == 0
+    limits = Limits(max_latency_ms=5.0, max_parameters=30e6, max_flops=1.5e9, min_score=0.8)
+    where = Where(device="H100", backend="jax", dtype="bfloat16", batch=8, length=128)
+    question = chosen.Question(limits, where, "test", (Path("a.json"), Path("b.json")), "flops")
+    assert calls == [
+        (Path("run"), chosen.Question(Limits(), Where()), {"as_json": False}),
+        (Path("run"), question, {"as_json": True}),
+    ]
 
 
 def test_a_model_that_has_diverged_is_told(

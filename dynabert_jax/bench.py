@@ -1,0 +1,299 @@
+"""Times the sub-networks of a finished run on this device: a run -> its latency card.
+
+The sub-networks take turns, round by round and in an order that turns around every time, so that a machine that slows
+down slows all of them down.
+"""
+
+import dataclasses
+import functools
+import itertools
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import jax
+import numpy as np
+import pydantic
+from tqdm import tqdm
+
+from dynabert_jax import cost
+from dynabert_jax.audit import CLEARLY_LESS, Shortfall, audit
+from dynabert_jax.backends import BACKENDS, BackendName, Inputs, Maker, Params
+from dynabert_jax.checked import Checked
+from dynabert_jax.config import AtLeastOne, Dtype, ModelConfig
+from dynabert_jax.finished import Finished, read_finished
+from dynabert_jax.latency import (
+    CARD,
+    Card,
+    LatencyError,
+    Measurement,
+    Origin,
+    fingerprint,
+    merge,
+    read_card,
+    write_card,
+)
+from dynabert_jax.report import markdown
+from dynabert_jax.run_folder import check_writable, version
+from dynabert_jax.subnetwork import SubNetwork
+
+WARM_UP = 3  # calls before the first that counts
+PACKAGES = ("dynabert_jax", "jax", "jaxlib", "flax", "numpy")  # what times may depend on
+MEMORY = "arguments (weights included), results and temporaries of the compiled program, as its compiler planned them"
+
+Case = TypeVar("Case", bound=Hashable)
+
+
+class BenchSettings(Checked):
+    """What is measured, and how often.
+
+    Attributes:
+        subs: names of sub-networks; none: all. The full network always runs beside them.
+        batches: sentences a batch.
+        lengths: tokens a sentence; none: the longest of the run.
+        dtypes: what products multiply in; none: what the run was trained in.
+        backends: by name, of `BACKENDS`.
+        rounds: how often everything is timed.
+    """
+
+    subs: tuple[str, ...] = ()
+    batches: Annotated[tuple[AtLeastOne, ...], pydantic.Field(min_length=1)] = (1,)
+    lengths: tuple[AtLeastOne, ...] = ()
+    dtypes: tuple[Dtype, ...] = ()
+    backends: Annotated[tuple[BackendName, ...], pydantic.Field(min_length=1)] = ("jax",)
+    rounds: AtLeastOne = 20
+
+
+def bench_run(path: Path, settings: BenchSettings, out: Path | None = None, *, as_json: bool = False) -> Card:
+    """Measures a finished run, adds the rows to its latency card, and prints them with what is slower than promised.
+
+    Args:
+        path: the run's folder.
+        out: the card; by default `latency.json` in the run's folder. What it holds of other devices and shapes stays.
+        as_json: print JSON instead of a table.
+
+    Raises:
+        RunFolderError, WeightsError, ConfigError: the folder holds no finished run, or not those sub-networks.
+        LatencyError: the card cannot be written or is of another model, or the model has no place for a length.
+    """
+    run = read_finished(path)
+    settings = resolved(run, settings)
+    subs = tuple(dict.fromkeys((*map(run.sub, settings.subs), SubNetwork.full(run.model.config))))
+    out = out or path / CARD
+    model = fingerprint(run.model.config, run.subs)
+    old = card_before(out, model)
+    origin = here()
+    rows = measure(run.model.config, run.model.params, subs, settings, origin)
+    new = Card(model=model, origins=(origin,), rows=rows)
+    write_card(out, merge([*old, new]))
+    slow = audit(run.model.config, {sub.name: sub for sub in subs}, rows)
+    print((to_json if as_json else told)(origin, rows, slow, out))
+    return new
+
+
+def resolved(run: Finished, settings: BenchSettings) -> BenchSettings:
+    """The settings with the run's own values for what was left out.
+
+    Raises:
+        LatencyError: the model has no positions for a length.
+    """
+    settings = settings.replace(
+        subs=settings.subs or tuple(sub.name for sub in run.subs),
+        lengths=settings.lengths or (run.config.data.max_length,),
+        dtypes=settings.dtypes or (run.config.dtype,),
+    )
+    longest = run.model.config.max_length
+    if max(settings.lengths) > longest:
+        raise LatencyError(f"{max(settings.lengths)} tokens do not fit: the model has positions for {longest}")
+    return settings
+
+
+def card_before(out: Path, model: str) -> list[Card]:
+    """The card that is there already, if any; fails before anything is measured where it could not be added to."""
+    try:
+        check_writable(out.parent)
+    except OSError as error:
+        raise LatencyError(f"cannot write {out}: {error}; name another file with --out") from error
+    return [read_card(out, model)] if out.exists() else []
+
+
+def here() -> Origin:
+    """This device, now."""
+    device = jax.local_devices()[0]
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    name = f"{cpu_name()} ({threads} threads)" if device.platform == "cpu" else device.device_kind
+    return Origin(
+        device=name,
+        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        platform=device.platform,
+        threads=threads,
+        versions={package: version(package) or "unknown" for package in PACKAGES},
+        memory=MEMORY,
+    )
+
+
+def cpu_name() -> str:
+    """As far as this system tells it; jax calls every CPU `cpu`."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def measure(
+    config: ModelConfig, params: Params, subs: Sequence[SubNetwork], settings: BenchSettings, origin: Origin
+) -> tuple[Measurement, ...]:
+    """Times sub-networks, among them the full network, on every backend, in every dtype and shape.
+
+    Args:
+        config, params: the model that they are cut from, on the host.
+        settings: with lengths and dtypes.
+    """
+    full, rows = SubNetwork.full(config), list[Measurement]()
+    kinds = list(itertools.product(settings.backends, settings.dtypes))
+    shapes = list(itertools.product(settings.batches, settings.lengths))
+    steps = len(kinds) * len(shapes) * (len(subs) + settings.rounds)
+    with tqdm(total=steps, unit=" steps", leave=False) as bar:
+        for backend, dtype in kinds:
+            makers = {sub: BACKENDS[backend](config, params, sub, dtype) for sub in subs}
+            for batch, length in shapes:
+                bar.set_description(f"{backend}, {dtype}, batch {batch}, {length} tokens")
+                timings = time_shape(makers, random_inputs(config, batch, length), settings.rounds, bar.update)
+                rows += [
+                    Measurement(
+                        device=origin.device, time=origin.time, backend=backend, dtype=dtype, batch=batch,
+                        length=length, sub=sub.name, rounds=settings.rounds,
+                        **summary(timing.seconds, timings[full].seconds),
+                        ideal_speed_up=cost.flops(config, full, length) / cost.flops(config, sub, length),
+                        memory_bytes=timing.memory_bytes,
+                    )
+                    for sub, timing in timings.items()
+                ]  # fmt: skip
+    return tuple(rows)
+
+
+def random_inputs(config: ModelConfig, batch: int, length: int) -> Inputs:
+    """Random tokens and no padding, `[batch, length]`."""
+    ids = np.random.default_rng(0).integers(config.vocab_size, size=(batch, length), dtype=np.int32)
+    return Inputs(ids, np.ones_like(ids), np.zeros_like(ids))
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """One sub-network's seconds, one a round, and its program's memory."""
+
+    seconds: list[float]
+    memory_bytes: int | None
+
+
+def time_shape(
+    makers: Mapping[SubNetwork, Maker], inputs: Inputs, rounds: int, step: Callable[[], object]
+) -> dict[SubNetwork, Timing]:
+    """Compiles all sub-networks for one batch and times them in turn; `step` is called for each program and round."""
+    programs = {}
+    for sub, make in makers.items():
+        programs[sub] = make(inputs)
+        step()
+    calls = {sub: functools.partial(program.run, inputs) for sub, program in programs.items()}
+    seconds = timed_in_turn(calls, rounds, after_round=step)
+    return {sub: Timing(seconds[sub], program.memory_bytes) for sub, program in programs.items()}
+
+
+def timed_in_turn(
+    calls: Mapping[Case, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    after_round: Callable[[], object] = lambda: None,
+) -> dict[Case, list[float]]:
+    """Times every call once a round, one after the other, in an order that turns around from round to round.
+
+    Args:
+        calls: each returns when its work has ended. The first `WARM_UP` calls of each are not timed.
+        rounds: at least one.
+        clock: seconds.
+
+    Returns:
+        For each the seconds of every round.
+    """
+    for call in calls.values():
+        for _ in range(WARM_UP):
+            call()
+    seconds: dict[Case, list[float]] = {case: [] for case in calls}
+    order = list(calls)
+    for _ in range(rounds):
+        for case in order:
+            start = clock()
+            calls[case]()
+            seconds[case].append(clock() - start)
+        order.reverse()
+        after_round()
+    return seconds
+
+
+def summary(seconds: Sequence[float], full: Sequence[float]) -> dict[str, float]:
+    """What a measurement tells of the seconds of every round, and of the full network's in the same rounds.
+
+    The speed-up is the median of the ratio within a round, which a machine that slows down changes least. Its interval
+    holds the true median with a confidence of 95 %, whatever the distribution: of n ratios, the number that lie below
+    the true median is binomial, n / 2 with a standard deviation of sqrt(n) / 2.
+    """
+    ratios = np.divide(full, seconds)
+    half = min(0.5, 1.96 / (2 * math.sqrt(len(ratios))))
+    low, middle, high = np.quantile(ratios, (0.5 - half, 0.5, 0.5 + half))
+    return {
+        "median_ms": 1e3 * float(np.median(seconds)),
+        "p95_ms": 1e3 * float(np.quantile(seconds, 0.95)),
+        "speed_up": float(middle),
+        "speed_up_low": float(low),
+        "speed_up_high": float(high),
+    }
+
+
+def told(origin: Origin, rows: Sequence[Measurement], slow: Sequence[Shortfall], out: Path) -> str:
+    """The rows as a table, and what gains less than it should."""
+    versions = ", ".join(f"{package} {number}" for package, number in origin.versions.items())
+    parts = [f"{origin.device}, {origin.platform}, {origin.threads} threads; {versions}", table(rows)]
+    if slow:
+        parts.append(f"Less than {100 * CLEARLY_LESS:.0f} % of the speed-up that their FLOPs promise, beyond noise:")
+    for cause in dict.fromkeys(one.cause for one in slow):
+        sizes = "\n".join(f"- {one}" for one in slow if one.cause == cause)
+        parts.append(f"Likely cause: {cause}\n{sizes}")
+    return "\n\n".join([*parts, f"written to {out}"])
+
+
+def table(rows: Sequence[Measurement]) -> str:
+    """A line for each sub-network and shape; memory is in MB (10^6 bytes)."""
+    header = ["sub-network", "backend", "dtype", "batch", "length", "median ms", "p95 ms", "examples/s", "speed-up",
+              "ideal", "memory MB"]  # fmt: skip
+    return markdown(
+        header,
+        [
+            [
+                row.sub, row.backend, row.dtype, str(row.batch), str(row.length), f"{row.median_ms:.3f}",
+                f"{row.p95_ms:.3f}", f"{row.examples_per_second:.1f}",
+                f"{row.speed_up:.2f} ({row.speed_up_low:.2f}-{row.speed_up_high:.2f})", f"{row.ideal_speed_up:.2f}",
+                "" if row.memory_bytes is None else f"{row.memory_bytes / 1e6:.4g}",
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def to_json(origin: Origin, rows: Sequence[Measurement], slow: Sequence[Shortfall], out: Path) -> str:
+    """The same for programs; `card` is the file that holds these rows and those measured before."""
+    values = {
+        "card": str(out),
+        "origin": origin.model_dump(),
+        "rows": [row.model_dump() | {"examples_per_second": row.examples_per_second} for row in rows],
+        "less_than_promised": [
+            {"sub": one.row.sub, "backend": one.row.backend, "dtype": one.row.dtype, "batch": one.row.batch,
+             "length": one.row.length, "fixed_ms": one.fixed_ms, "cause": one.cause}
+            for one in slow
+        ],
+    }  # fmt: skip
+    return json.dumps(values, indent=2)
