@@ -1,6 +1,9 @@
 """MiniLM (22M parameters) on all movie reviews: about 8,000 sentences to train on, 1,000 to select by, 1,000 to test.
 
 python train.py configs/movie_reviews.py
+
+28 minutes on 2 cores of an AMD EPYC; mean test accuracy of the twelve sub-networks 86.79, of their teacher 87.15 (seed
+42).
 """
 
 from dynabert_jax.config import DataConfig, DepthStage, FineTune, Optimizer, RunConfig, WidthStage

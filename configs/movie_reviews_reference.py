@@ -1,8 +1,9 @@
 """The recipe and the split with which the authors' code was run on the movie reviews, to compare with it.
 
-    python train.py configs/movie_reviews_reference.py
+    python train.py configs/movie_reviews_reference.py --dtype bfloat16
 
-Their twelve scores have a mean of 80.81. The recipe differs from our defaults: scores of heads and neurons as the
+Their twelve test scores have a mean of 80.81, ours of 79.52, 80.12 and 80.27 with the seeds 42, 43 and 44; about 20
+minutes on 2 cores of an AMD EPYC. The recipe differs from our defaults: scores of heads and neurons as the
 released code computes them, and the last weights of every stage instead of the best.
 """
 
