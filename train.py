@@ -15,7 +15,7 @@ from dynabert_jax.config import RunConfig
 from dynabert_jax.data import encode, load_tokenizer, read_texts
 from dynabert_jax.evaluate import Row
 from dynabert_jax.hub import find_model
-from dynabert_jax.preflight import check_data, check_settings
+from dynabert_jax.preflight import check_data, check_settings, check_space
 from dynabert_jax.results import publish
 from dynabert_jax.rewire import by_importance, rewire
 from dynabert_jax.run_folder import RunFolder
@@ -35,6 +35,7 @@ def run(config: RunConfig, only: str | None = None) -> list[Row]:
     source = find_model(config.model)
     pretrained = weights.load(source, labels=config.data.task.outputs(texts.labels), seed=config.seed)
     check_settings(config, pretrained)
+    check_space(config, pretrained)
     data = encode(texts, load_tokenizer(source), config.data.max_length)
     check_data(config, pretrained, data)
     context = Context(config, Bert(pretrained.config, config.dtype), data, folder)

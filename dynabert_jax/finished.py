@@ -80,8 +80,11 @@ def read_rows(folder: RunFolder) -> tuple[Row, ...]:
     file = folder.path / "results.json"
     again = f"run `dynabert evaluate {folder.path}` to make it again"
     try:
-        return tuple(Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))["rows"])
+        rows = tuple(Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))["rows"])
     except FileNotFoundError:
         raise RunFolderError(f"{file} is not there: the run has not finished; {again}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); {again}") from error
+    if not rows:
+        raise RunFolderError(f"{file} is damaged (it has no rows); {again}")
+    return rows

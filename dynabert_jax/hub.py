@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from dynabert_jax.paths import expanded
+
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt",
@@ -29,7 +31,7 @@ def find_model(name: str | Path) -> Path:
     """
     if str(name).startswith("sample:"):
         return _find_sample(str(name))
-    folder = _expanded(Path(name))
+    folder = expanded(name)
     if folder.is_dir():
         return _check_folder(folder)
     if folder.exists():
@@ -58,14 +60,6 @@ def _check_folder(folder: Path) -> Path:
             "save_pretrained writes it: config.json, model.safetensors or pytorch_model.bin, and the tokenizer's files"
         )
     return folder
-
-
-def _expanded(path: Path) -> Path:
-    """With the home folder in place of ~; where ~ is followed by no user of this machine, as it stands."""
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
 
 
 def _looks_local(name: str) -> bool:

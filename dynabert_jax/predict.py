@@ -23,8 +23,8 @@ from dynabert_jax.cut import cut
 from dynabert_jax.data import Split, load_tokenizer, tokenize
 from dynabert_jax.evaluate import check_finite
 from dynabert_jax.finished import read_finished
+from dynabert_jax.paths import whole
 from dynabert_jax.row_files import WRITTEN, Lines, Row, open_rows
-from dynabert_jax.run_folder import whole
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.tables import check_columns
 

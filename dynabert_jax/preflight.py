@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +11,7 @@ from dynabert_jax.config import ConfigError, RunConfig
 from dynabert_jax.data import Split, TaskData
 from dynabert_jax.evaluate import predict
 from dynabert_jax.metrics import label_order_warning
+from dynabert_jax.paths import expanded
 from dynabert_jax.run_folder import nearest_existing
 from dynabert_jax.stages import plan
 from dynabert_jax.subnetwork import SubNetwork
@@ -24,7 +24,7 @@ def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
     """What can be known before a text is encoded.
 
     Raises:
-        ConfigError: the run does not fit the model, the devices or the disk.
+        ConfigError: the run does not fit the model or the devices.
     """
     model = pretrained.config
     plan(model, config)  # a width or depth may keep nothing of this model
@@ -43,7 +43,6 @@ def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
             f"fine_tune is None, but {config.model} has no classifier for the labels {model.labels}: it would be "
             f"random. Add the fine-tuning stage, or bring a model that is fine-tuned on this task"
         )
-    check_space(config, pretrained)
 
 
 def check_data(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
@@ -69,7 +68,7 @@ def check_tokens(config: RunConfig, pretrained: Pretrained, data: TaskData) -> N
 
 def check_space(config: RunConfig, pretrained: Pretrained) -> None:
     """Every stage keeps parameters, Adam's two moments and the best parameters, and one writes the next of them."""
-    folder = Path(config.run_dir).expanduser()
+    folder = expanded(config.run_dir)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
     used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     needed = max(0, 4 * size * (len(config.stages) + 1) - used)

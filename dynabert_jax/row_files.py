@@ -79,19 +79,25 @@ class _Reader:
 
 
 def _delimited_columns(path: Path) -> Sequence[str]:
-    columns = next((cells for _, cells in delimited_rows(path, Dialect.of(path)) if "".join(cells).strip()), [])
+    columns = next((cells for _, cells in delimited_rows(path, Dialect.of(path)) if _is_header(cells)), [])
     check_header(path, columns, ())
     return columns
 
 
 def _delimited(path: Path) -> Iterator[Row]:
     dialect, columns = Dialect.of(path), _delimited_columns(path)
-    lines = ((line, cells) for line, cells in delimited_rows(path, dialect) if not _is_blank(cells, columns))
-    next(lines)  # the header
+    read = delimited_rows(path, dialect)
+    next(cells for _, cells in read if _is_header(cells))
+    lines = ((line, cells) for line, cells in read if not _is_blank(cells, columns))
     for number, (line, cells) in enumerate(lines, start=1):
         place = f"{path}, row {number} (line {line})"
         check_width(place, len(cells), columns, dialect)
         yield Row(place, dict(zip(columns, cells, strict=True)))
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """The first row that is not blank, as training has it; `check_header` then sees to its cells."""
+    return len(cells) > 1 or bool("".join(cells).strip())
 
 
 def _is_blank(cells: Sequence[str], columns: Sequence[str]) -> bool:
@@ -129,7 +135,14 @@ def _parquet_columns(path: Path) -> Sequence[str]:
 
 
 def _parquet(path: Path) -> Iterator[Row]:
-    for number, values in enumerate(_open_parquet(path), start=1):
+    rows = enumerate(_open_parquet(path), start=1)
+    while True:
+        try:
+            number, values = next(rows, (0, {}))
+        except (OSError, ValueError) as error:  # of pyarrow, where a page is damaged
+            raise _unreadable(path, error) from error
+        if not number:
+            return
         yield Row(f"{path}, row {number}", values)
 
 
@@ -140,7 +153,11 @@ def _open_parquet(path: Path) -> Any:
     try:
         return datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable .parquet file: {error}; write it anew") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: not a readable .parquet file: {error}; write it anew")
 
 
 _READERS = {

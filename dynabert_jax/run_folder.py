@@ -31,6 +31,7 @@ from flax.traverse_util import flatten_dict
 from dynabert_jax.config import RunConfig
 from dynabert_jax.evaluate import Row
 from dynabert_jax.importance import Scores
+from dynabert_jax.paths import expanded, whole
 
 Line = dict[str, Any]
 
@@ -45,8 +46,8 @@ class RunFolderError(RuntimeError):
 class RunFolder:
     """The files of one run. Small files are written whole or not at all; logs grow by whole lines."""
 
-    def __init__(self, path: Path):
-        self.path = path.expanduser()
+    def __init__(self, path: str | Path):
+        self.path = expanded(path)
 
     @classmethod
     def open(cls, config: RunConfig) -> "RunFolder":
@@ -274,17 +275,6 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an .npz file whole or not at all."""
     with _writing(path), whole(path) as temporary:
         np.savez(temporary, allow_pickle=False, **arrays)
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary file, with the same ending, that takes the path's name once it is written."""
-    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

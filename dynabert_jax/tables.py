@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from dynabert_jax import samples
 from dynabert_jax.config import DataConfig
+from dynabert_jax.paths import expanded
 from dynabert_jax.tasks import GlueLayout, Sample, Task
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def read_tables(config: DataConfig) -> Tables:
     if config.train_file is not None:
         return _read_files(config)
     if config.glue_folder is not None:
-        return _read_glue(task, Path(config.glue_folder).expanduser())
+        return _read_glue(task, expanded(config.glue_folder))
     if config.hub is not None or task.hub is not None:
         return _read_hub(task, config.hub or task.hub or "")
     if task.sample is not None:
@@ -99,7 +100,7 @@ def read_tables(config: DataConfig) -> Tables:
 
 def _read_files(config: DataConfig) -> Tables:
     files = {"train": config.train_file, "dev": config.dev_file, "test": config.test_file}
-    paths = {split: Path(file).expanduser() for split, file in files.items() if file is not None}
+    paths = {split: expanded(file) for split, file in files.items() if file is not None}
     for path in paths.values():
         check_file(path, EXTENSIONS)
     tables = {split: _read_file(path, config.task) for split, path in paths.items()}

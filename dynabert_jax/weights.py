@@ -19,6 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from dynabert_jax.config import ConfigError, ModelConfig
 from dynabert_jax.hub import TOKENIZER_FILES, find_model
+from dynabert_jax.paths import expanded
 from dynabert_jax.torch_file import WeightsError as WeightsError
 from dynabert_jax.torch_file import read_torch_file
 
@@ -305,7 +306,7 @@ def save(folder: str | Path, config: ModelConfig, params: Params, tokenizer_from
     """
     tensors = to_torch_names(config, params)
     tokenizer_files = [] if tokenizer_from is None else _tokenizer_files(tokenizer_from)
-    folder = Path(folder).absolute()
+    folder = expanded(folder).absolute()
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     from safetensors import SafetensorError
 

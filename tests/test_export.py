@@ -165,6 +165,26 @@ def test_a_folder_is_replaced_only_where_it_is_an_export(run: Path, tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 
+def test_what_cannot_take_the_place_of_an_earlier_export_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("the earlier one")
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.parent.suffix == ".tmp" and path.name == "out":
+            raise PermissionError("not today")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(ExportError, match=r"cannot write .+ not today"), whole_folder(out) as folder:
+        (folder / "README.md").write_text("the new one")
+    assert (out / "README.md").read_text() == "the earlier one"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize("wrong", [1e-3, np.nan])
 def test_an_export_that_answers_otherwise_is_removed(
     wrong: float, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

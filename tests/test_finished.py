@@ -33,6 +33,9 @@ def test_a_run_that_is_not_whole_is_told(finished: FinishedRun, tmp_path: Path) 
     (run / "results.json").write_text(json.dumps({"rows": [{"sub": "w1_d1"}]}))
     with pytest.raises(RunFolderError, match=r"results\.json is damaged .+ run `dynabert evaluate"):
         read_finished(run)
+    (run / "results.json").write_text(json.dumps({"rows": []}))
+    with pytest.raises(RunFolderError, match=r"results\.json is damaged \(it has no rows\)"):
+        read_finished(run)
     (run / "results.json").unlink()
     with pytest.raises(RunFolderError, match=r"results\.json is not there: the run has not finished"):
         read_finished(run)

@@ -27,6 +27,7 @@ def check(config: RunConfig) -> None:
     data = load_data(config.data, load_tokenizer(config.model))
     pretrained = weights.load(config.model, labels=config.data.task.outputs(data.labels))
     preflight.check_settings(config, pretrained)
+    preflight.check_space(config, pretrained)
     preflight.check_data(config, pretrained, data)
 
 

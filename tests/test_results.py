@@ -51,6 +51,11 @@ def test_a_run_that_was_moved_is_evaluated_where_it_is(finished: Finished, run: 
     assert not (tmp_path / "gone").exists()
 
 
+def test_evaluating_needs_no_space_for_training(finished: Finished, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: pytest.fail("nothing large is written"))
+    assert evaluate_run(run) == finished.rows
+
+
 def test_a_full_network_far_below_chance_is_told(
     finished: Finished, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

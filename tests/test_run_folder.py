@@ -296,3 +296,7 @@ def test_files_are_utf8_wherever_they_are_written(config: RunConfig, monkeypatch
 def test_json_is_strict(config: RunConfig) -> None:
     """The configuration's own file is read by any program."""
     json.loads(begun(config).config_file.read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_the_home_of_nobody_is_a_folder_of_that_name(config: RunConfig) -> None:
+    assert RunFolder(config.replace(run_dir="~nobody-of-that-name/run").run_dir).path.parts[0] == "~nobody-of-that-name"

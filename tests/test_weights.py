@@ -628,6 +628,12 @@ def test_saving_again_replaces_the_model_and_keeps_other_files(tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
 
+def test_a_home_folder_is_saved_to_as_it_is_loaded_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save("~/half", small_config(), random_params(small_config()))
+    assert load("~/half").folder == tmp_path / "half"
+
+
 def test_saved_files_are_as_readable_as_any_other(tmp_path: Path) -> None:
     save(tmp_path / "model", small_config(), random_params(small_config()))
     (tmp_path / "any").write_text("")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynabert_jax.export.errors import ExportError
+from dynabert_jax.paths import expanded
 from dynabert_jax.run_folder import check_writable
 
 if TYPE_CHECKING:
@@ -48,19 +49,28 @@ def whole_folder(out: Path) -> Iterator[Path]:
     """
     from safetensors import SafetensorError
 
-    out = out.absolute()
+    out = expanded(out).absolute()
     beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     try:
         folder = beside / out.name
         folder.mkdir(parents=True)
         yield folder
-        if out.exists():
-            out.rename(beside / "replaced")
-        folder.rename(out)
+        _take_place(folder, out, beside / "replaced")
     except (OSError, SafetensorError) as error:
         raise ExportError(f"cannot write {out}: {error}; free some space, or name another folder with --out") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _take_place(folder: Path, out: Path, replaced: Path) -> None:
+    """Moves what is there already aside, and back where the folder cannot take its place."""
+    if out.exists():
+        out.rename(replaced)
+    try:
+        folder.rename(out)
+    finally:
+        if replaced.exists() and not out.exists():
+            replaced.rename(out)
 
 
 def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:

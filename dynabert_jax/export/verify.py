@@ -12,7 +12,7 @@ from dynabert_jax.batches import Batch, PlannedBatch, make_batch, plan_evaluatio
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import DataConfig
 from dynabert_jax.cut import cut
-from dynabert_jax.data import DataError, Split, load_data
+from dynabert_jax.data import DataError, Split, load_data, tokenize
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.source import Reader, Source
 from dynabert_jax.samples import SampleError
@@ -90,10 +90,9 @@ def read_sentences(config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> 
 def encode(sentences: Sequence[str], config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> Split:
     """Single sentences, or each with the next one where the task is one of pairs."""
     pairs = (sentences, [*sentences[1:], sentences[0]])[: len(config.task.text_columns)]
-    encoded = tokenizer(*map(list, pairs), truncation=True, max_length=config.max_length)
-    ids = [np.array(row, np.int32) for row in encoded["input_ids"]]
-    types = encoded.get("token_type_ids") or [np.zeros_like(row) for row in ids]
-    return Split("sentences", ids, [np.array(row, np.int32) for row in types], np.zeros(len(ids), np.int32))
+    tokens = tokenize(tokenizer, list(zip(*pairs, strict=True)), config.max_length)
+    ids = [one.input_ids for one in tokens]
+    return Split("sentences", ids, [one.token_type_ids for one in tokens], np.zeros(len(ids), np.int32))
 
 
 def first(split: Split, count: int) -> Split:
@@ -122,12 +121,11 @@ def verify(source: Source, reader: Reader, sentences: Sentences) -> Check:
 
 
 def own_reader(source: Source) -> Reader:
-    """`bert.py` itself, in full float32 on any device."""
+    """`bert.py` itself, in float32."""
     forwards = {sub: _forward(source, sub) for sub in source.subs}
 
     def answer(sub: SubNetwork, batch: Batch) -> np.ndarray:
-        with jax.default_matmul_precision("highest"):
-            return np.asarray(forwards[sub](batch.input_ids, batch.attention_mask, batch.token_type_ids))
+        return np.asarray(forwards[sub](batch.input_ids, batch.attention_mask, batch.token_type_ids))
 
     return Reader("bert.py", answer)
 

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from dynabert_jax.page.facts import Facts, ReportError
-from dynabert_jax.run_folder import whole
+from dynabert_jax.paths import whole
 
 
 def write_page(facts: Facts, out: Path) -> None:

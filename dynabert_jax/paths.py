@@ -1,0 +1,26 @@
+"""Paths as people write them, and files that are written whole."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def expanded(path: str | Path) -> Path:
+    """With the home folder in place of ~; where ~ is followed by no user of this machine, as it stands."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary file, with the same ending, that takes the path's name once it is written."""
+    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):  # such as that there is no folder: that was told when writing failed
+            temporary.unlink()

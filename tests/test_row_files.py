@@ -1,0 +1,34 @@
+"""Files that are read a row at a time: by the rules of training, damage included."""
+
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from dynabert_jax.row_files import open_rows
+from dynabert_jax.tables import DataError
+
+
+@pytest.mark.parametrize(("name", "blank"), [("in.csv", "\n\n"), ("in.csv", "   \n"), ("in.tsv", " \n\n")])
+def test_blank_lines_before_the_header_are_none_of_its_rows(name: str, blank: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(f"{blank}text\ngood\nbad\n")
+    assert [row.values for row in open_rows(tmp_path / name)] == [{"text": "good"}, {"text": "bad"}]
+
+
+@pytest.mark.parametrize(("name", "text"), [("in.csv", ",,\nid,text,label\n"), ("in.tsv", "\t\nid\ttext\n")])
+def test_a_row_of_empty_cells_is_a_header_without_names(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match="column"):
+        open_rows(tmp_path / name)
+
+
+def test_a_parquet_file_that_is_damaged_behind_its_schema_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    table = pyarrow.table({"text": [f"sentence number {i}, which is no other's" for i in range(5000)]})
+    pyarrow.parquet.write_table(table, path, compression="snappy", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[200:20000] = bytes(19800)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"not a readable \.parquet file"):
+        list(open_rows(path))
