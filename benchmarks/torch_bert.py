@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from benchmarks.harness import threads
 from dynabert_jax import weights
+from dynabert_jax.backends import threads
 from dynabert_jax.batches import Batch
 from dynabert_jax.config import ModelConfig, Optimizer
 
