@@ -123,7 +123,7 @@ def comparison(seconds: Seconds, base: str, targets: Mapping[str, float]) -> lis
             "median ms": round(1e3 * statistics.median(times), 1),
             "fastest ms": round(1e3 * min(times), 1),
             f"ratio to {base}": round(ratio(times, seconds[base]), 2),
-            "target": f"<= {targets[name]}" if name in targets else "",
+            "target": f"<= {targets[name]:.3g}" if name in targets else "",
             "holds": verdict(ratio(times, seconds[base]) <= targets[name]) if name in targets else "",
         }
         for name, times in seconds.items()
