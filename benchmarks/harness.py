@@ -14,13 +14,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from dynabert_jax.backends import threads
 from dynabert_jax.batches import Batch
 from dynabert_jax.config import ModelConfig
 
 RESULTS = Path(__file__).parent / "results"
 REST = 0.3  # seconds before every measurement, in which another library's threads stop waiting for work
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "transformers", "numpy")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "transformers", "onnxruntime", "numpy")
 
 Seconds = dict[str, list[float]]
 Row = Mapping[str, Any]
@@ -57,6 +58,14 @@ def minilm() -> ModelConfig:
     )
 
 
+def bert_base() -> ModelConfig:
+    """The shape of BERT-base: 110 million parameters."""
+    return minilm().replace(hidden_size=768, head_size=64, heads=(12,) * 12, neurons=(3072,) * 12)
+
+
+MODELS: Mapping[str, Callable[[], ModelConfig]] = {"minilm": minilm, "bert-base": bert_base}
+
+
 def random_batch(config: ModelConfig, settings: Settings) -> Batch:
     """Random tokens and labels, `[batch, length]`, on the host."""
     rng = np.random.default_rng(0)
@@ -68,11 +77,6 @@ def random_batch(config: ModelConfig, settings: Settings) -> Batch:
         labels=rng.integers(config.num_labels, size=settings.batch, dtype=np.int32),
         weights=np.ones(settings.batch, np.float32),
     )
-
-
-def threads() -> int:
-    """The CPU cores that this process may use: as many threads as XLA starts; PyTorch is told to use the same."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share_the_accelerator() -> None:
@@ -119,7 +123,7 @@ def comparison(seconds: Seconds, base: str, targets: Mapping[str, float]) -> lis
             "median ms": round(1e3 * statistics.median(times), 1),
             "fastest ms": round(1e3 * min(times), 1),
             f"ratio to {base}": round(ratio(times, seconds[base]), 2),
-            "target": f"<= {targets[name]}" if name in targets else "",
+            "target": f"<= {targets[name]:.3g}" if name in targets else "",
             "holds": verdict(ratio(times, seconds[base]) <= targets[name]) if name in targets else "",
         }
         for name, times in seconds.items()
@@ -131,9 +135,13 @@ def verdict(holds: bool) -> str:
 
 
 def publish(
-    name: str, settings: Settings, tables: Mapping[str, Sequence[Row]], seconds: Seconds, about: Mapping[str, str]
+    name: str, settings: Any, tables: Mapping[str, Sequence[Row]], seconds: Seconds, about: Mapping[str, str]
 ) -> None:
-    """Prints the machine and the tables as Markdown, and writes them with all times to `results/NAME.json`."""
+    """Prints the machine and the tables as Markdown, and writes them with all times to `results/NAME.json`.
+
+    Args:
+        settings: a dataclass.
+    """
     print("\n".join(f"{key}: {value}" for key, value in about.items()))
     for title, rows in tables.items():
         print(f"\n### {title}\n\n{markdown(rows)}")

@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, BertConfig
 
-from benchmarks.harness import threads
 from dynabert_jax import weights
+from dynabert_jax.backends import threads
 from dynabert_jax.batches import Batch
 from dynabert_jax.config import ModelConfig, Optimizer
+from dynabert_jax.export.hugging_face import exact_config
+from dynabert_jax.export.modeling_dynabert import DynaBertConfig, DynaBertForSequenceClassification
 
 Precision = Literal["fp32", "bf16 autocast"]
 Params = Any
@@ -21,10 +22,11 @@ _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def make_model(config: ModelConfig, params: Params) -> Any:
-    """BertForSequenceClassification with eager attention and these parameters."""
+    """BertForSequenceClassification with eager attention and these parameters, in exact shapes where it was cut."""
     torch.set_num_threads(threads())
-    shape = BertConfig.from_dict(config.to_hugging_face())
-    model: Any = AutoModelForSequenceClassification.from_config(shape, attn_implementation="eager")
+    shape = DynaBertConfig.from_dict(exact_config(config))
+    shape._attn_implementation = "eager"
+    model: Any = DynaBertForSequenceClassification(shape)
     tensors = weights.to_torch_names(config, params)
     model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
     return model.to(DEVICE)

@@ -123,32 +123,33 @@ def export(
 
 def bench(
     run: Annotated[Path, tyro.conf.Positional],
-    subs: tuple[str, ...] = (),
+    sub: tuple[str, ...] = (),
     batch: tuple[int, ...] = (1,),
     length: tuple[int, ...] = (),
     dtype: tuple[Dtype, ...] = (),
     rounds: int = 20,
     backend: tuple[BackendName, ...] = ("jax",),
     out: Path | None = None,
-    json: bool = False,
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Time the sub-networks of a finished run on this device, and print and write its latency card.
 
     Args:
         run: the run's folder.
-        subs: names of sub-networks, such as w1_d1 w0.5_d0.5; none: all.
+        sub: names of sub-networks, such as w1_d1 w0.5_d0.5; none: all.
         batch: sentences a batch; several are measured one after the other, as with all that follows.
         length: tokens a sentence; none: the longest of the run.
-        dtype: what products multiply in; none: what the run was trained in.
+        dtype: what products multiply in with jax; none: what the run was trained in. Other backends have but one.
         rounds: how often everything is timed.
-        backend: what runs the network.
+        backend: what runs the network: jax, onnxruntime in float32, or onnxruntime-int8 with weights in 8 bits; the
+            latter two need `pip install "dynabert_jax[onnx]"` and run on the CPU.
         out: the card; left out: latency.json in the run's folder. What it holds of other devices and shapes stays.
         json: print JSON instead of a table.
     """
     from dynabert_jax.bench import BenchSettings, bench_run
 
     settings = BenchSettings(
-        subs=subs, batches=batch, lengths=length, dtypes=dtype, backends=backend, rounds=rounds
+        subs=sub, batches=batch, lengths=length, dtypes=dtype, backends=backend, rounds=rounds
     )  # fmt: skip
     bench_run(run, settings, out, as_json=json)
 
@@ -167,7 +168,7 @@ def choose(
     length: int | None = None,
     split: str | None = None,
     card: tuple[Path, ...] = (),
-    json: bool = False,
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Print the best sub-network of a finished run that fits a budget, and the Pareto front around it.
 
@@ -178,8 +179,9 @@ def choose(
         max_flops: of one sentence of the run's longest length, such as 5G.
         min_score: of the task's main metric, as a fraction; with no other limit the cheapest that reaches it is best.
         by: what cheap means and the front is drawn by; left out: the first cost that is limited, else flops.
-        device: whose latencies; like the four that follow, left out where the card has but one.
-        backend: what ran the network.
+        device: whose latencies: a name, or a part that no other one has. Like the four that follow, left out where
+            the card has but one.
+        backend: what ran the network, such as jax or onnxruntime.
         dtype: what products multiplied in.
         batch: sentences a batch.
         length: tokens a sentence.

@@ -33,9 +33,9 @@ class Shortfall:
     def __str__(self) -> str:
         row = self.row
         return (
-            f"{row.sub}, batch {row.batch}, {row.length} tokens, {row.dtype}: {row.speed_up:.2f} times as fast as the "
-            f"full network instead of {row.ideal_speed_up:.2f}; {self.fixed_ms:.3g} of {row.median_ms:.3g} ms do not "
-            "shrink"
+            f"{row.sub}, batch {row.batch}, {row.length} tokens, {row.backend}, {row.dtype}: {row.speed_up:.2f} times "
+            f"as fast as the full network instead of {row.ideal_speed_up:.2f}; {self.fixed_ms:.3g} of "
+            f"{row.median_ms:.3g} ms do not shrink"
         )
 
 

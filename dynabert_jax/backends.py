@@ -1,11 +1,16 @@
-"""What can run a sub-network: `BACKENDS` by name, each (config, params, sub, dtype) -> a program for each shape.
+"""What can run a sub-network: `BACKENDS` by name, each with the dtypes that it has.
 
-A new one is a function here, with its name in `BackendName` and `BACKENDS`.
+A new one is a function here, (config, params, sub) -> a program for each shape, with its name in `BackendName` and
+`BACKENDS`.
 """
 
 import dataclasses
+import functools
+import os
+import tempfile
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -13,10 +18,13 @@ import numpy as np
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import Dtype, ModelConfig
 from dynabert_jax.cut import cut
+from dynabert_jax.export import FORMATS, onnx_file
+from dynabert_jax.export.errors import require
+from dynabert_jax.export.source import Source
 from dynabert_jax.subnetwork import SubNetwork
 
 Params = Any
-BackendName = Literal["jax"]
+BackendName = Literal["jax", "onnxruntime", "onnxruntime-int8"]
 
 
 class Inputs(NamedTuple):
@@ -43,14 +51,51 @@ class Program:
 # Makes a sub-network ready for batches of the shape of the one that is given.
 Maker = Callable[[Inputs], Program]
 
-
-class Backend(Protocol):
-    """Takes a sub-network out of the model, whose parameters are on the host."""
-
-    def __call__(self, config: ModelConfig, params: Params, sub: SubNetwork, dtype: Dtype) -> Maker: ...
+# Takes a sub-network out of the model, whose parameters are on the host.
+Taker = Callable[[ModelConfig, Params, SubNetwork], Maker]
 
 
-def run_with_jax(config: ModelConfig, params: Params, sub: SubNetwork, dtype: Dtype) -> Maker:
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """Something that runs sub-networks.
+
+    Attributes:
+        takers: by the dtypes that it can multiply in.
+        packages: what it needs beyond what this package installs.
+        install: the command that installs them.
+        cpu_only: it runs on the CPU, whatever jax's first device is.
+    """
+
+    takers: Mapping[str, Taker]
+    packages: tuple[str, ...] = ()
+    install: str = ""
+    cpu_only: bool = False
+
+    def dtypes(self, wanted: tuple[Dtype, ...]) -> tuple[str, ...]:
+        """The dtypes that it is measured in: the wanted ones where it has several, or else its only one."""
+        return wanted if len(self.takers) > 1 else tuple(self.takers)
+
+
+def find_backend(name: BackendName) -> Backend:
+    """The backend of that name, for which everything is installed.
+
+    Raises:
+        ExportError: a package that it needs is missing; the message has the command that installs it.
+    """
+    backend = BACKENDS[name]
+    require(backend.packages, f"--backend {name}", backend.install)
+    return backend
+
+
+def threads() -> int:
+    """The CPU cores that this process may use: as many threads as XLA starts, and as others are told to."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# jax
+
+
+def run_with_jax(dtype: Dtype, config: ModelConfig, params: Params, sub: SubNetwork) -> Maker:
     """Cut to arrays of its own on the first local device, and compiled ahead."""
     small = cut(config, params, sub)
     model, everything = Bert(small.config, dtype), SubNetwork.full(small.config)
@@ -77,4 +122,43 @@ def planned(compiled: jax.stages.Compiled) -> int | None:
     return stats.argument_size_in_bytes + stats.output_size_in_bytes + stats.temp_size_in_bytes
 
 
-BACKENDS: Mapping[BackendName, Backend] = {"jax": run_with_jax}
+# ONNX Runtime
+
+
+def run_with_onnxruntime(
+    dtype: Literal["float32", "int8"], config: ModelConfig, params: Params, sub: SubNetwork
+) -> Maker:
+    """The file that `dynabert export --format onnx` writes, or with `--int8` the second one, on the CPU.
+
+    Raises:
+        ExportError: the sub-network is too large for one file.
+    """
+    with tempfile.TemporaryDirectory(prefix="dynabert-onnx-") as name:
+        folder = Path(name)
+        onnx_file.write(Source(config, params, (sub,)), folder)
+        if dtype == "int8":
+            onnx_file.quantize(folder)
+        # The session holds the weights, so the file may go; it takes batches of every shape.
+        session = onnx_file.open_session(folder / (onnx_file.INT8 if dtype == "int8" else onnx_file.FLOAT), threads())
+
+    def run(inputs: Inputs) -> np.ndarray:
+        return onnx_file.ask(session, inputs._asdict())
+
+    return lambda _: Program(run, memory_bytes=None)
+
+
+ONNX = FORMATS["onnx"]
+BACKENDS: Mapping[BackendName, Backend] = {
+    "jax": Backend(
+        {
+            "float32": functools.partial(run_with_jax, "float32"),
+            "bfloat16": functools.partial(run_with_jax, "bfloat16"),
+        }
+    ),
+    "onnxruntime": Backend(
+        {"float32": functools.partial(run_with_onnxruntime, "float32")}, ONNX.packages, ONNX.install, cpu_only=True
+    ),
+    "onnxruntime-int8": Backend(
+        {"int8": functools.partial(run_with_onnxruntime, "int8")}, ONNX.packages, ONNX.install, cpu_only=True
+    ),
+}

@@ -6,10 +6,8 @@ down slows all of them down.
 
 import dataclasses
 import functools
-import itertools
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -23,7 +21,7 @@ from tqdm import tqdm
 
 from dynabert_jax import cost
 from dynabert_jax.audit import CLEARLY_LESS, Shortfall, audit
-from dynabert_jax.backends import BACKENDS, BackendName, Inputs, Maker, Params
+from dynabert_jax.backends import BACKENDS, BackendName, Inputs, Maker, Params, find_backend, threads
 from dynabert_jax.checked import Checked
 from dynabert_jax.config import AtLeastOne, Dtype, ModelConfig
 from dynabert_jax.finished import Finished, read_finished
@@ -44,7 +42,10 @@ from dynabert_jax.subnetwork import SubNetwork
 
 WARM_UP = 3  # calls before the first that counts
 PACKAGES = ("dynabert_jax", "jax", "jaxlib", "flax", "numpy")  # what times may depend on
-MEMORY = "arguments (weights included), results and temporaries of the compiled program, as its compiler planned them"
+MEMORY = (
+    "jax: arguments (weights included), results and temporaries of the compiled program, as its compiler planned them; "
+    "other backends do not tell"
+)
 
 Case = TypeVar("Case", bound=Hashable)
 
@@ -56,8 +57,8 @@ class BenchSettings(Checked):
         subs: names of sub-networks; none: all. The full network always runs beside them.
         batches: sentences a batch.
         lengths: tokens a sentence; none: the longest of the run.
-        dtypes: what products multiply in; none: what the run was trained in.
-        backends: by name, of `BACKENDS`.
+        dtypes: what products multiply in, of a backend that has several; none: what the run was trained in.
+        backends: by name, of `BACKENDS`. One that has a single dtype is measured in that, whatever the others are.
         rounds: how often everything is timed.
     """
 
@@ -79,21 +80,46 @@ def bench_run(path: Path, settings: BenchSettings, out: Path | None = None, *, a
 
     Raises:
         RunFolderError, WeightsError, ConfigError: the folder holds no finished run, or not those sub-networks.
-        LatencyError: the card cannot be written or is of another model, or the model has no place for a length.
+        LatencyError: the card cannot be written or is of another model, the model has no place for a length, or a
+            backend does not run what it is asked to, or not on this device.
+        ExportError: a backend needs a package that is not installed, or the model does not fit into its format.
     """
+    check_backends(settings)
     run = read_finished(path)
     settings = resolved(run, settings)
     subs = tuple(dict.fromkeys((*map(run.sub, settings.subs), SubNetwork.full(run.model.config))))
     out = out or path / CARD
     model = fingerprint(run.model.config, run.subs)
     old = card_before(out, model)
-    origin = here()
+    origin = here(settings.backends)
     rows = measure(run.model.config, run.model.params, subs, settings, origin)
     new = Card(model=model, origins=(origin,), rows=rows)
     write_card(out, merge([*old, new]))
     slow = audit(run.model.config, {sub.name: sub for sub in subs}, rows)
     print((to_json if as_json else told)(origin, rows, slow, out))
     return new
+
+
+def check_backends(settings: BenchSettings) -> None:
+    """Fails before anything is read or measured.
+
+    Raises:
+        ExportError: a package is missing.
+        LatencyError: a backend does not run on this device, or none has a dtype that is asked for.
+    """
+    backends = {name: find_backend(name) for name in settings.backends}
+    there = {name: ", ".join(backend.takers) for name, backend in backends.items()}
+    for dtype in settings.dtypes:
+        if not any(dtype in backend.takers for backend in backends.values()):
+            has = "; ".join(f"{name} runs in {dtypes}" for name, dtypes in there.items())
+            raise LatencyError(f"--dtype {dtype} is of none of the backends: {has}. Leave it out, or add --backend jax")
+    device = jax.local_devices()[0]
+    for name, backend in backends.items():
+        if backend.cpu_only and device.platform != "cpu":
+            raise LatencyError(
+                f"--backend {name} runs on the CPU, and jax's first device here is {device.device_kind}: one bench is "
+                f"of one device. Measure on the CPU with JAX_PLATFORMS=cpu in the environment, or leave {name} out"
+            )
 
 
 def resolved(run: Finished, settings: BenchSettings) -> BenchSettings:
@@ -122,17 +148,18 @@ def card_before(out: Path, model: str) -> list[Card]:
     return [read_card(out, model)] if out.exists() else []
 
 
-def here() -> Origin:
-    """This device, now."""
-    device = jax.local_devices()[0]
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    name = f"{cpu_name()} ({threads} threads)" if device.platform == "cpu" else device.device_kind
+def here(backends: Sequence[BackendName] = ("jax",)) -> Origin:
+    """This device, now, and what these backends consist of."""
+    device, packages = jax.local_devices()[0], [*PACKAGES]
+    for backend in backends:
+        packages += [package for package in BACKENDS[backend].packages if package not in packages]
+    name = f"{cpu_name()} ({threads()} threads)" if device.platform == "cpu" else device.device_kind
     return Origin(
         device=name,
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         platform=device.platform,
-        threads=threads,
-        versions={package: version(package) or "unknown" for package in PACKAGES},
+        threads=threads(),
+        versions={package: version(package) or "unknown" for package in packages},
         memory=MEMORY,
     )
 
@@ -148,19 +175,19 @@ def cpu_name() -> str:
 def measure(
     config: ModelConfig, params: Params, subs: Sequence[SubNetwork], settings: BenchSettings, origin: Origin
 ) -> tuple[Measurement, ...]:
-    """Times sub-networks, among them the full network, on every backend, in every dtype and shape.
+    """Times sub-networks, among them the full network, on every backend, in every dtype that it has and every shape.
 
     Args:
         config, params: the model that they are cut from, on the host.
         settings: with lengths and dtypes.
     """
     full, rows = SubNetwork.full(config), list[Measurement]()
-    kinds = list(itertools.product(settings.backends, settings.dtypes))
-    shapes = list(itertools.product(settings.batches, settings.lengths))
+    kinds = [(name, dtype) for name in settings.backends for dtype in BACKENDS[name].dtypes(settings.dtypes)]
+    shapes = [(batch, length) for batch in settings.batches for length in settings.lengths]
     steps = len(kinds) * len(shapes) * (len(subs) + settings.rounds)
     with tqdm(total=steps, unit=" steps", leave=False) as bar:
         for backend, dtype in kinds:
-            makers = {sub: BACKENDS[backend](config, params, sub, dtype) for sub in subs}
+            makers = {sub: BACKENDS[backend].takers[dtype](config, params, sub) for sub in subs}
             for batch, length in shapes:
                 bar.set_description(f"{backend}, {dtype}, batch {batch}, {length} tokens")
                 timings = time_shape(makers, random_inputs(config, batch, length), settings.rounds, bar.update)

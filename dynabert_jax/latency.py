@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pydantic
 
@@ -48,8 +48,8 @@ class Measurement(Checked):
 
     Attributes:
         device, time: those of its origin.
-        backend: what ran it, such as `jax`.
-        dtype: what its products multiply in.
+        backend: what ran it, such as `jax` or `onnxruntime`.
+        dtype: what its products multiply in: float32, bfloat16 or int8.
         batch: sentences.
         length: tokens a sentence, none of them padding.
         sub: the sub-network's name.
@@ -102,7 +102,7 @@ class Card(Checked):
 
 
 class Where(Checked):
-    """Which of a card's latencies are meant: exact values, or parts of names that no other name has.
+    """Which of a card's latencies are meant: a device's name, or a part that no other one has, and exact values.
 
     None means the only one that the card has.
     """
@@ -199,7 +199,12 @@ def latencies(card: Card, where: Where) -> tuple[Measurement, ...]:
 def _narrowed(rows: Sequence[Measurement], name: str, wanted: str | int | None) -> tuple[Measurement, ...]:
     """The rows in which the field of that name has the wanted value, or the only one that there is."""
     there = sorted({getattr(row, name) for row in rows})
-    found = there if wanted is None else _matching(there, wanted)
+    if wanted is None:
+        found = there
+    elif name == "device" and isinstance(wanted, str):  # devices have long names; all else is said in full
+        found = _matching(there, wanted)
+    else:
+        found = [value for value in there if value == wanted]
     if not found:
         raise LatencyError(
             f"the latency card has no {name} {wanted}; it has {', '.join(map(str, there))}. Say another --{name}, or "
@@ -212,8 +217,6 @@ def _narrowed(rows: Sequence[Measurement], name: str, wanted: str | int | None) 
     return tuple(row for row in rows if getattr(row, name) == found[0])
 
 
-def _matching(there: Sequence[Any], wanted: str | int) -> list[Any]:
-    """The wanted value itself, or else those names that it is a part of."""
-    if wanted in there:
-        return [wanted]
-    return [name for name in there if isinstance(wanted, str) and wanted.casefold() in name.casefold()]
+def _matching(there: Sequence[str], wanted: str) -> list[str]:
+    """The wanted name itself, or else those that it is a part of."""
+    return [wanted] if wanted in there else [name for name in there if wanted.casefold() in name.casefold()]

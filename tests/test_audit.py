@@ -62,6 +62,6 @@ def test_the_cause_is_told_by_the_shape(sub: str, full_ms: float, words: str) ->
 def test_a_shortfall_in_words() -> None:
     (one,) = audit(BASE, SUBS, [timed("w0.5_d1", 10.0, 8.0, 2.0)])
     assert str(one) == (
-        "w0.5_d1, batch 1, 128 tokens, float32: 1.25 times as fast as the full network instead of 2.00; 6 of 8 ms do "
-        "not shrink"
+        "w0.5_d1, batch 1, 128 tokens, jax, float32: 1.25 times as fast as the full network instead of 2.00; 6 of 8 "
+        "ms do not shrink"
     )

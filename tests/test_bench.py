@@ -3,20 +3,24 @@
 How fast anything is, no test says.
 """
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from dynabert_jax import bench, cost
+from dynabert_jax import backends, bench, cost
 from dynabert_jax.backends import Program
 from dynabert_jax.bench import WARM_UP, BenchSettings, bench_run, random_inputs, summary, time_shape, timed_in_turn
 from dynabert_jax.checked import ConfigError
-from dynabert_jax.latency import Card, LatencyError, fingerprint, read_card, write_card
+from dynabert_jax.export.errors import ExportError
+from dynabert_jax.latency import Card, LatencyError, Where, fingerprint, latencies, read_card, write_card
 from dynabert_jax.run_folder import RunFolderError
 from dynabert_jax.subnetwork import SubNetwork
 from test_latency import card, measurement
@@ -193,7 +197,38 @@ def test_what_is_left_out_is_the_runs_own(
     output = capsys.readouterr().out
     assert "Less than 80 % of the speed-up that their FLOPs promise, beyond noise:\n\nLikely cause: " in output
     assert "\n- w0.5_d1" not in output
-    assert "\n- w1_d0.5, batch 1, 128 tokens, float32: 1.10 times as fast as the full network instead of 2.00" in output
+    assert (
+        "\n- w1_d0.5, batch 1, 128 tokens, jax, float32: 1.10 times as fast as the full network instead of 2.00"
+        in output
+    )
+
+
+def test_a_backend_runs_in_its_own_dtype_and_the_card_says_so(run: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    on_cpu()
+    settings = BenchSettings(
+        subs=("w1_d0.5",), lengths=(7,), dtypes=("bfloat16", "float32"), rounds=2,
+        backends=("jax", "onnxruntime", "onnxruntime-int8"),
+    )  # fmt: skip
+    new = bench_run(run, settings)
+    assert [(row.backend, row.dtype) for row in new.rows if row.sub == "w1_d0.5"] == [
+        ("jax", "bfloat16"), ("jax", "float32"), ("onnxruntime", "float32"), ("onnxruntime-int8", "int8"),
+    ]  # fmt: skip
+    assert [row.memory_bytes is None for row in new.rows] == [row.backend != "jax" for row in new.rows]
+    assert new.origins[0].versions["onnxruntime"].count(".") == 2
+    assert read_card(run / "latency.json", new.model) == new
+    assert {row.dtype for row in latencies(new, Where(backend="onnxruntime"))} == {"float32"}
+
+
+def on_cpu() -> None:
+    if bench.here().platform != "cpu":
+        pytest.skip("jax has an accelerator here, and ONNX Runtime runs on the CPU")
+
+
+def test_versions_are_those_of_the_backends_that_are_measured() -> None:
+    assert "onnxruntime" not in bench.here().versions
+    assert list(bench.here(("onnxruntime", "onnxruntime-int8")).versions) == [*bench.PACKAGES, "onnx", "onnxruntime"]
 
 
 @pytest.fixture
@@ -217,12 +252,39 @@ def test_what_cannot_be_done_is_told_before_anything_is_measured(run: Path, tmp_
     assert read_card(tmp_path / "card.json", "other") == other
 
 
+@pytest.mark.usefixtures("nothing_measured")
+def test_what_a_backend_does_not_do_is_told_before_anything_is_measured(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "require", lambda *_: None)
+    with pytest.raises(LatencyError) as error:
+        bench_run(run, BenchSettings(backends=("onnxruntime", "onnxruntime-int8"), dtypes=("float32", "bfloat16")))
+    assert str(error.value) == (
+        "--dtype bfloat16 is of none of the backends: onnxruntime runs in float32; onnxruntime-int8 runs in int8. "
+        "Leave it out, or add --backend jax"
+    )
+    gpu = SimpleNamespace(platform="gpu", device_kind="NVIDIA H100")
+    monkeypatch.setattr(jax, "local_devices", lambda: [gpu])
+    with pytest.raises(LatencyError, match="onnxruntime runs on the CPU, and jax's first device here is NVIDIA H100:"):
+        bench_run(run, BenchSettings(backends=("jax", "onnxruntime")))
+
+
+@pytest.mark.usefixtures("nothing_measured")
+def test_a_package_that_a_backend_needs_is_told_before_anything_is_measured(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ExportError, match=r'--backend onnxruntime needs .+; run `pip install "dynabert_jax\[onnx\]"`'):
+        bench_run(run, BenchSettings(backends=("onnxruntime",)))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"batches": (0,)},
         {"batches": ()},
         {"backends": ("onnx",)},
+        {"backends": ()},
         {"lengths": (-1,)},
         {"rounds": 0},
         {"dtypes": ("float16",)},

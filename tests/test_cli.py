@@ -364,6 +364,9 @@ def dynabert(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
         (["bench", "/missing"], "/missing is no run folder: it has no config.json; name the run_dir of a run"),
         (["bench", "run", "--rounds", "0"], "rounds = 0: should be greater than or equal to 1"),
         (["bench", "run", "--dtype", "float16"], "Invalid choice"),
+        (["bench", "run", "--backend", "onnxruntime", "--dtype", "bfloat16"], "onnxruntime runs in float32"),
+        (["bench", "run", "--no-json"], "Unrecognized options: --no-json"),
+        (["choose", "run", "--no-json"], "Unrecognized options: --no-json"),
         (["choose", "/missing"], "/missing is no run folder: it has no config.json; name the run_dir of a run"),
         (["choose", "run", "--max-parameters", "3X"], "'3X' is no size: write a number above 0, with K, M, G, B or T"),
         (["choose", "run", "--max-flops", "0"], "'0' is no size"),
@@ -384,11 +387,13 @@ def test_what_is_to_be_measured_reaches_the_bench(monkeypatch: pytest.MonkeyPatc
     calls: list[Any] = []
     monkeypatch.setattr(bench, "bench_run", lambda *call, **named: calls.append((*call, named)))
     assert dynabert(monkeypatch, "bench", "run") == 0
-    flags = "--subs w1_d1 w0.5_d0.5 --batch 1 8 --length 32 128 --dtype bfloat16 float32 --rounds 5 --backend jax"
+    flags = "--sub w1_d1 w0.5_d0.5 --batch 1 8 --length 32 128 --dtype bfloat16 float32 --rounds 5"
+    flags += " --backend jax onnxruntime onnxruntime-int8"
     assert dynabert(monkeypatch, "bench", "run", *flags.split(), "--out", "card.json", "--json") == 0
     settings = BenchSettings(
-        subs=("w1_d1", "w0.5_d0.5"), batches=(1, 8), lengths=(32, 128), dtypes=("bfloat16", "float32"), rounds=5
-    )
+        subs=("w1_d1", "w0.5_d0.5"), batches=(1, 8), lengths=(32, 128), dtypes=("bfloat16", "float32"), rounds=5,
+        backends=("jax", "onnxruntime", "onnxruntime-int8"),
+    )  # fmt: skip
     assert calls == [
         (Path("run"), BenchSettings(), None, {"as_json": False}),
         (Path("run"), settings, Path("card.json"), {"as_json": True}),

@@ -134,6 +134,15 @@ def test_a_whole_name_is_meant_before_a_part_of_one() -> None:
     assert [row.device for row in latencies(SHAPES, Where(device="nvl"))] == [GPU + " NVL"]
 
 
+def test_a_backend_is_meant_exactly() -> None:
+    """One's name is a part of another's."""
+    both = [measurement(backend=name, dtype=dtype) for name, dtype in (("onnxruntime", "float32"),
+                                                                      ("onnxruntime-int8", "int8"))]  # fmt: skip
+    assert latencies(card(*both), Where(backend="onnxruntime")) == (both[0],)
+    with pytest.raises(LatencyError, match="has no backend onnxruntime; it has onnxruntime-int8"):
+        latencies(card(both[1]), Where(backend="onnxruntime"))
+
+
 @pytest.mark.parametrize(
     ("where", "message"),
     [
@@ -143,6 +152,7 @@ def test_a_whole_name_is_meant_before_a_part_of_one() -> None:
         (Where(device=CPU, length=32), "more than one batch: 1, 8; say which with --batch"),
         (Where(device=CPU, batch=1, length=64), "has no length 64; it has 32, 128. Say another --length"),
         (Where(device=CPU, dtype="bfloat16"), "has no dtype bfloat16; it has float32"),
+        (Where(device=CPU, dtype="float"), "has no dtype float; it has float32"),
         (Where(device=CPU, backend="onnx"), "has no backend onnx; it has jax"),
     ],
 )
