@@ -36,6 +36,7 @@ from dynabert_jax.latency import (
     read_card,
     write_card,
 )
+from dynabert_jax.paths import expanded
 from dynabert_jax.report import markdown
 from dynabert_jax.run_folder import check_writable, version
 from dynabert_jax.subnetwork import SubNetwork
@@ -88,7 +89,7 @@ def bench_run(path: Path, settings: BenchSettings, out: Path | None = None, *, a
     run = read_finished(path)
     settings = resolved(run, settings)
     subs = tuple(dict.fromkeys((*map(run.sub, settings.subs), SubNetwork.full(run.model.config))))
-    out = out or path / CARD
+    out = run.folder.path / CARD if out is None else expanded(out)
     model = fingerprint(run.model.config, run.subs)
     old = card_before(out, model)
     origin = here(settings.backends)

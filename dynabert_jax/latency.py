@@ -14,6 +14,7 @@ import pydantic
 
 from dynabert_jax.checked import Checked, ConfigError
 from dynabert_jax.config import AtLeastOne, ModelConfig, NonNegative, Positive
+from dynabert_jax.paths import whole
 from dynabert_jax.subnetwork import SubNetwork
 
 CARD = "latency.json"  # in a run's folder
@@ -149,19 +150,17 @@ def read_card(path: Path, model: str) -> Card:
 
 
 def write_card(path: Path, card: Card) -> None:
-    """Writes a card whole or not at all.
+    """Writes a card whole or not at all; its folder is made where it is not there.
 
     Raises:
         LatencyError: the system refuses it.
     """
-    temporary = path.with_name(f".tmp.{path.name}")
     try:
-        temporary.write_text(card.to_json() + "\n", encoding="utf-8")
-        temporary.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as temporary:
+            temporary.write_text(card.to_json() + "\n", encoding="utf-8")
     except OSError as error:
         raise LatencyError(f"cannot write {path}: {error}; free some space, or name another file with --out") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def merge(cards: Sequence[Card]) -> Card:

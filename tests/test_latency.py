@@ -70,7 +70,14 @@ def test_a_card_that_cannot_be_used_is_told(tmp_path: Path) -> None:
         with pytest.raises(LatencyError, match=r"card\.json is no latency card, or damaged"):
             read_card(file, "abc")
     with pytest.raises(LatencyError, match=r"cannot write .+; free some space, or name another file with --out"):
-        write_card(tmp_path / "missing" / "card.json", card(measurement()))
+        write_card(file / "card.json", card(measurement()))
+
+
+def test_a_card_gets_the_folder_that_it_is_to_lie_in(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "cards" / "card.json"
+    write_card(file, card(measurement()))
+    assert read_card(file, "abc") == card(measurement())
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_a_card_without_rows_is_none() -> None:
