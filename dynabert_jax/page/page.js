@@ -54,7 +54,7 @@ const detail = () => ({
 
 const scoreOf = (size) => size.scores[state.split];
 const showScore = (score) => number(score.value, 2) + (score.error === null ? "" : ` ± ${number(score.error, 1)}`);
-const commandOf = (size) => `${facts.command} --sub ${size.name} --format onnx --out ${size.name}`;
+const commandOf = (size) => `${facts.command} --sub ${size.name} --format hf --out ${size.name}`;
 const scored = () => facts.sizes.filter((size) => scoreOf(size));
 const priced = (cost) => scored().filter((size) => costs[cost].of(size) !== undefined);
 
