@@ -88,7 +88,12 @@ def test_quantizing_tells_what_it_costs(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("export", run, "--format", "onnx", "--out", tmp_path / "out", "--sub", HALF, "--int8")
-    assert dynabert(monkeypatch, *arguments) == 0
+    assert dynabert(monkeypatch, *arguments, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["folder"], told["subs"]) == (str(tmp_path / "out"), [HALF])
+    assert told["largest_difference"] <= verify.TOLERANCE
+    assert [loss["split"] for loss in told["int8"]] == ["dev"]
+    assert dynabert(monkeypatch, *arguments, "--force") == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("model_int8.onnx: ")]
     assert "accuracy x 100 on dev (21 examples) is " in line
     assert line in (tmp_path / "out" / "README.md").read_text()
