@@ -144,7 +144,7 @@ def bench(
     rounds: int = 20,
     backend: tuple[BackendName, ...] = ("jax",),
     out: Path | None = None,
-    json: Flag = False,
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Time the sub-networks of a finished run on this device, and print and write its latency card.
 
@@ -181,7 +181,7 @@ def choose(
     length: int | None = None,
     split: str | None = None,
     card: tuple[Path, ...] = (),
-    json: Flag = False,
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Print the best sub-network of a finished run that fits a budget, and the Pareto front around it.
 
