@@ -41,6 +41,7 @@ STANDS_FOR = {
     "sample:minilm": "pretrained",  # fetched with pip
     "~": "home",
     "H100": "NVIDIA",  # a device of the cards that are prepared
+    "--batch 1 8 --length 32 128 --dtype float32 bfloat16": "--batch 8 --length 12 --dtype bfloat16",  # to be quick
     "64": "12",  # tokens: the tiny model has positions for 24
     "128": "12",
     "32": "8",
