@@ -42,10 +42,12 @@ STANDS_FOR = {
     "~": "home",
     "H100": "NVIDIA",  # a device of the cards that are prepared
     "--batch 1 8 --length 32 128 --dtype float32 bfloat16": "--batch 8 --length 12 --dtype bfloat16",  # to be quick
-    "64": "12",  # tokens: the tiny model has positions for 24
+    "--max-latency-ms 5": "--max-latency-ms 5000",  # on any machine
+    "32": "8",  # tokens: the tiny model has positions for 24
+    "64": "10",
     "128": "12",
-    "32": "8",
     "0.8": "0.1",  # a score
+    "positive": "good",  # a label
     "bash scripts/run.sh": "python train.py",  # which it calls, when it has set up the environment
 }
 # What is not run: it installs, fetches, needs another machine or the authors' code, or is a test of its own.
