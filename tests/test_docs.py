@@ -129,6 +129,7 @@ def place(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
+@pytest.mark.usefixtures("kept_programs")  # what one page has compiled serves the next
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_tells_to_type_runs(
     page: str, place: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
