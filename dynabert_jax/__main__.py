@@ -1,5 +1,6 @@
 """The command line: python -m dynabert_jax COMMAND, or dynabert COMMAND."""
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,52 +14,70 @@ from dynabert_jax.choose import Cost
 from dynabert_jax.config import Dtype
 from dynabert_jax.export import FormatName
 
+# How settings are shown in --help: by what they are, and with a default only where it tells something.
+arg = functools.partial(tyro.conf.arg, help_behavior_hint="")
+Run = Annotated[Path, tyro.conf.Positional, arg(metavar="RUN")]
+Model = Annotated[str, tyro.conf.Positional, arg(metavar="MODEL")]
+Texts = Annotated[tuple[str, ...], arg(metavar="TEXT [TEXT ...]")]
+Names = Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]")]
+OptionalName = Annotated[str | None, arg(metavar="NAME")]
+OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
+OptionalFolder = Annotated[Path | None, arg(metavar="DIR")]
+FORMATS = (
+    "hf: transformers' own class, with zeros where heads were left out; hf-exact: transformers, in exact shapes, with "
+    "a modelling file; reference: the uncut model, for the authors' code; onnx: ONNX Runtime and others; stablehlo: "
+    "jax, any number of sub-networks with one file of weights."
+)
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg()]
 
-def evaluate(run: Annotated[Path, tyro.conf.Positional]) -> None:
-    """Score every sub-network of a finished run on this device, and print and write the table.
+
+def evaluate(run: Run, json: Flag = False) -> None:
+    """Score every sub-network of a finished run again on this device; print and write the table.
 
     Args:
         run: the run's folder.
+        json: print JSON instead of a table.
     """
     from dynabert_jax.results import evaluate_run
 
-    evaluate_run(run)
+    evaluate_run(run, as_json=json)
 
 
-def compare(checkpoint: Annotated[str, tyro.conf.Positional], reference: Path) -> None:
-    """Load a checkpoint here and in the authors' PyTorch code, and print the largest difference of each sub-network.
+def compare(checkpoint: Model, reference: Annotated[Path, arg(metavar="DIR")], json: Flag = False) -> None:
+    """Run a checkpoint here and in the authors' PyTorch code; print how far each sub-network's answers differ.
 
     Args:
-        checkpoint: a folder in Hugging Face's format (the model/ of a run is one), a hub name or sample:minilm.
-        reference: the DynaBERT folder of a clone of the authors' repository (Pretrained-Language-Model).
+        checkpoint: a folder in Hugging Face's format, such as the model/ of a run, a hub name or sample:minilm.
+        reference: the DynaBERT folder of a clone of the authors' repository, Pretrained-Language-Model.
+        json: print JSON instead of a table.
     """
     from dynabert_jax.compare import compare_with_reference
 
-    compare_with_reference(checkpoint, reference)
+    compare_with_reference(checkpoint, reference, as_json=json)
 
 
 def predict(
-    model: Annotated[str, tyro.conf.Positional],
-    text: tuple[str, ...] = (),
-    text2: tuple[str, ...] = (),
-    file: Path | None = None,
-    out: Path | None = None,
-    text_columns: tuple[str, ...] = (),
-    sub: str | None = None,
+    model: Model,
+    text: Texts = (),
+    text2: Texts = (),
+    file: OptionalFile = None,
+    out: OptionalFile = None,
+    text_columns: Names = (),
+    sub: OptionalName = None,
     batch: int = 32,
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    json: Flag = False,
+    force: Flag = False,
 ) -> None:
-    """Say what texts are: those given here, or every row of a file.
+    """Say what texts are, with a run, an export or a model: texts given here, or every row of a file.
 
     Args:
-        model: a finished run's folder, or a fine-tuned model's in Hugging Face's format.
+        model: the folder of a finished run, of an export, or of a fine-tuned model in Hugging Face's format.
         text: sentences, or the first ones of pairs.
         text2: the second ones of the pairs.
         file: a .csv, .tsv, .jsonl or .parquet instead; out gets its rows with their predictions.
         out: a .csv, .tsv or .jsonl to write.
         text_columns: the file's column of the sentence, or two of a pair; a run knows its own.
-        sub: the run's sub-network, such as w0.5_d0.5; its largest where none is named.
+        sub: the sub-network, such as w0.5_d0.5; left out, a run's largest, or the only one of an export.
         batch: texts at once.
         json: print a JSON object for each text.
         force: write over a file that is there.
@@ -78,47 +97,42 @@ def predict(
     print(f"{rows:,} rows written to {out}")
 
 
-def report(run: Annotated[Path, tyro.conf.Positional], out: Path | None = None, pictures: Path | None = None) -> None:
+def report(run: Run, out: OptionalFile = None, pictures: OptionalFolder = None, json: Flag = False) -> None:
     """Write a page about a finished run: scores against costs, the best size of a budget, importance, training.
 
     Args:
         run: the run's folder.
-        out: the page; report.html in the run's folder where none is named.
+        out: the page; left out, report.html in the run's folder.
         pictures: a folder for the same as PNG files, which need matplotlib.
+        json: print JSON instead of words.
     """
-    from dynabert_jax.page import facts, write_page, write_pictures
+    from dynabert_jax.page import report_run
 
-    told, page = facts(run), out or run / "report.html"
-    write_page(told, page)
-    print(f"written to {page}")
-    if pictures is not None:
-        print("\n".join(f"written to {file}" for file in write_pictures(told, pictures)))
+    report_run(run, out, pictures, as_json=json)
 
 
 def export(
-    run: Annotated[Path, tyro.conf.Positional],
-    format: FormatName,
-    out: Path,
-    sub: tuple[str, ...] = (),
-    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    int8: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    run: Run,
+    format: Annotated[FormatName, arg(help=FORMATS)],
+    out: Annotated[Path, arg(metavar="DIR")],
+    sub: Names = (),
+    force: Flag = False,
+    int8: Flag = False,
+    json: Flag = False,
 ) -> None:
     """Write sub-networks of a finished run for other programs, after making sure that they answer the same there.
 
     Args:
         run: the run's folder.
-        format: hf: transformers' own class, with zeros where heads were left out; hf-exact: transformers, in exact
-            shapes, with a modelling file; reference: the uncut model, for the authors' code; onnx: for ONNX Runtime
-            and others; stablehlo: for jax, any number of sub-networks with one file of weights.
         out: the folder to write.
-        sub: names of sub-networks, such as w0.5_d0.5; left out, all that the run has, which only stablehlo
-            can hold. For reference, leave it out.
+        sub: names of sub-networks, such as w0.5_d0.5; left out, all that the run has. All but stablehlo hold one.
         force: replace the folder where it is an earlier export.
         int8: write an ONNX file with weights in 8 bits, too, and say what that costs in score on the dev split.
+        json: print JSON instead of words.
     """
-    from dynabert_jax.export import export
+    from dynabert_jax.export import export_run
 
-    export(run, format, out, subs=sub, force=force, int8=int8)
+    export_run(run, format, out, subs=sub, force=force, int8=int8, as_json=json)
 
 
 def bench(
@@ -203,17 +217,23 @@ def choose(
     choose_run(run, Question(limits, where, split, card, by), as_json=json)
 
 
+DESCRIPTION = """What to do with a run that `python train.py CONFIG` has finished. RUN is its folder.
+
+All print to the standard output and tell the rest on the standard error; with --json, that is JSON alone. What cannot
+be done ends with a message and exit code 2. `dynabert COMMAND --help` tells more."""
+
+
 def main() -> int:
     commands: dict[str, Callable[..., None]] = {
+        "predict": predict,
+        "report": report,
         "evaluate": evaluate,
         "bench": bench,
         "choose": choose,
         "export": export,
-        "predict": predict,
-        "report": report,
         "compare": compare,
     }
-    return cli.guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="dynabert"))
+    return cli.guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="dynabert", description=DESCRIPTION))
 
 
 if __name__ == "__main__":

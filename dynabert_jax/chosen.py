@@ -11,7 +11,6 @@ from dynabert_jax.choose import Candidate, Choice, ChoiceError, Cost, Judged, Li
 from dynabert_jax.evaluate import Row
 from dynabert_jax.finished import Finished, read_finished
 from dynabert_jax.latency import CARD, LatencyError, Measurement, Where, fingerprint, latencies, merge, read_card
-from dynabert_jax.paths import expanded
 from dynabert_jax.report import markdown
 
 log = logging.getLogger(__name__)

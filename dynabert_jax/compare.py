@@ -7,6 +7,8 @@ The authors' package is called `transformers`, like the library that we use. It 
 import dataclasses
 import importlib.util
 import json
+import logging
+import math
 import os
 import re
 import subprocess
@@ -23,6 +25,8 @@ from dynabert_jax.bert import Bert
 from dynabert_jax.config import DepthStage, ModelConfig
 from dynabert_jax.data import has_tokenizer, load_tokenizer
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
+
+log = logging.getLogger(__name__)
 
 Params = Any
 Inputs = Mapping[str, np.ndarray]  # input_ids, attention_mask and token_type_ids, int32 [B, S]
@@ -66,7 +70,7 @@ class Difference:
         return self.logits <= TOLERANCE and self.last_hidden <= TOLERANCE  # false for NaN
 
 
-def compare_with_reference(checkpoint: str, reference: Path) -> tuple[Difference, ...]:
+def compare_with_reference(checkpoint: str, reference: Path, *, as_json: bool = False) -> tuple[Difference, ...]:
     """Runs a checkpoint here and in the authors' code, both in float32, and prints the largest differences.
 
     Every sub-network of the paper's grid gets the same batch: random tokens with padding, and sentences where the
@@ -75,6 +79,7 @@ def compare_with_reference(checkpoint: str, reference: Path) -> tuple[Difference
     Args:
         checkpoint: a folder in Hugging Face's format (a run's `model/` is one), a hub name or `sample:minilm`.
         reference: the DynaBERT folder of a clone of the authors' repository, Pretrained-Language-Model.
+        as_json: print JSON instead of a table, also where a difference is too large.
 
     Raises:
         CompareError: a difference is larger than `TOLERANCE`, or the authors' code is not there or does not run.
@@ -84,13 +89,16 @@ def compare_with_reference(checkpoint: str, reference: Path) -> tuple[Difference
     loaded = weights.load(checkpoint)
     subs = paper_grid(checkpoint, loaded.config)
     if loaded.new:
-        print(f"{checkpoint} has no {' and no '.join(loaded.new)}; both sides get the same random one")
+        missing = " and no ".join(loaded.new)
+        log.warning("%s has no %s; both sides get the same random one", checkpoint, missing)
     inputs = make_inputs(loaded.config, loaded.folder)
     theirs = reference_answers(reference, loaded.config, loaded.params, inputs, subs)
     ours = our_answers(loaded.config, loaded.params, inputs, subs)
     differences = compare(subs, ours, theirs, inputs["attention_mask"].astype(bool))
-    print(table(differences))
-    report(differences)
+    print(to_json(checkpoint, differences) if as_json else table(differences))
+    check_rounding(differences)
+    if not as_json:
+        print(f"all {len(differences)} sub-networks agree with the authors' code; no difference is above {TOLERANCE:g}")
     return differences
 
 
@@ -239,12 +247,28 @@ def table(differences: Sequence[Difference]) -> str:
     return "\n".join(["| sub-network | logits | last hidden state |", "| --- | ---: | ---: |", *rows])
 
 
-def report(differences: Sequence[Difference]) -> None:
-    """Says that all is well, or raises CompareError with the sub-networks that differ."""
+def to_json(checkpoint: str, differences: Sequence[Difference]) -> str:
+    """The same for programs; a difference that is no number is null."""
+    values = {
+        "checkpoint": checkpoint,
+        "tolerance": TOLERANCE,
+        "agree": all(d.is_rounding for d in differences),
+        "differences": [
+            {"sub": d.sub.name, "logits": _finite(d.logits), "last_hidden": _finite(d.last_hidden)} for d in differences
+        ],
+    }
+    return json.dumps(values, indent=2)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def check_rounding(differences: Sequence[Difference]) -> None:
+    """Raises CompareError with the sub-networks that differ by more than rounding."""
     different = [d.sub.name for d in differences if not d.is_rounding]
     if different:
         raise CompareError(
             f"{len(different)} of {len(differences)} sub-networks differ from the authors' code by more than "
-            f"{TOLERANCE:g}: {', '.join(different)}; the table above says by how much"
+            f"{TOLERANCE:g}: {', '.join(different)}; what was printed says by how much"
         )
-    print(f"all {len(differences)} sub-networks agree with the authors' code; no difference is above {TOLERANCE:g}")

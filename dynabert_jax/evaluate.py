@@ -95,16 +95,16 @@ def predict(
         batch = make_batch(split, planned, data.eval_batch_size, config.pad_token_id)
         answers = parallel.join(forward(weights, parallel.split(batch)))
         logits[planned.rows] = answers[: len(planned.rows)]
-    check_finite(sub, split, logits)
+    check_finite(f"sub-network {sub.name}", split, logits)
     return logits
 
 
-def check_finite(sub: SubNetwork, split: Split, logits: np.ndarray) -> None:
+def check_finite(network: str, split: Split, logits: np.ndarray) -> None:
     """Raises EvaluationError where a logit is not a number that can be compared."""
     bad = int((~np.isfinite(logits)).any(axis=1).sum())
     if bad:
         raise EvaluationError(
-            f"sub-network {sub.name} answers {bad} of {len(split)} examples of {split.name} with NaN or infinity: the "
+            f"{network} answers {bad} of {len(split)} examples of {split.name} with NaN or infinity: the "
             f"weights have diverged. Train with a smaller learning rate, in a new run_dir, or bring other weights"
         )
 

@@ -49,14 +49,14 @@ class Finished:
         return by_name[name]
 
 
-def read_finished(path: Path) -> Finished:
+def read_finished(path: str | Path) -> Finished:
     """Reads the folder of a run.
 
     Raises:
         RunFolderError: it is no run's folder, the run has not finished, or its results are damaged.
         WeightsError, ConfigError: its model is damaged.
     """
-    folder = RunFolder.existing(path)
+    folder = RunFolder.existing(Path(path))
     return Finished(folder, finished_config(folder), weights.load(folder.model), read_rows(folder))
 
 

@@ -1,41 +1,30 @@
-"""Answers of one sub-network: (a run or a model, texts) -> what each of them is.
+"""Answers of one network: (a run, an export or a model, texts) -> what each of them is.
 
 Letters in shapes: B texts at once, S tokens, C labels.
 """
 
 import dataclasses
-import functools
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
-from dynabert_jax import parallel, weights
 from dynabert_jax.batches import make_batch, plan_evaluation
-from dynabert_jax.bert import Bert
-from dynabert_jax.config import Dtype, ModelConfig
-from dynabert_jax.cut import cut
-from dynabert_jax.data import Split, load_tokenizer, tokenize
+from dynabert_jax.data import Split, tokenize
 from dynabert_jax.evaluate import check_finite
-from dynabert_jax.finished import read_finished
+from dynabert_jax.networks import PredictError as PredictError
+from dynabert_jax.networks import open_network
 from dynabert_jax.paths import whole
 from dynabert_jax.row_files import WRITTEN, Lines, Row, open_rows
-from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.tables import check_columns
 
-LENGTHS = (16, 32, 64, 128, 256, 512)  # of a model that comes without a run, as far as it has positions for them
 CHUNK = 64  # batches of a file that are in memory, and sorted by length, together
 
 Text = str | tuple[str, str]  # a sentence, or a pair of them
-
-
-class PredictError(ValueError):
-    """What cannot be predicted; the message says what came, what is allowed and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,48 +50,49 @@ class Prediction:
         return {"prediction": self.label, **shares}
 
 
-def predict(path: str | Path, texts: Sequence[Text], sub: str | None = None, batch_size: int = 32) -> list[Prediction]:
-    """What each text is, in their order. To ask again and again, keep a `Predictor`.
+def predict_texts(
+    path: str | Path, texts: Sequence[Text], sub: str | None = None, batch_size: int = 32
+) -> list[Prediction]:
+    """What each text is, in their order. To ask again and again, keep a `Predictor`, which tells what can go wrong.
 
     Args:
-        path: a finished run, or a fine-tuned model in Hugging Face's format.
+        path: a finished run, an export, or a fine-tuned model in Hugging Face's format.
         texts: sentences, or pairs of them.
-        sub: the run's sub-network, such as `w0.5_d0.5`; None is its largest.
+        sub: the sub-network, such as `w0.5_d0.5`; None is a run's largest.
         batch_size: texts at once.
     """
     return Predictor(path, sub, batch_size)(texts)
 
 
 class Predictor:
-    """One sub-network, ready to answer: loaded, cut out and on its device. Every shape is compiled once.
+    """One network, ready to answer: loaded, cut out and on its device. Every shape is compiled once.
 
     A text alone is run alone; more of them are run `batch_size` at once, those of similar length together.
 
     Args:
-        path: a finished run, or a fine-tuned model in Hugging Face's format: a folder, or a name on the hub.
-        sub: the run's sub-network, such as `w0.5_d0.5`; None is its largest. A model alone has none but itself.
+        path: a finished run; the folder of an export; or a fine-tuned model in Hugging Face's format, a folder or a
+            name on the hub.
+        sub: the sub-network, such as `w0.5_d0.5`. None is a run's largest. A StableHLO export may hold several; all
+            others, and models, are one network.
         batch_size: texts at once, over all devices together.
 
     Attributes:
-        sub: what answers.
+        name: what answers, in words.
         labels: the classes' names; of a regression the one name of its number.
         text_columns: what the run calls its texts, one or two; empty where there is no run.
 
     Raises:
-        PredictError: the model has no classifier, or the settings cannot be used.
-        RunFolderError, ModelNotFoundError, WeightsError, DataError: the run or the model cannot be read.
+        PredictError: there is no such sub-network, the model has no classifier, or the batch size cannot be used.
+        ExportError: the export is damaged, or ONNX Runtime is needed and not installed.
+        RunFolderError, ModelNotFoundError, ConfigError, WeightsError, DataError: the run or the model cannot be read.
     """
 
     def __init__(self, path: str | Path, sub: str | None = None, batch_size: int = 32):
-        _check_batch_size(batch_size)
-        found = _find(path, sub)
-        small = cut(found.model.config, found.model.params, found.sub)
-        self.sub, self.labels, self.text_columns = found.sub, small.config.labels, found.text_columns
+        network = open_network(path, sub)
+        _check_batch_size(batch_size, network.devices)
+        self.name, self.labels, self.text_columns = network.name, network.config.labels, network.text_columns
         self.batch_size = batch_size
-        self._config, self._lengths = small.config, found.lengths
-        self._tokenizer = load_tokenizer(found.model.folder)
-        self._params = parallel.replicate(small.params)
-        self._forward = answer_program(small.config, found.dtype)
+        self._config, self._network = network.config, network
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -135,18 +125,17 @@ class Predictor:
         running = list(self._run(split))
         for part in running:
             logits[part.rows] = np.asarray(part.logits)[: len(part.rows)]
-        check_finite(self.sub, split, logits)
+        check_finite(self.name, split, logits)
         return logits
 
     def _run(self, split: Split) -> "Iterator[_Answers]":
-        size = parallel.num_devices() if len(split) == 1 else self.batch_size
-        for planned in plan_evaluation(split, size, self._lengths):
+        size = self._network.devices if len(split) == 1 else self.batch_size
+        for planned in plan_evaluation(split, size, self._network.lengths):
             batch = make_batch(split, planned, size, self._config.pad_token_id)
-            arrays = parallel.spread((batch.input_ids, batch.attention_mask, batch.token_type_ids))
-            yield _Answers(planned.rows, self._forward(self._params, *arrays))
+            yield _Answers(planned.rows, self._network.forward(batch))
 
     def _encode(self, texts: Sequence[Text]) -> Split:
-        tokens = tokenize(self._tokenizer, self._parts(texts), self._lengths[-1])
+        tokens = tokenize(self._network.tokenizer, self._parts(texts), self._network.lengths[-1])
         ids = [one.input_ids for one in tokens]
         split = Split("the texts", ids, [one.token_type_ids for one in tokens], np.zeros(len(ids), np.int32))
         largest = max((int(one.max()) for one in ids), default=0)
@@ -187,18 +176,7 @@ class _Answers:
     """Of the rows `[b]` of a batch: logits `[B, C]`, those of filler rows behind; perhaps still being computed."""
 
     rows: np.ndarray
-    logits: jax.Array
-
-
-@functools.lru_cache(maxsize=256)
-def answer_program(config: ModelConfig, dtype: Dtype) -> Callable[..., jax.Array]:
-    """The compiled forward pass of a whole (cut) model: parameters and three arrays `[B, S]` to logits `[B, C]`.
-
-    It spreads over devices where its arrays do, and calling it costs less than `evaluate.forward_program`, which
-    tells for a sentence alone.
-    """
-    model, full = Bert(config, dtype), SubNetwork.full(config)
-    return jax.jit(lambda params, ids, mask, types: model.apply({"params": params}, ids, mask, types, full).logits)
+    logits: Any
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -212,58 +190,11 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-# Finding the network
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Found:
-    """A model, which part of it answers, and how its run has fed it."""
-
-    model: weights.Pretrained
-    sub: SubNetwork
-    lengths: tuple[int, ...]
-    dtype: Dtype
-    text_columns: tuple[str, ...]
-
-
-def _find(path: str | Path, sub: str | None) -> _Found:
-    if _is_run(Path(path)):
-        run = read_finished(Path(path))
-        chosen = run.subs[0] if sub is None else run.sub(sub)
-        return _Found(run.model, chosen, run.config.data.lengths, run.config.dtype, run.config.data.task.text_columns)
-    if sub is not None:
-        raise PredictError(
-            f"{path} is a model and no run, so that it has no sub-network {sub!r}; name the folder of the run, or "
-            "leave the sub-network out"
-        )
-    model = weights.load(path)
-    if model.new:
-        raise PredictError(
-            f"{path} has no {' and no '.join(model.new)}, so that its answers would be random; fine-tune it first, and "
-            "name the folder of that run"
-        )
-    return _Found(model, SubNetwork.full(model.config), _lengths(model.config), "float32", ())
-
-
-def _is_run(path: Path) -> bool:
-    """Whether the folder's config.json is a run's; a model's has no run_dir."""
-    try:
-        return '"run_dir"' in (path / "config.json").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
-def _lengths(config: ModelConfig) -> tuple[int, ...]:
-    return (*(length for length in LENGTHS if length < config.max_length), min(LENGTHS[-1], config.max_length))
-
-
-def _check_batch_size(batch_size: int) -> None:
-    try:
-        if batch_size < 1:
-            raise ValueError(f"the batch size must be at least 1; got {batch_size}")
-        parallel.check_divides(batch_size, "the batch size")
-    except ValueError as error:
-        raise PredictError(str(error)) from None
+def _check_batch_size(batch_size: int, devices: int) -> None:
+    if batch_size < 1:
+        raise PredictError(f"the batch size must be at least 1; got {batch_size}")
+    if batch_size % devices:
+        raise PredictError(f"the batch size must be a multiple of {devices}, the number of devices; got {batch_size}")
 
 
 # The command

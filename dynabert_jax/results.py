@@ -21,6 +21,8 @@ from dynabert_jax.training import Context
 
 log = logging.getLogger(__name__)
 
+RESULTS = "results.json"  # in a run's folder
+
 Params = Any
 
 
@@ -35,11 +37,17 @@ def publish(context: Context, plan: Plan, params: Params, tokenizer_from: Path) 
         print(f"\n{table(rows)}")
         return rows
     weights.save(context.folder.model, shape, params, tokenizer_from=tokenizer_from)
-    return _score(context.folder, context.config, shape, params, results_of(shape, plan), context.data)
+    rows, text = _score(context.folder, context.config, shape, params, results_of(shape, plan), context.data)
+    print(text)
+    return rows
 
 
-def evaluate_run(path: Path) -> list[Row]:
+def evaluate_run(path: Path, *, as_json: bool = False) -> list[Row]:
     """Scores the sub-networks of a finished run again, on this device, and prints and writes the table.
+
+    Args:
+        path: the run's folder.
+        as_json: print what `results.json` holds instead of the table.
 
     Raises:
         RunFolderError: the folder is no run's, or the run has not finished.
@@ -55,20 +63,22 @@ def evaluate_run(path: Path) -> list[Row]:
     check_settings(config, trained)
     check_data(config, trained, data)
     subs = results_of(trained.config, plan(trained.config, config))
-    return _score(folder, config, trained.config, trained.params, subs, data)
+    rows, text = _score(folder, config, trained.config, trained.params, subs, data)
+    print((folder.path / RESULTS).read_text(encoding="utf-8").rstrip() if as_json else text)
+    return rows
 
 
 def _score(
     folder: RunFolder, config: RunConfig, shape: ModelConfig, params: Params, subs: Sequence[SubNetwork], data: TaskData
-) -> list[Row]:
+) -> tuple[list[Row], str]:
+    """The rows, which are written, and what is to be said of them."""
     rows = _rows(config, shape, params, subs, data)
     text = table(rows)
     lines = {"provenance": provenance(config), "rows": [row.model_dump() for row in rows]}
     folder.replace_evaluations("results", evaluation_lines(config, "results", None, rows))
-    write_whole(folder.path / "results.json", json.dumps(lines, indent=2) + "\n")
+    write_whole(folder.path / RESULTS, json.dumps(lines, indent=2) + "\n")
     write_whole(folder.path / "results.md", text + "\n")
-    print(f"\n{text}\n\nwritten to {folder.path / 'results.md'}")
-    return rows
+    return rows, f"\n{text}\n\nwritten to {folder.path / 'results.md'}"
 
 
 def _rows(

@@ -1,5 +1,6 @@
 """The command line: what a user does wrong is told in plain words, with exit code 2, before any long work."""
 
+import json
 import os
 import runpy
 import shutil
@@ -416,6 +417,26 @@ def test_a_budget_reaches_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
         (Path("run"), chosen.Question(Limits(), Where()), {"as_json": False}),
         (Path("run"), question, {"as_json": True}),
     ]
+
+
+def test_scores_are_printed_as_json_alone(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished.folder, tmp_path / "run"))
+    assert dynabert(monkeypatch, "evaluate", str(run), "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == json.loads((run / "results.json").read_text())
+    assert [(row["sub"], row["split"]) for row in told["rows"]] == [(row.sub, row.split) for row in finished.rows]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_every_command(
+    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dynabert(monkeypatch, "--tyro-print-completion", shell) in (0, None)
+    said = capsys.readouterr().out
+    for word in ("predict", "report", "evaluate", "bench", "choose", "export", "compare", "--text-columns", "hf-exact"):
+        assert word in said
 
 
 def test_a_model_that_has_diverged_is_told(

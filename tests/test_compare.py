@@ -4,6 +4,7 @@ The stand-in is PyTorch, written for this test with the interface that the compa
 way they load a checkpoint, `width_mult` and `depth_mult` set on every module, and what they return.
 """
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,10 @@ def test_the_right_answers_agree(clone: Path, tmp_path: Path, capsys: pytest.Cap
     output = capsys.readouterr().out
     assert all(f"| {d.sub.name} |" in output for d in differences)
     assert "all 12 sub-networks agree" in output
+    compare_with_reference(str(checkpoint), clone, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["agree"]
+    assert [one["sub"] for one in told["differences"]] == [d.sub.name for d in differences]
 
 
 def test_roberta_with_one_output(clone: Path, tmp_path: Path) -> None:
@@ -154,7 +159,7 @@ def test_another_choice_of_layers_is_found(tmp_path: Path) -> None:
 def test_not_a_number_is_a_difference() -> None:
     sub = SubNetwork((0,), (1,), (1,), 1.0, 1.0)
     with pytest.raises(CompareError, match="1 of 2 sub-networks differ"):
-        compare.report([Difference(sub, 0.0, 0.0), Difference(sub, math.nan, 0.0)])
+        compare.check_rounding([Difference(sub, 0.0, 0.0), Difference(sub, math.nan, 0.0)])
 
 
 def test_padding_is_left_out_and_nothing_else() -> None:

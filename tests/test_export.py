@@ -13,7 +13,7 @@ import pytest
 from dynabert_jax import __main__ as commands
 from dynabert_jax import cli
 from dynabert_jax.data import load_tokenizer
-from dynabert_jax.export import FORMATS, ExportError, export, verify
+from dynabert_jax.export import FORMATS, ExportError, export_run, verify
 from dynabert_jax.export.folder import whole_folder
 from dynabert_jax.export.formats import Format
 from dynabert_jax.export.int8 import Loss, check_possible
@@ -88,7 +88,12 @@ def test_quantizing_tells_what_it_costs(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ("export", run, "--format", "onnx", "--out", tmp_path / "out", "--sub", HALF, "--int8")
-    assert dynabert(monkeypatch, *arguments) == 0
+    assert dynabert(monkeypatch, *arguments, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["folder"], told["subs"]) == (str(tmp_path / "out"), [HALF])
+    assert told["largest_difference"] <= verify.TOLERANCE
+    assert [loss["split"] for loss in told["int8"]] == ["dev"]
+    assert dynabert(monkeypatch, *arguments, "--force") == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("model_int8.onnx: ")]
     assert "accuracy x 100 on dev (21 examples) is " in line
     assert line in (tmp_path / "out" / "README.md").read_text()
@@ -124,15 +129,15 @@ def test_what_cannot_be_exported_is_told(
 def test_a_format_that_is_not_known_is_told_in_python(run: Path, tmp_path: Path) -> None:
     name: Any = "onx"
     with pytest.raises(ExportError, match="there is no format 'onx'; did you mean 'onnx'"):
-        export(run, name, tmp_path / "out")
+        export_run(run, name, tmp_path / "out")
 
 
 def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynabert_jax.export.errors.is_installed", lambda _: False)
     with pytest.raises(ExportError, match=r'needs onnx and onnxruntime; run `pip install "dynabert_jax\[onnx\]"`'):
-        export(run, "onnx", tmp_path / "out")
+        export_run(run, "onnx", tmp_path / "out")
     with pytest.raises(ExportError, match="--format reference needs torch; run `pip install torch`"):
-        export(run, "reference", tmp_path / "out")
+        export_run(run, "reference", tmp_path / "out")
 
 
 def test_a_damaged_run_is_told(
@@ -152,16 +157,16 @@ def test_a_damaged_run_is_told(
 
 def test_a_folder_is_replaced_only_where_it_is_an_export(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    export(run, "hf", out, subs=[HALF])
+    export_run(run, "hf", out, subs=[HALF])
     with pytest.raises(ExportError, match="is there already; name another folder with --out, or replace it with --for"):
-        export(run, "hf", out, subs=[HALF])
+        export_run(run, "hf", out, subs=[HALF])
     (out / "stale").touch()
-    export(run, "hf", out, subs=["w1_d1"], force=True)
+    export_run(run, "hf", out, subs=["w1_d1"], force=True)
     assert not (out / "stale").exists()
     assert load(out).config.num_layers == 2
     (out / "README.md").write_text("mine")
     with pytest.raises(ExportError, match="is not an export's folder, so --force leaves it alone"):
-        export(run, "hf", out, subs=[HALF], force=True)
+        export_run(run, "hf", out, subs=[HALF], force=True)
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 
@@ -198,7 +203,7 @@ def test_an_export_that_answers_otherwise_is_removed(
     with pytest.raises(
         ExportError, match=r"does not answer as it should, and nothing was written: .+ a broken runtime"
     ):
-        export(run, "hf", tmp_path / "out", subs=[HALF])
+        export_run(run, "hf", tmp_path / "out", subs=[HALF])
     assert not any(tmp_path.iterdir())
 
 

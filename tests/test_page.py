@@ -5,6 +5,7 @@ import html.parser
 import importlib.util
 import json
 import math
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from dynabert_jax import __main__ as commands
 from dynabert_jax import cli
+from dynabert_jax.bench import BenchSettings, bench_run
 from dynabert_jax.finished import read_finished
 from dynabert_jax.page import ReportError, facts, write_page, write_pictures
 from dynabert_jax.page.document import document
@@ -78,14 +80,32 @@ def test_latencies_are_read_by_what_they_have_in_common(finished: Finished, tmp_
     shutil.copytree(finished.folder, tmp_path / "run")
     line = {"sub": "w1_d1", "batch": 1, "length": 12, "dtype": "float32", "device": "this", "median_ms": 2.0}
     lines = [line, line | {"batch": 8, "median_ms": 9}, line | {"batch": 8, "sub": "w1_d0.5"}, line | {"sub": "other"}]
-    for name in ("measurements", "rows"):
-        (tmp_path / "run" / "latency.json").write_text(json.dumps({name: lines}))
-        told = facts(tmp_path / "run")
-        assert told.latency_note == ""
-        assert told.latencies == (
-            Latency("this, batch 8, 12 tokens, float32", {"w1_d1": 9.0, "w1_d0.5": 2.0}),
-            Latency("this, batch 1, 12 tokens, float32", {"w1_d1": 2.0}),
-        )
+    (tmp_path / "run" / "latency.json").write_text(json.dumps({"rows": lines}))
+    told = facts(tmp_path / "run")
+    assert told.latency_note == ""
+    assert told.latencies == (
+        Latency("this, batch 8, 12 tokens, float32", {"w1_d1": 9.0, "w1_d0.5": 2.0}),
+        Latency("this, batch 1, 12 tokens, float32", {"w1_d1": 2.0}),
+    )
+
+
+def test_latencies_are_those_that_bench_writes(finished: Finished, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished.folder, tmp_path / "run"))
+    measured = bench_run(run, BenchSettings(rounds=2))
+    (latency,) = facts(run).latencies
+    assert latency.milliseconds == {row.sub: row.median_ms for row in measured.rows}
+    assert latency.setting.endswith("batch 1, 12 tokens, float32, jax")
+
+
+def test_the_command_on_the_page_is_one_that_there_is(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(cli, "quieten_orbax", lambda: None)
+    monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr("dynabert_jax.export.export_run", lambda *call, **named: calls.append((call, named["subs"])))
+    slide(page, 1000)
+    monkeypatch.setattr("sys.argv", shlex.split(text_of(page, "#command")))
+    assert commands.main() == 0
+    assert calls == [((Path("runs/my run"), "hf", Path("w1_d1")), ("w1_d1",))]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +261,7 @@ def test_the_slider_moves_the_pick_everywhere(page: Any) -> None:
         assert name in text_of(page, "#command")
         assert len(all_of(page, "#heads .kept")) == heads
     assert text_of(page, "#pick-name") == "width 1 · depth 1"
-    assert text_of(page, "#command") == "dynabert export 'runs/my run' --sub w1_d1 --format onnx --out w1_d1"
+    assert text_of(page, "#command") == "dynabert export 'runs/my run' --sub w1_d1 --format hf --out w1_d1"
     assert text_of(page, "#limit") == "40.0 K FLOPs"
 
 
@@ -271,7 +291,7 @@ def test_pointing_at_a_size_tells_of_it(page: Any) -> None:
         tip = text_of(page, "#tip")
         for part in ("width 1 · depth 0.5", "85.00 ± 1.1 on dev", "2.00 K parameters", "20.0 K FLOPs", "2.50 ms"):
             assert part in tip
-        assert "dynabert export 'runs/my run' --sub w1_d0.5 --format onnx" in tip
+        assert "dynabert export 'runs/my run' --sub w1_d0.5 --format hf" in tip
     ActionChains(page).move_to_element(page.find_element("css selector", "h1")).perform()
     assert not page.find_element("css selector", "#tip").is_displayed()
 
@@ -375,6 +395,8 @@ def test_the_command_writes_the_page(
     assert report(finished.folder, "--out", out) == 0
     assert f"written to {out}" in capsys.readouterr().out
     assert str(finished.folder) in out.read_text()
+    assert report(finished.folder, "--out", out, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"page": str(out), "pictures": []}
     assert report(finished.folder, "--out", tmp_path / "missing" / "page.html") == 2
     assert "name another file with --out" in capsys.readouterr().err
     assert report(tmp_path) == 2

@@ -14,13 +14,13 @@ import pyarrow.parquet
 import pytest
 
 from dynabert_jax import __main__ as commands
-from dynabert_jax import cli, evaluate, weights
+from dynabert_jax import cli, evaluate, networks, weights
 from dynabert_jax import predict as predictions
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import ModelConfig
 from dynabert_jax.data import Split, load_tokenizer, tokenize
 from dynabert_jax.finished import read_finished
-from dynabert_jax.predict import CHUNK, PredictError, Predictor, predict, predict_file, softmax
+from dynabert_jax.predict import CHUNK, PredictError, Predictor, predict_file, predict_texts, softmax
 from dynabert_jax.row_files import open_rows
 from dynabert_jax.tables import DataError
 from tiny_run import MODEL, VOCABULARY, Finished, sentences, write_csv, write_model
@@ -79,8 +79,8 @@ def test_a_text_alone_gets_the_same_answer(predictor: Predictor, logits: np.ndar
 
 
 def test_one_call_is_enough(finished: Finished, predictor: Predictor) -> None:
-    assert predict(str(finished.folder), TEXTS[:3], sub="w1_d0.5", batch_size=4) == predictor(TEXTS[:3])
-    largest = predict(finished.folder, TEXTS[:3], batch_size=4)
+    assert predict_texts(str(finished.folder), TEXTS[:3], sub="w1_d0.5", batch_size=4) == predictor(TEXTS[:3])
+    largest = predict_texts(finished.folder, TEXTS[:3], batch_size=4)
     assert largest == Predictor(finished.folder, "w1_d1", batch_size=4)(TEXTS[:3])
     assert largest != predictor(TEXTS[:3])
 
@@ -94,7 +94,7 @@ def test_every_shape_is_traced_once(finished: Finished, monkeypatch: pytest.Monk
         return apply(self, variables, ids, *args, **kwargs)
 
     monkeypatch.setattr(Bert, "apply", counting)
-    predictions.answer_program.cache_clear()
+    networks.answer_program.cache_clear()
     predictor = Predictor(finished.folder, batch_size=8)
     for texts in (TEXTS, TEXTS[:1], TEXTS[1:4], TEXTS[:1], TEXTS[5:]):
         predictor(texts)
@@ -157,7 +157,7 @@ def test_weights_that_have_diverged_are_told(model: Callable[..., Path], tmp_pat
     loaded.params["classifier"]["bias"][:] = np.nan
     weights.save(tmp_path / "broken", loaded.config, loaded.params, tokenizer_from=folder)
     with pytest.raises(evaluate.EvaluationError, match="answers 2 of 2 examples of the texts with NaN"):
-        predict(tmp_path / "broken", ["good", "bad"], batch_size=4)
+        predict_texts(tmp_path / "broken", ["good", "bad"], batch_size=4)
 
 
 # Files
@@ -416,7 +416,7 @@ def test_what_cannot_be_asked_is_told(
         (run, "--text", "a", "--sub", "w2_d1"): "no sub-network 'w2_d1'; did you mean",
         (run, "--text", "a", "--text2", "b"): "sentences alone are read here; got 'a', 'b'",
         (run, "--text", "a", "b", "--text2", "b"): "got 2 first sentences and 1 second ones",
-        (plain, "--text", "a", "--sub", "w1_d1"): "is a model and no run",
+        (plain, "--text", "a", "--sub", "w1_d1"): "is one network and no run",
         (plain, "--file", source, "--out", out): "name the column of the texts with --text-columns; there are: text",
         (headless, "--text", "a"): "has no classifier, so that its answers would be random",
         (missing, "--text", "a"): f"there is no folder {missing}",

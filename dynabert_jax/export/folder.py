@@ -74,7 +74,10 @@ def _take_place(folder: Path, out: Path, replaced: Path) -> None:
 
 
 def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
-    """Writes the tokenizer whole, as today's tools read it, and its vocabulary alone, as older ones do."""
+    """Writes the tokenizer whole, as today's tools read it, and its vocabulary alone, as older ones do.
+
+    It says that texts have at most `max_length` tokens: longer ones the network has never seen.
+    """
     tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
     tokenizer.save_pretrained(folder)
     if tokenizer.is_fast:

@@ -1,6 +1,7 @@
 """The export of a finished run, from its folder to a folder in another format that is verified."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,8 +26,15 @@ class Exported:
     losses: tuple[Loss, ...]
 
 
-def export(
-    run: Path, format: FormatName, out: Path, *, subs: Sequence[str] = (), force: bool = False, int8: bool = False
+def export_run(
+    run: Path,
+    format: FormatName,
+    out: Path,
+    *,
+    subs: Sequence[str] = (),
+    force: bool = False,
+    int8: bool = False,
+    as_json: bool = False,
 ) -> Exported:
     """Writes sub-networks of a finished run in another format, with tokenizer and model card, and verifies them.
 
@@ -37,6 +45,7 @@ def export(
         subs: the names of the sub-networks; empty means all that the run has.
         force: replace `out` where it is an earlier export.
         int8: write a quantized ONNX file, too, and score both.
+        as_json: print JSON instead of words.
 
     Raises:
         ExportError: the format is not known, cannot hold what is asked of it or lacks a package; `out` is there
@@ -54,12 +63,31 @@ def export(
         check_possible(format, sentences)
     with whole_folder(out) as folder:
         chosen.write(source, folder)
-        write_tokenizer(folder, tokenizer, source.config.max_length)
+        write_tokenizer(folder, tokenizer, finished.config.data.max_length)
         check = verify(source, chosen.open(source, folder), sentences)
         losses = quantize(source, finished.config.data.task, sentences, folder) if int8 else ()
         Card(finished, source, chosen, check, losses).write(folder)
-    print("\n".join(map(str, (check, *losses, f"written to {out}"))))
-    return Exported(out, source.subs, check, losses)
+    exported = Exported(out, source.subs, check, losses)
+    print(to_json(exported) if as_json else told(exported))
+    return exported
+
+
+def told(exported: Exported) -> str:
+    """In words: how far answers differ, what 8 bits cost, and where it all is."""
+    return "\n".join(map(str, (exported.check, *exported.losses, f"written to {exported.folder}")))
+
+
+def to_json(exported: Exported) -> str:
+    """The same for programs; scores are fractions."""
+    values = {
+        "folder": str(exported.folder),
+        "subs": [sub.name for sub in exported.subs],
+        "largest_difference": exported.check.largest,
+        "compared_sentences": exported.check.sentences,
+        "compared_by": exported.check.by,
+        "int8": [dataclasses.asdict(loss) for loss in exported.losses],
+    }
+    return json.dumps(values, indent=2)
 
 
 def source_of(finished: Finished, subs: Sequence[str], uncut: bool) -> Source:

@@ -208,9 +208,9 @@ def _latencies(file: Path, names: Iterable[str], command: str) -> tuple[tuple[La
 
 
 def _settings(card: dict[str, Any], names: frozenset[str]) -> tuple[Latency, ...]:
-    """Measurements by what they have in common. Their list is called measurements or rows."""
+    """The rows of a latency card by what they have in common."""
     by_setting: dict[str, dict[str, float]] = {}
-    for line in card["measurements"] if "measurements" in card else card["rows"]:
+    for line in card["rows"]:
         milliseconds = float(line["median_ms"])
         if line["sub"] in names and 0 < milliseconds < math.inf:
             by_setting.setdefault(_setting(line), {})[str(line["sub"])] = milliseconds

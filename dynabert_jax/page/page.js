@@ -54,7 +54,7 @@ const detail = () => ({
 
 const scoreOf = (size) => size.scores[state.split];
 const showScore = (score) => number(score.value, 2) + (score.error === null ? "" : ` ± ${number(score.error, 1)}`);
-const commandOf = (size) => `${facts.command} --sub ${size.name} --format onnx --out ${size.name}`;
+const commandOf = (size) => `${facts.command} --sub ${size.name} --format hf --out ${size.name}`;
 const scored = () => facts.sizes.filter((size) => scoreOf(size));
 const priced = (cost) => scored().filter((size) => costs[cost].of(size) !== undefined);
 
@@ -257,11 +257,25 @@ function drawFront(place) {
     ring.setAttribute("cx", x);
     ring.setAttribute("cy", y);
     name.textContent = pick.name;
-    const toTheLeft = x > (inner.left + inner.right) / 2;
-    name.setAttribute("x", x + (toTheLeft ? -14 : 14));
-    name.setAttribute("y", y + (toTheLeft ? -10 : 20));
-    name.setAttribute("text-anchor", toTheLeft ? "end" : "start");
+    const others = sizes.filter((size) => size !== pick).map((size) => [toX(of(size)), toY(scoreOf(size).value)]);
+    const spot = roomiest(x, y, 7.5 * pick.name.length, others, inner);
+    name.setAttribute("x", x + spot.x);
+    name.setAttribute("y", y + spot.y);
+    name.setAttribute("text-anchor", spot.anchor);
   };
+}
+
+// Where beside (x, y) a text of this width covers the fewest of the other points and stays in the chart.
+function roomiest(x, y, width, others, inner) {
+  const starts = { start: 0, end: -width, middle: -width / 2 };
+  const spots = [[14, 20, "start"], [14, -10, "start"], [-14, -10, "end"], [-14, 20, "end"], [0, 28, "middle"], [0, -18, "middle"]];
+  const cost = ([dx, dy, anchor]) => {
+    const [left, top] = [x + dx + starts[anchor], y + dy - 11];
+    const outside = left < inner.left || left + width > inner.right + 12 || top < 0 || y + dy > inner.bottom;
+    return others.filter(([a, b]) => a > left - 8 && a < left + width + 8 && b > top - 8 && b < top + 23).length + (outside ? 100 : 0);
+  };
+  const [dx, dy, anchor] = spots.reduce((best, spot) => (cost(spot) < cost(best) ? spot : best));
+  return { x: dx, y: dy, anchor };
 }
 
 // Width by depth

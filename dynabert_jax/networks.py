@@ -1,0 +1,232 @@
+"""What answers: a sub-network of a run, a model, or an export, opened so that batches can be put to it.
+
+Letters in shapes: B texts at once, S tokens, C labels.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from dynabert_jax import parallel, weights
+from dynabert_jax.batches import Batch
+from dynabert_jax.bert import Bert
+from dynabert_jax.checked import ConfigError
+from dynabert_jax.config import Dtype, ModelConfig
+from dynabert_jax.cut import Cut, cut
+from dynabert_jax.data import load_tokenizer
+from dynabert_jax.export.errors import ExportError, require
+from dynabert_jax.export.onnx_file import FLOAT, INT8, open_file
+from dynabert_jax.export.run_stablehlo import ENDING, WEIGHTS, load_stablehlo
+from dynabert_jax.finished import read_finished
+from dynabert_jax.hub import find_model
+from dynabert_jax.subnetwork import SubNetwork
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LENGTHS = (16, 32, 64, 128, 256, 512)  # of a model that comes without a run, as far as it has positions for them
+INSTALL_ONNX = 'pip install "dynabert_jax[onnx]"'
+
+
+class PredictError(ValueError):
+    """What cannot be predicted; the message says what came, what is allowed and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """One network that answers.
+
+    Attributes:
+        name: what it is, for messages.
+        config: its labels, vocabulary and positions. Of StableHLO it is that of the model that programs are cut from.
+        tokenizer: what makes tokens of texts.
+        lengths: what batches are padded to, shortest first; longer texts are cut off.
+        text_columns: what its run calls its texts, one or two; empty where there is no run.
+        devices: how many a batch is spread over.
+        forward: a batch `[B, S]` to logits `[B, C]`, which may still be being computed.
+    """
+
+    name: str
+    config: ModelConfig
+    tokenizer: "PreTrainedTokenizerBase"
+    lengths: tuple[int, ...]
+    text_columns: tuple[str, ...]
+    devices: int
+    forward: Callable[[Batch], Any]
+
+
+def open_network(path: str | Path, sub: str | None = None) -> Network:
+    """Opens what answers.
+
+    Args:
+        path: a finished run, the folder of an export, or a fine-tuned model: a folder, or a name on the hub.
+        sub: the sub-network of a run, whose largest is taken without it, or of a StableHLO export, which may hold one.
+
+    Raises:
+        PredictError: there is no such sub-network, or the model has no classifier.
+        ExportError: the export is damaged, or what runs it is not installed.
+        RunFolderError, ModelNotFoundError, ConfigError, WeightsError, DataError: the run or the model cannot be read.
+    """
+    if _is_run(Path(path)):
+        return _open_run(Path(path), sub)
+    folder = find_model(path)
+    if (folder / WEIGHTS).exists() or any(folder.glob(f"*{ENDING}")):
+        return _open_stablehlo(folder, sub)
+    if sub is not None:
+        raise PredictError(
+            f"{path} is one network and no run, so that it has no sub-network {sub!r}; name the folder of the run, or "
+            "leave the sub-network out"
+        )
+    if (folder / FLOAT).exists() or (folder / INT8).exists():
+        return _open_onnx(folder)
+    return _open_model(path, folder)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether the folder's config.json is a run's; a model's has no run_dir."""
+    try:
+        return '"run_dir"' in (path / "config.json").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+# Runs and models, in jax
+
+
+def _open_run(path: Path, name: str | None) -> Network:
+    run = read_finished(path)
+    sub = run.subs[0] if name is None else run.sub(name)
+    model, data = run.model, run.config.data
+    return Network(
+        name=f"sub-network {sub.name}",
+        config=model.config,
+        tokenizer=load_tokenizer(model.folder),
+        lengths=data.lengths,
+        text_columns=data.task.text_columns,
+        devices=parallel.num_devices(),
+        forward=_in_jax(cut(model.config, model.params, sub), run.config.dtype),
+    )
+
+
+def _open_model(path: str | Path, folder: Path) -> Network:
+    """A model in Hugging Face's format, as other programs or three of the exports write it."""
+    model = weights.load(folder)
+    if model.new:
+        raise PredictError(
+            f"{path} has no {' and no '.join(model.new)}, so that its answers would be random; fine-tune it first, and "
+            "name the folder of that run"
+        )
+    forward = _in_jax(Cut(model.config, model.params), "float32")
+    return _alone(folder, model.config, forward, devices=parallel.num_devices())
+
+
+def _alone(folder: Path, config: ModelConfig, forward: Callable[[Batch], Any], devices: int = 1) -> Network:
+    """The network of a folder that knows nothing of a run."""
+    tokenizer = load_tokenizer(folder)
+    longest = min(LENGTHS[-1], config.max_length, tokenizer.model_max_length)
+    lengths = (*(length for length in LENGTHS if length < longest), longest)
+    return Network(f"the network in {folder}", config, tokenizer, lengths, (), devices, forward)
+
+
+def _in_jax(model: Cut, dtype: Dtype) -> Callable[[Batch], jax.Array]:
+    params, program = parallel.replicate(model.params), answer_program(model.config, dtype)
+
+    def forward(batch: Batch) -> jax.Array:
+        return program(params, *parallel.spread((batch.input_ids, batch.attention_mask, batch.token_type_ids)))
+
+    return forward
+
+
+@functools.lru_cache(maxsize=256)
+def answer_program(config: ModelConfig, dtype: Dtype) -> Callable[..., jax.Array]:
+    """The compiled forward pass of a whole (cut) model: parameters and three arrays `[B, S]` to logits `[B, C]`.
+
+    It spreads over devices where its arrays do, and calling it costs less than `evaluate.forward_program`, which
+    tells for a sentence alone.
+    """
+    model, full = Bert(config, dtype), SubNetwork.full(config)
+    return jax.jit(lambda params, ids, mask, types: model.apply({"params": params}, ids, mask, types, full).logits)
+
+
+# Exports that something else runs
+
+
+def _open_onnx(folder: Path) -> Network:
+    """The export in ONNX Runtime. model.onnx answers, not model_int8.onnx: an answer shall be the run's own."""
+    require(("onnxruntime",), f"predicting from {folder / FLOAT}", INSTALL_ONNX)
+    config = _read_config(folder)
+    if not (folder / FLOAT).exists():
+        raise ExportError(f"{folder / FLOAT} is not there; {INT8} does not answer in its place; export it again")
+    with _damage_told(folder / FLOAT):
+        reader = open_file(folder / FLOAT)
+    full = SubNetwork.full(config)
+    return _alone(folder, config, _guarded(folder / FLOAT, config, lambda batch: reader.answer(full, batch)))
+
+
+def _open_stablehlo(folder: Path, name: str | None) -> Network:
+    """One program of the export, on the first device."""
+    config, name = _read_config(folder), _program_name(folder, name)
+    file = folder / f"{name}{ENDING}"
+    with _damage_told(file):
+        network = load_stablehlo(folder, name)
+
+    def forward(batch: Batch) -> jax.Array:
+        return network(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+
+    return _alone(folder, config, _guarded(file, config, forward))
+
+
+def _program_name(folder: Path, wanted: str | None) -> str:
+    """The sub-network that is asked for, or the only one there is."""
+    there = sorted(path.name.removesuffix(ENDING) for path in folder.glob(f"*{ENDING}"))
+    if wanted is None and len(there) == 1:
+        return there[0]
+    if not there:
+        raise ExportError(f"{folder} is not complete: it has weights, but no *{ENDING}; export it again")
+    if wanted is None:
+        raise PredictError(f"{folder} holds several sub-networks; name one with --sub: {', '.join(there)}")
+    if wanted not in there:
+        raise PredictError(f"{folder} holds no sub-network {wanted!r}; it holds {', '.join(there)}")
+    return wanted
+
+
+def _read_config(folder: Path) -> ModelConfig:
+    try:
+        return ModelConfig.from_hugging_face(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise ExportError(f"{folder / 'config.json'} is damaged ({error}); export it again") from error
+
+
+def _guarded(file: Path, config: ModelConfig, forward: Callable[[Batch], Any]) -> Callable[[Batch], Any]:
+    """Some damage shows only when the file is run, and its config.json may be another network's."""
+
+    def checked(batch: Batch) -> Any:
+        with _damage_told(file):
+            logits = forward(batch)
+            if logits.shape != (len(batch.input_ids), config.num_labels):
+                raise ValueError(
+                    f"its answers are {logits.shape}, but its config.json names {config.num_labels} labels"
+                )
+            return logits
+
+    return checked
+
+
+@contextlib.contextmanager
+def _damage_told(file: Path) -> Iterator[None]:
+    """What reads these files raises whatever its parsing stumbles over."""
+    try:
+        yield
+    except Exception as error:
+        said = _first_line(str(error)) or type(error).__name__
+        raise ExportError(f"{file} is damaged or not complete ({said}); copy it again, or export it again") from error
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.splitlines()), "")

@@ -1,0 +1,41 @@
+"""The report of a finished run, from its folder to a page and pictures."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from dynabert_jax.page.document import write_page
+from dynabert_jax.page.facts import facts
+from dynabert_jax.page.pictures import write_pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Reported:
+    """The files that were written."""
+
+    page: Path
+    pictures: tuple[Path, ...]
+
+
+def report_run(path: Path, out: Path | None = None, pictures: Path | None = None, *, as_json: bool = False) -> Reported:
+    """Writes a page about a finished run, and prints where it is.
+
+    Args:
+        path: the run's folder.
+        out: the page; None is `report.html` in the run's folder.
+        pictures: a folder for the same as PNG files, which need matplotlib; None draws none.
+        as_json: print JSON instead of words.
+
+    Raises:
+        ReportError: something cannot be written, or matplotlib is needed and not installed.
+        RunFolderError, WeightsError, ConfigError: the folder holds no finished run.
+    """
+    told, page = facts(path), out or path / "report.html"
+    write_page(told, page)
+    reported = Reported(page, () if pictures is None else tuple(write_pictures(told, pictures)))
+    print(to_json(reported) if as_json else "\n".join(f"written to {file}" for file in (page, *reported.pictures)))
+    return reported
+
+
+def to_json(reported: Reported) -> str:
+    return json.dumps({"page": str(reported.page), "pictures": list(map(str, reported.pictures))}, indent=2)
