@@ -12,6 +12,7 @@ import pytest
 
 from dynabert_jax import __main__ as commands
 from dynabert_jax import cli
+from dynabert_jax.bench import BenchSettings, bench_run
 from dynabert_jax.data import load_tokenizer
 from dynabert_jax.export import FORMATS, ExportError, export_run, verify
 from dynabert_jax.export.folder import whole_folder
@@ -19,6 +20,7 @@ from dynabert_jax.export.formats import Format
 from dynabert_jax.export.int8 import Loss, check_possible
 from dynabert_jax.export.model_card import latencies
 from dynabert_jax.export.source import Reader, Source
+from dynabert_jax.finished import read_finished
 from dynabert_jax.weights import load
 from tiny_run import LABELS, Finished
 
@@ -236,13 +238,14 @@ def test_without_the_runs_data_other_sentences_are_compared(
         check_possible("onnx", sentences)
 
 
-def test_latencies_are_told_where_the_run_has_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = tmp_path / "latency.json"
-    assert latencies(file, HALF) == []
-    row = {"sub": HALF, "median_ms": 3.14159, "batch": 1, "length": 32, "device": "a CPU", "backend": "jax"}
-    file.write_text(json.dumps({"rows": [row | {"dtype": "float32"}, {"sub": "w1_d1"}]}))
-    (line,) = latencies(file, HALF)
-    assert line.startswith("- latency: 3.14 ms for 1 x 32 tokens on a CPU (jax, float32; ")
-    file.write_text(json.dumps({"rows": [row]}))
-    assert latencies(file, HALF) == []
-    assert "is damaged, so the card tells no latency (KeyError: 'dtype')" in caplog.text
+def test_latencies_are_told_where_the_run_has_them(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    assert latencies(read_finished(copy), HALF) == []
+    (row,) = (row for row in bench_run(copy, BenchSettings(rounds=1)).rows if row.sub == HALF)
+    (line,) = latencies(read_finished(copy), HALF)
+    assert line.startswith(f"- latency: {row.median_ms:.2f} ms for 1 x 12 tokens on {row.device} (jax, float32; ")
+    card = copy / "latency.json"
+    card.write_text(card.read_text().replace('"model": "', '"model": "0'))
+    assert latencies(read_finished(copy), HALF) == []
+    assert "goes without latencies" in caplog.text
+    assert "is the latency card of another model" in caplog.text

@@ -1,11 +1,10 @@
 """The model card that lies beside every export: what it is, what it scores, how it was made and how to use it."""
 
 import dataclasses
-import json
 import logging
 from pathlib import Path
 
-from dynabert_jax import cost
+from dynabert_jax import cost, latency
 from dynabert_jax.evaluate import Row
 from dynabert_jax.export.folder import CARD, MARK
 from dynabert_jax.export.formats import Format
@@ -18,7 +17,6 @@ from dynabert_jax.subnetwork import SubNetwork
 
 log = logging.getLogger(__name__)
 
-LATENCIES = "latency.json"  # in a run's folder, where its sub-networks were timed
 LATENCY = (
     "- latency: {median_ms:.2f} ms for {batch} x {length} tokens on {device} ({backend}, {dtype}; measured in the run, "
     "not of this export)"
@@ -72,7 +70,7 @@ class Card:
             f"- neurons: {', '.join(map(str, sub.neurons))}",
             f"- parameters: {cost.parameters(config, sub):,}",
             *(score(row) for row in self.finished.rows if row.sub == sub.name),
-            *latencies(self.finished.folder.path / LATENCIES, sub.name),
+            *latencies(self.finished, sub.name),
         ]
         return f"## {sub.name}\n\n" + "\n".join(lines)
 
@@ -99,16 +97,17 @@ def score(row: Row) -> str:
     return f"- scores on {row.split} x 100 ({row.examples:,} examples): {values}"
 
 
-def latencies(file: Path, sub: str) -> list[str]:
-    """One line for each measurement of the sub-network, if its run has any; a damaged file is told and left out."""
-    if not file.is_file():
+def latencies(finished: Finished, sub: str) -> list[str]:
+    """One line for each measurement of the sub-network, if its run has any; a card of no use is told and left out."""
+    file = finished.folder.path / latency.CARD
+    if not file.exists():
         return []
     try:
-        rows = [row for row in json.loads(file.read_text(encoding="utf-8"))["rows"] if row["sub"] == sub]
-        return [LATENCY.format(**row) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s is damaged, so the card tells no latency (%s: %s)", file, type(error).__name__, error)
+        card = latency.read_card(file, latency.fingerprint(finished.model.config, finished.subs))
+    except latency.LatencyError as error:
+        log.warning("the model card goes without latencies: %s", error)
         return []
+    return [LATENCY.format(**row.model_dump()) for row in card.rows if row.sub == sub]
 
 
 def files(folder: Path) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from dynabert_jax.evaluate import Row
 from dynabert_jax.finished import Finished, read_finished
+from dynabert_jax.latency import CARD, LatencyError, Measurement, fingerprint, read_card
 from dynabert_jax.rewire import by_importance
 from dynabert_jax.subnetwork import SubNetwork
 
@@ -125,8 +126,7 @@ def facts(path: Path) -> Facts:
     """
     run = read_finished(path)
     first = run.rows[0]
-    names = {size.sub for size in run.rows}
-    latencies, note = _latencies(path / "latency.json", names, f"dynabert bench {path}")
+    latencies, note = _latencies(run)
     return Facts(
         run=str(path),
         task=run.config.data.task.name,
@@ -138,8 +138,8 @@ def facts(path: Path) -> Facts:
         latencies=latencies,
         latency_note=note,
         importance=_importance(run),
-        curves=_curves(path, list(run.config.stages)),
-        origin=_origin(path),
+        curves=_curves(run.folder.path, list(run.config.stages)),
+        origin=_origin(run.folder.path),
     )
 
 
@@ -190,37 +190,25 @@ def _importance(run: Finished) -> tuple[tuple[float, ...], ...]:
 # Latencies
 
 
-def _latencies(file: Path, names: Iterable[str], command: str) -> tuple[tuple[Latency, ...], str]:
-    """The settings with the most sub-networks first, and what is to be said of them."""
-    try:
-        found = _settings(json.loads(file.read_text(encoding="utf-8")), frozenset(names))
-    except FileNotFoundError:
+def _latencies(run: Finished) -> tuple[tuple[Latency, ...], str]:
+    """The settings with the most sub-networks first, and what is to be said where there are none."""
+    file, command = run.folder.path / CARD, f"dynabert bench {run.folder.path}"
+    if not file.exists():
         return (), f"Latency has not been measured: run `{command}` on the device that counts, and make the page again."
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        found, why = (), f"{type(error).__name__}: {error}"
-    else:
-        why = "no measurement of this run's sub-networks"
-    if found:
-        return found, ""
-    note = f"{file.name} is there, but cannot be used ({why}); run `{command}` to measure again."
-    log.warning("%s", note)
-    return (), note
-
-
-def _settings(card: dict[str, Any], names: frozenset[str]) -> tuple[Latency, ...]:
-    """The rows of a latency card by what they have in common."""
+    try:
+        card = read_card(file, fingerprint(run.model.config, run.subs))
+    except LatencyError as error:
+        log.warning("the page goes without latencies: %s", error)
+        return (), f"Latencies are left out: {error}. `{command}` measures."
     by_setting: dict[str, dict[str, float]] = {}
-    for line in card["rows"]:
-        milliseconds = float(line["median_ms"])
-        if line["sub"] in names and 0 < milliseconds < math.inf:
-            by_setting.setdefault(_setting(line), {})[str(line["sub"])] = milliseconds
+    for row in card.rows:
+        by_setting.setdefault(_setting(row), {})[row.sub] = row.median_ms
     settings = [Latency(setting, milliseconds) for setting, milliseconds in by_setting.items()]
-    return tuple(sorted(settings, key=lambda setting: -len(setting.milliseconds)))
+    return tuple(sorted(settings, key=lambda setting: -len(setting.milliseconds))), ""
 
 
-def _setting(line: dict[str, Any]) -> str:
-    parts = [f"{line['device']}", f"batch {line['batch']}", f"{line['length']} tokens", f"{line['dtype']}"]
-    return ", ".join(parts + ([str(line["backend"])] if "backend" in line else []))
+def _setting(row: Measurement) -> str:
+    return f"{row.device}, batch {row.batch}, {row.length} tokens, {row.dtype}, {row.backend}"
 
 
 # Training

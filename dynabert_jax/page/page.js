@@ -83,7 +83,9 @@ function limit() {
   return low + state.share * (high - low);
 }
 
+// Of a size that was not measured neither is known to be true.
 const fits = (size) => costs[state.cost].of(size) <= limit() * (1 + 1e-9);
+const isDearer = (size) => costs[state.cost].of(size) > limit() * (1 + 1e-9);
 const bestFit = () => frontOf(state.cost).filter(fits).at(-1);
 const picked = () => scored().find((size) => size.name === state.pinned) || bestFit();
 
@@ -444,7 +446,7 @@ function update() {
     const size = facts.sizes.find((one) => one.name === element.dataset.sub);
     element.classList.toggle("picked", size === pick);
     if (element.getAttribute("role") !== "button") continue;
-    element.classList.toggle("dear", !fits(size) && size !== pick);
+    element.classList.toggle("dear", isDearer(size) && size !== pick);
     element.setAttribute("aria-pressed", size === pick);
   }
 }
@@ -456,7 +458,6 @@ function pin(size) {
 
 function limitBy(cost) {
   state.cost = cost;
-  state.pinned = null;
   const { of, show } = costs[cost];
   const { low, high } = range(priced(cost).map(of));
   byId("ends").replaceChildren(make("span", {}, show(low)), make("span", {}, show(high)));
@@ -495,6 +496,7 @@ function begin() {
   for (const cost of Object.keys(costs)) {
     const button = make("button", { type: "button", role: "radio", "data-cost": cost }, costs[cost].title);
     button.addEventListener("click", () => {
+      state.pinned = null;
       limitBy(cost);
       update();
     });
