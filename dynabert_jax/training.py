@@ -206,6 +206,8 @@ class StageLog(contextlib.ExitStack):
             tqdm(desc=self.objective.name, total=total * size, initial=step * size, unit=" examples", leave=True)
         )
         self.scalars = self.enter_context(self.context.folder.scalars(self.objective.name, step))
+        if step < total:
+            self.bar.set_postfix_str("compiling")
         self.first = step + 1
         self.since, self.examples = time.perf_counter(), 0
 
@@ -238,6 +240,7 @@ class StageLog(contextlib.ExitStack):
     def first_step(self, step: int, report: StepReport) -> None:
         """Tells how long it took from the start of the stage, or of what is left of it: users wait for this."""
         jax.block_until_ready(report.update)
+        self.bar.set_postfix_str("", refresh=False)
         seconds = time.perf_counter() - self.since
         self.scalars.add(step, {"seconds_to_first_step": seconds})
         tqdm.write(f"{self.objective.name}: first step after {seconds:.1f} s, compilation included")
