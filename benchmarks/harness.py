@@ -7,7 +7,6 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,10 @@ import numpy as np
 
 from dynabert_jax.backends import threads
 from dynabert_jax.batches import Batch
+from dynabert_jax.bench import cpu_name, timed_in_turn
 from dynabert_jax.config import ModelConfig
+from dynabert_jax.run_folder import version
+from dynabert_jax.score_table import markdown
 
 RESULTS = Path(__file__).parent / "results"
 REST = 0.3  # seconds before every measurement, in which another library's threads stop waiting for work
@@ -91,16 +93,7 @@ def measure(cases: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
         cases: each does its work and waits for its end. The first call of each, which compiles, is not timed.
         rounds: at least one.
     """
-    for case in cases.values():
-        case()
-    seconds: Seconds = {name: [] for name in cases}
-    names = list(cases)
-    for _ in range(rounds):
-        for name in names:
-            time.sleep(REST)
-            seconds[name].append(timed(cases[name]))
-        names.reverse()
-    return seconds
+    return timed_in_turn(cases, rounds, before_call=lambda: time.sleep(REST), warm_up=1)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -144,7 +137,7 @@ def publish(
     """
     print("\n".join(f"{key}: {value}" for key, value in about.items()))
     for title, rows in tables.items():
-        print(f"\n### {title}\n\n{markdown(rows)}")
+        print(f"\n### {title}\n\n{markdown(list(rows[0]), [list(map(str, row.values())) for row in rows])}")
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
     values = {"settings": dataclasses.asdict(settings), "machine": about, "tables": tables, "seconds": seconds}
@@ -152,41 +145,24 @@ def publish(
     print(f"\nwritten to {file}")
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """Rows with the same keys as a Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def machine() -> dict[str, str]:
     """The hardware and the versions that the figures belong to."""
-    name, flags = cpu()
-    device = jax.local_devices()[0]
+    flags, device = cpu_flags(), jax.local_devices()[0]
     return {
-        "CPU": name,
+        "CPU": cpu_name(),
         "CPU flags": ", ".join(flag for flag in CPU_FLAGS if flag in flags) or "none of " + ", ".join(CPU_FLAGS),
         "threads": str(threads()),
         "load": ", ".join(f"{load:.1f}" for load in os.getloadavg()) + " (over 1, 5 and 15 minutes)",
         "jax devices": f"{jax.local_device_count()} x {device.device_kind} ({device.platform})",
         "memory": os.environ.get("GLIBC_TUNABLES", "GLIBC_TUNABLES is not set"),
         "Python": platform.python_version(),
-        "versions": ", ".join(f"{package} {installed(package)}" for package in PACKAGES),
+        "versions": ", ".join(f"{package} {version(package) or 'not installed'}" for package in PACKAGES),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 
-def cpu() -> tuple[str, set[str]]:
-    """The CPU's name and its flags, as far as this system tells them."""
+def cpu_flags() -> set[str]:
+    """What the CPU can do, as far as this system tells it."""
     info = Path("/proc/cpuinfo")
-    if not info.is_file():
-        return platform.processor() or platform.machine(), set()
-    lines = [line.partition(":") for line in info.read_text().splitlines()]
-    values = {key.strip(): value.strip() for key, _, value in lines}
-    return values.get("model name", platform.machine()), set(values.get("flags", "").split())
-
-
-def installed(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return set(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())

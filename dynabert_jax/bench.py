@@ -25,20 +25,10 @@ from dynabert_jax.backends import BACKENDS, BackendName, Inputs, Maker, Params, 
 from dynabert_jax.checked import Checked
 from dynabert_jax.config import AtLeastOne, Dtype, ModelConfig
 from dynabert_jax.finished import Finished, read_finished
-from dynabert_jax.latency import (
-    CARD,
-    Card,
-    LatencyError,
-    Measurement,
-    Origin,
-    fingerprint,
-    merge,
-    read_card,
-    write_card,
-)
+from dynabert_jax.latency import Card, LatencyError, Measurement, Origin, merge, read_card, write_card
 from dynabert_jax.paths import expanded
-from dynabert_jax.report import markdown
 from dynabert_jax.run_folder import check_writable, version
+from dynabert_jax.score_table import markdown
 from dynabert_jax.subnetwork import SubNetwork
 
 WARM_UP = 3  # calls before the first that counts
@@ -89,12 +79,11 @@ def bench_run(path: Path, settings: BenchSettings, out: Path | None = None, *, a
     run = read_finished(path)
     settings = resolved(run, settings)
     subs = tuple(dict.fromkeys((*map(run.sub, settings.subs), SubNetwork.full(run.model.config))))
-    out = run.folder.path / CARD if out is None else expanded(out)
-    model = fingerprint(run.model.config, run.subs)
-    old = card_before(out, model)
+    out = run.card_file if out is None else expanded(out)
+    old = card_before(out, run.fingerprint)
     origin = here(settings.backends)
     rows = measure(run.model.config, run.model.params, subs, settings, origin)
-    new = Card(model=model, origins=(origin,), rows=rows)
+    new = Card(model=run.fingerprint, origins=(origin,), rows=rows)
     write_card(out, merge([*old, new]))
     slow = audit(run.model.config, {sub.name: sub for sub in subs}, rows)
     print((to_json if as_json else told)(origin, rows, slow, out))
@@ -237,24 +226,29 @@ def timed_in_turn(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
     after_round: Callable[[], object] = lambda: None,
+    before_call: Callable[[], object] = lambda: None,
+    warm_up: int = WARM_UP,
 ) -> dict[Case, list[float]]:
     """Times every call once a round, one after the other, in an order that turns around from round to round.
 
     Args:
-        calls: each returns when its work has ended. The first `WARM_UP` calls of each are not timed.
+        calls: each returns when its work has ended.
         rounds: at least one.
         clock: seconds.
+        after_round, before_call: what else is done, outside of what is timed.
+        warm_up: the calls of each before the first that is timed.
 
     Returns:
         For each the seconds of every round.
     """
     for call in calls.values():
-        for _ in range(WARM_UP):
+        for _ in range(warm_up):
             call()
     seconds: dict[Case, list[float]] = {case: [] for case in calls}
     order = list(calls)
     for _ in range(rounds):
         for case in order:
+            before_call()
             start = clock()
             calls[case]()
             seconds[case].append(clock() - start)

@@ -10,8 +10,9 @@ from typing import Any
 from dynabert_jax.choose import Candidate, Choice, ChoiceError, Cost, Judged, Limits, Miss, candidates, choose, size
 from dynabert_jax.evaluate import Row
 from dynabert_jax.finished import Finished, read_finished
-from dynabert_jax.latency import CARD, LatencyError, Measurement, Where, fingerprint, latencies, merge, read_card
-from dynabert_jax.report import markdown
+from dynabert_jax.latency import LatencyError, Measurement, Where, latencies, merge, read_card
+from dynabert_jax.paths import expanded
+from dynabert_jax.score_table import markdown
 
 log = logging.getLogger(__name__)
 
@@ -109,15 +110,14 @@ def measured_for(run: Finished, question: Question) -> tuple[Measurement, ...]:
     Raises:
         LatencyError: there is no card, one is of another model, or none has what is meant.
     """
-    own = run.folder.path / CARD
+    own = run.card_file
     files = [*([own] if own.exists() else []), *question.cards]
     if not files:
         raise LatencyError(
             f"nothing is known of latencies: there is no {own}. Run `dynabert bench {run.folder.path}` on the device "
             f"that is meant, or name the card that it wrote there with --card"
         )
-    model = fingerprint(run.model.config, run.subs)
-    return latencies(merge([read_card(file, model) for file in files]), question.where)
+    return latencies(merge([read_card(expanded(file), run.fingerprint) for file in files]), question.where)
 
 
 def told(answer: Answer, best: Candidate) -> str:

@@ -5,7 +5,7 @@ import difflib
 import json
 from pathlib import Path
 
-from dynabert_jax import weights
+from dynabert_jax import latency, weights
 from dynabert_jax.config import RunConfig
 from dynabert_jax.evaluate import Row
 from dynabert_jax.run_folder import RunFolder, RunFolderError
@@ -33,6 +33,16 @@ class Finished:
     def subs(self) -> tuple[SubNetwork, ...]:
         """The sub-networks that the run was trained for, largest first."""
         return results_of(self.model.config, plan(self.model.config, self.config))
+
+    @property
+    def card_file(self) -> Path:
+        """Where `dynabert bench` keeps the latencies."""
+        return self.folder.path / latency.CARD
+
+    @property
+    def fingerprint(self) -> str:
+        """What a latency card of this model bears."""
+        return latency.fingerprint(self.model.config, self.subs)
 
     def sub(self, name: str) -> SubNetwork:
         """The sub-network of that name, such as `w0.5_d0.5`.
@@ -77,7 +87,7 @@ def read_rows(folder: RunFolder) -> tuple[Row, ...]:
     Raises:
         RunFolderError: it is not there, or damaged.
     """
-    file = folder.path / "results.json"
+    file = folder.results_file
     again = f"run `dynabert evaluate {folder.path}` to make it again"
     try:
         rows = tuple(Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))["rows"])

@@ -13,15 +13,13 @@ from dynabert_jax.evaluate import Row, evaluate
 from dynabert_jax.finished import finished_config
 from dynabert_jax.metrics import label_order_warning
 from dynabert_jax.preflight import check_data, check_settings
-from dynabert_jax.report import table
 from dynabert_jax.run_folder import RunFolder, RunFolderError, evaluation_lines, provenance, write_whole
+from dynabert_jax.score_table import table
 from dynabert_jax.stages import Plan, plan, results_of
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.training import Context
 
 log = logging.getLogger(__name__)
-
-RESULTS = "results.json"  # in a run's folder
 
 Params = Any
 
@@ -37,9 +35,7 @@ def publish(context: Context, plan: Plan, params: Params, tokenizer_from: Path) 
         print(f"\n{table(rows)}")
         return rows
     weights.save(context.folder.model, shape, params, tokenizer_from=tokenizer_from)
-    rows, text = _score(context.folder, context.config, shape, params, results_of(shape, plan), context.data)
-    print(text)
-    return rows
+    return _score(context.folder, context.config, shape, params, results_of(shape, plan), context.data)
 
 
 def evaluate_run(path: Path, *, as_json: bool = False) -> list[Row]:
@@ -63,22 +59,23 @@ def evaluate_run(path: Path, *, as_json: bool = False) -> list[Row]:
     check_settings(config, trained)
     check_data(config, trained, data)
     subs = results_of(trained.config, plan(trained.config, config))
-    rows, text = _score(folder, config, trained.config, trained.params, subs, data)
-    print((folder.path / RESULTS).read_text(encoding="utf-8").rstrip() if as_json else text)
-    return rows
+    return _score(folder, config, trained.config, trained.params, subs, data, as_json=as_json)
 
 
 def _score(
-    folder: RunFolder, config: RunConfig, shape: ModelConfig, params: Params, subs: Sequence[SubNetwork], data: TaskData
-) -> tuple[list[Row], str]:
-    """The rows, which are written, and what is to be said of them."""
+    folder: RunFolder, config: RunConfig, shape: ModelConfig, params: Params, subs: Sequence[SubNetwork],
+    data: TaskData, *, as_json: bool = False,
+) -> list[Row]:  # fmt: skip
+    """The rows, which are written and printed."""
     rows = _rows(config, shape, params, subs, data)
     text = table(rows)
-    lines = {"provenance": provenance(config), "rows": [row.model_dump() for row in rows]}
+    values = {"provenance": provenance(config), "rows": [row.model_dump() for row in rows]}
+    as_text = json.dumps(values, indent=2)
     folder.replace_evaluations("results", evaluation_lines(config, "results", None, rows))
-    write_whole(folder.path / RESULTS, json.dumps(lines, indent=2) + "\n")
+    write_whole(folder.results_file, as_text + "\n")
     write_whole(folder.path / "results.md", text + "\n")
-    return rows, f"\n{text}\n\nwritten to {folder.path / 'results.md'}"
+    print(as_text if as_json else f"\n{text}\n\nwritten to {folder.path / 'results.md'}")
+    return rows
 
 
 def _rows(

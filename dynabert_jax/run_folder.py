@@ -101,6 +101,10 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def results_file(self) -> Path:
+        return self.path / "results.json"
+
+    @property
     def importance_file(self) -> Path:
         return self.path / "importance.npz"
 

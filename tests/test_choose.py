@@ -19,7 +19,7 @@ from dynabert_jax.choose import (
     parse_size,
     size,
 )
-from test_report import row
+from test_score_table import row
 
 COSTS: tuple[Cost, ...] = ("latency_ms", "parameters", "flops")
 

@@ -14,7 +14,7 @@ from dynabert_jax.finished import Finished, read_finished
 from dynabert_jax.latency import LatencyError, Where, fingerprint, write_card
 from dynabert_jax.run_folder import RunFolder
 from test_latency import CPU, GPU, card, measurement
-from test_report import row
+from test_score_table import row
 from tiny_run import Finished as FinishedRun
 
 ROWS = (

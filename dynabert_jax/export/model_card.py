@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from dynabert_jax import cost, latency
+from dynabert_jax import cost
 from dynabert_jax.evaluate import Row
 from dynabert_jax.export.folder import CARD, MARK
 from dynabert_jax.export.formats import Format
@@ -12,6 +12,7 @@ from dynabert_jax.export.int8 import Loss
 from dynabert_jax.export.source import Source
 from dynabert_jax.export.verify import Check
 from dynabert_jax.finished import Finished
+from dynabert_jax.latency import LatencyError, read_card
 from dynabert_jax.run_folder import version
 from dynabert_jax.subnetwork import SubNetwork
 
@@ -24,7 +25,7 @@ LATENCY = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Card:
+class ModelCard:
     """What a card tells.
 
     Attributes:
@@ -99,12 +100,11 @@ def score(row: Row) -> str:
 
 def latencies(finished: Finished, sub: str) -> list[str]:
     """One line for each measurement of the sub-network, if its run has any; a card of no use is told and left out."""
-    file = finished.folder.path / latency.CARD
-    if not file.exists():
+    if not finished.card_file.exists():
         return []
     try:
-        card = latency.read_card(file, latency.fingerprint(finished.model.config, finished.subs))
-    except latency.LatencyError as error:
+        card = read_card(finished.card_file, finished.fingerprint)
+    except LatencyError as error:
         log.warning("the model card goes without latencies: %s", error)
         return []
     return [LATENCY.format(**row.model_dump()) for row in card.rows if row.sub == sub]

@@ -9,7 +9,7 @@ from dynabert_jax.data import load_tokenizer
 from dynabert_jax.export.folder import check_target, whole_folder, write_tokenizer
 from dynabert_jax.export.formats import FormatName, check_count, find_format
 from dynabert_jax.export.int8 import Loss, check_possible, quantize
-from dynabert_jax.export.model_card import Card
+from dynabert_jax.export.model_card import ModelCard
 from dynabert_jax.export.source import Source
 from dynabert_jax.export.verify import Check, read_sentences, verify
 from dynabert_jax.finished import Finished, read_finished
@@ -66,7 +66,7 @@ def export_run(
         write_tokenizer(folder, tokenizer, finished.config.data.max_length)
         check = verify(source, chosen.open(source, folder), sentences)
         losses = quantize(source, finished.config.data.task, sentences, folder) if int8 else ()
-        Card(finished, source, chosen, check, losses).write(folder)
+        ModelCard(finished, source, chosen, check, losses).write(folder)
     exported = Exported(out, source.subs, check, losses)
     print(to_json(exported) if as_json else told(exported))
     return exported

@@ -12,7 +12,7 @@ import numpy as np
 
 from dynabert_jax.evaluate import Row
 from dynabert_jax.finished import Finished, read_finished
-from dynabert_jax.latency import CARD, LatencyError, Measurement, fingerprint, read_card
+from dynabert_jax.latency import LatencyError, Measurement, read_card
 from dynabert_jax.rewire import by_importance
 from dynabert_jax.subnetwork import SubNetwork
 
@@ -139,7 +139,7 @@ def facts(path: Path) -> Facts:
         latency_note=note,
         importance=_importance(run),
         curves=_curves(run.folder.path, list(run.config.stages)),
-        origin=_origin(run.folder.path),
+        origin=_origin(run.folder.results_file),
     )
 
 
@@ -192,11 +192,11 @@ def _importance(run: Finished) -> tuple[tuple[float, ...], ...]:
 
 def _latencies(run: Finished) -> tuple[tuple[Latency, ...], str]:
     """The settings with the most sub-networks first, and what is to be said where there are none."""
-    file, command = run.folder.path / CARD, f"dynabert bench {run.folder.path}"
+    file, command = run.card_file, f"dynabert bench {run.folder.path}"
     if not file.exists():
         return (), f"Latency has not been measured: run `{command}` on the device that counts, and make the page again."
     try:
-        card = read_card(file, fingerprint(run.model.config, run.subs))
+        card = read_card(file, run.fingerprint)
     except LatencyError as error:
         log.warning("the page goes without latencies: %s", error)
         return (), f"Latencies are left out: {error}. `{command}` measures."
@@ -262,7 +262,7 @@ def _thinned(points: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ..
 # Origin
 
 
-def _origin(path: Path) -> dict[str, str]:
+def _origin(file: Path) -> dict[str, str]:
     """As `results.json` tells it; older runs' may tell nothing."""
-    values = json.loads((path / "results.json").read_text(encoding="utf-8")).get("provenance", {})
+    values = json.loads(file.read_text(encoding="utf-8")).get("provenance", {})
     return {str(name): str(value) for name, value in values.items() if value is not None}

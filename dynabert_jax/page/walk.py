@@ -8,7 +8,6 @@ from dynabert_jax.page.document import write_page
 from dynabert_jax.page.facts import facts
 from dynabert_jax.page.pictures import write_pictures
 from dynabert_jax.paths import expanded
-from dynabert_jax.run_folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +32,7 @@ def report_run(path: Path, out: Path | None = None, pictures: Path | None = None
         RunFolderError, WeightsError, ConfigError: the folder holds no finished run.
     """
     told = facts(path)
-    page = RunFolder(path).path / "report.html" if out is None else expanded(out)
+    page = expanded(path / "report.html" if out is None else out)
     write_page(told, page)
     reported = Reported(page, () if pictures is None else tuple(write_pictures(told, pictures)))
     print(to_json(reported) if as_json else "\n".join(f"written to {file}" for file in (page, *reported.pictures)))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dynabert_jax.evaluate import Row
-from dynabert_jax.report import table
+from dynabert_jax.score_table import table
 
 
 def row(width: float | None, depth: float | None, score: float, **changes: Any) -> Row:
