@@ -12,7 +12,7 @@ from dynabert_jax import cli
 from dynabert_jax.backends import BackendName
 from dynabert_jax.choose import Cost
 from dynabert_jax.config import Dtype
-from dynabert_jax.export import FormatName
+from dynabert_jax.export import FORMATS, FormatName
 
 # How settings are shown in --help: by what they are, and with a default only where it tells something.
 arg = functools.partial(tyro.conf.arg, help_behavior_hint="")
@@ -23,11 +23,11 @@ Names = Annotated[tuple[str, ...], arg(metavar="NAME [NAME ...]")]
 OptionalName = Annotated[str | None, arg(metavar="NAME")]
 OptionalFile = Annotated[Path | None, arg(metavar="FILE")]
 OptionalFolder = Annotated[Path | None, arg(metavar="DIR")]
-FORMATS = (
-    "hf: transformers' own class, with zeros where heads were left out; hf-exact: transformers, in exact shapes, with "
-    "a modelling file; reference: the uncut model, for the authors' code; onnx: ONNX Runtime and others; stablehlo: "
-    "jax, any number of sub-networks with one file of weights."
-)
+OptionalNumber = Annotated[float | None, arg(metavar="NUMBER")]
+OptionalCount = Annotated[int | None, arg(metavar="INT")]
+OptionalSize = Annotated[str | None, arg(metavar="SIZE")]
+Counts = Annotated[tuple[int, ...], arg(metavar="INT [INT ...]")]
+Files = Annotated[tuple[Path, ...], arg(metavar="FILE [FILE ...]")]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg()]
 
 
@@ -113,7 +113,7 @@ def report(run: Run, out: OptionalFile = None, pictures: OptionalFolder = None, 
 
 def export(
     run: Run,
-    format: Annotated[FormatName, arg(help=FORMATS)],
+    format: Annotated[FormatName, arg(help="; ".join(f"{name}: {entry.title}" for name, entry in FORMATS.items()))],
     out: Annotated[Path, arg(metavar="DIR")],
     sub: Names = (),
     force: Flag = False,
@@ -136,22 +136,22 @@ def export(
 
 
 def bench(
-    run: Annotated[Path, tyro.conf.Positional],
-    sub: tuple[str, ...] = (),
-    batch: tuple[int, ...] = (1,),
-    length: tuple[int, ...] = (),
+    run: Run,
+    sub: Names = (),
+    batch: Counts = (1,),
+    length: Counts = (),
     dtype: tuple[Dtype, ...] = (),
     rounds: int = 20,
     backend: tuple[BackendName, ...] = ("jax",),
-    out: Path | None = None,
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    out: OptionalFile = None,
+    json: Flag = False,
 ) -> None:
     """Time the sub-networks of a finished run on this device, and print and write its latency card.
 
     Args:
         run: the run's folder.
         sub: names of sub-networks, such as w1_d1 w0.5_d0.5; none: all.
-        batch: sentences a batch; several are measured one after the other, as with all that follows.
+        batch: sentences a batch, by default 1; several are measured one after the other, as with all that follows.
         length: tokens a sentence; none: the longest of the run.
         dtype: what products multiply in with jax; none: what the run was trained in. Other backends have but one.
         rounds: how often everything is timed.
@@ -162,27 +162,25 @@ def bench(
     """
     from dynabert_jax.bench import BenchSettings, bench_run
 
-    settings = BenchSettings(
-        subs=sub, batches=batch, lengths=length, dtypes=dtype, backends=backend, rounds=rounds
-    )  # fmt: skip
+    settings = BenchSettings(subs=sub, batches=batch, lengths=length, dtypes=dtype, backends=backend, rounds=rounds)
     bench_run(run, settings, out, as_json=json)
 
 
 def choose(
-    run: Annotated[Path, tyro.conf.Positional],
-    max_latency_ms: float | None = None,
-    max_parameters: str | None = None,
-    max_flops: str | None = None,
-    min_score: float | None = None,
+    run: Run,
+    max_latency_ms: OptionalNumber = None,
+    max_parameters: OptionalSize = None,
+    max_flops: OptionalSize = None,
+    min_score: OptionalNumber = None,
     by: Cost | None = None,
-    device: str | None = None,
-    backend: str | None = None,
-    dtype: str | None = None,
-    batch: int | None = None,
-    length: int | None = None,
-    split: str | None = None,
-    card: tuple[Path, ...] = (),
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    device: OptionalName = None,
+    backend: OptionalName = None,
+    dtype: OptionalName = None,
+    batch: OptionalCount = None,
+    length: OptionalCount = None,
+    split: OptionalName = None,
+    card: Files = (),
+    json: Flag = False,
 ) -> None:
     """Print the best sub-network of a finished run that fits a budget, and the Pareto front around it.
 

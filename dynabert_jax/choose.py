@@ -2,8 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import pydantic
 
@@ -11,6 +11,7 @@ from dynabert_jax.checked import Checked
 from dynabert_jax.config import Positive
 
 Cost = Literal["latency_ms", "parameters", "flops"]
+Thing = TypeVar("Thing")
 
 SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 
@@ -164,13 +165,17 @@ def judge(candidate: Candidate, limits: Limits) -> Judged:
 
 
 def pareto_front(candidates: Iterable[Candidate], cost: Cost) -> tuple[Candidate, ...]:
-    """Those that no other one matches in score and cost and beats in one of them, cheapest first; of equals the first.
+    """Those that no other matches in score and cost and beats in one of them, cheapest first; of equals the first."""
+    return front_of(candidates, cost=lambda one: one.cost(cost), score=lambda one: one.score)
 
-    Walked from the cheapest to the dearest, each has to score more than all before it.
-    """
-    front: list[Candidate] = []
-    for one in sorted(candidates, key=lambda one: (one.cost(cost), -one.score)):
-        if not front or one.score > front[-1].score:
+
+def front_of(
+    things: Iterable[Thing], cost: Callable[[Thing], float], score: Callable[[Thing], float]
+) -> tuple[Thing, ...]:
+    """The Pareto front: walked from the cheapest to the dearest, each has to score more than all before it."""
+    front: list[Thing] = []
+    for one in sorted(things, key=lambda one: (cost(one), -score(one))):
+        if not front or score(one) > score(front[-1]):
             front.append(one)
     return tuple(front)
 

@@ -20,6 +20,7 @@ from dynabert_jax.checked import ConfigError
 from dynabert_jax.config import Dtype, ModelConfig
 from dynabert_jax.cut import Cut, cut
 from dynabert_jax.data import load_tokenizer
+from dynabert_jax.export import FORMATS
 from dynabert_jax.export.errors import ExportError, require
 from dynabert_jax.export.onnx_file import FLOAT, INT8, open_file
 from dynabert_jax.export.run_stablehlo import ENDING, WEIGHTS, load_stablehlo
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LENGTHS = (16, 32, 64, 128, 256, 512)  # of a model that comes without a run, as far as it has positions for them
-INSTALL_ONNX = 'pip install "dynabert_jax[onnx]"'
 
 
 class PredictError(ValueError):
@@ -159,7 +159,7 @@ def answer_program(config: ModelConfig, dtype: Dtype) -> Callable[..., jax.Array
 
 def _open_onnx(folder: Path) -> Network:
     """The export in ONNX Runtime. model.onnx answers, not model_int8.onnx: an answer shall be the run's own."""
-    require(("onnxruntime",), f"predicting from {folder / FLOAT}", INSTALL_ONNX)
+    require(("onnxruntime",), f"predicting from {folder / FLOAT}", FORMATS["onnx"].install)
     config = _read_config(folder)
     if not (folder / FLOAT).exists():
         raise ExportError(f"{folder / FLOAT} is not there; {INT8} does not answer in its place; export it again")

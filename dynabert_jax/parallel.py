@@ -42,9 +42,9 @@ def num_devices() -> int:
     return jax.local_device_count()
 
 
-def check_divides(batch_size: int, what: str) -> None:
-    """Raises ValueError unless every device gets the same number of a batch's examples."""
-    devices = num_devices()
+def check_divides(batch_size: int, what: str, devices: int | None = None) -> None:
+    """Raises ValueError unless every device, of all or of so many, gets the same number of a batch's examples."""
+    devices = num_devices() if devices is None else devices
     if batch_size % devices:
         below = batch_size - batch_size % devices
         near = [str(size) for size in (below, below + devices) if size]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from dynabert_jax import parallel
 from dynabert_jax.batches import make_batch, plan_evaluation
 from dynabert_jax.data import Split, tokenize
 from dynabert_jax.evaluate import check_finite
@@ -193,8 +194,10 @@ def _rounded(value: float) -> float:
 def _check_batch_size(batch_size: int, devices: int) -> None:
     if batch_size < 1:
         raise PredictError(f"the batch size must be at least 1; got {batch_size}")
-    if batch_size % devices:
-        raise PredictError(f"the batch size must be a multiple of {devices}, the number of devices; got {batch_size}")
+    try:
+        parallel.check_divides(batch_size, "the batch size", devices)
+    except ValueError as error:
+        raise PredictError(str(error)) from None
 
 
 # The command

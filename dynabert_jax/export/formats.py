@@ -37,7 +37,7 @@ class Format:
     install: str = ""
 
 
-FORMATS: dict[FormatName, Format] = {
+FORMATS: dict[str, Format] = {  # by `FormatName`
     "hf": Format(
         title="transformers' own class, with zeros where heads were left out",
         write=hugging_face.write_padded,
@@ -73,7 +73,7 @@ print(classify("Never a minute too long."))""",
         install="pip install torch",
     ),
     "onnx": Format(
-        title="ONNX",
+        title="ONNX Runtime, and others that read ONNX",
         write=onnx_file.write,
         open=onnx_file.open_float,
         usage="""\
@@ -91,7 +91,7 @@ print(session.run(["logits"], inputs)[0])""",
         install='pip install "dynabert_jax[onnx]"',
     ),
     "stablehlo": Format(
-        title="StableHLO, one file of weights and a program for each sub-network",
+        title="jax alone, as StableHLO: one file of weights and a program for each sub-network",
         write=stablehlo.write,
         open=stablehlo.open_programs,
         usage="""\
@@ -118,7 +118,7 @@ def find_format(name: str) -> Format:
     if name not in FORMATS:
         nearest = difflib.get_close_matches(name, get_args(FormatName), n=1, cutoff=0.0)[0]
         raise ExportError(f"there is no format {name!r}; did you mean {nearest!r}? there are {', '.join(FORMATS)}")
-    found = {str(known): entry for known, entry in FORMATS.items()}[name]
+    found = FORMATS[name]
     require(found.packages, f"--format {name}", found.install)
     return found
 
@@ -131,7 +131,7 @@ def check_count(name: str, subs: Sequence[str], available: Sequence[str]) -> Non
         subs: the names of the sub-networks that were asked for; empty means all of the run's.
         available: the names of the run's.
     """
-    holds = find_format(name).holds
+    holds = FORMATS[name].holds
     if holds == "uncut" and subs:
         raise ExportError(
             f"--format {name} writes the model uncut, from which {', '.join(available)} are cut; leave --sub out"

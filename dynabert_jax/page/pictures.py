@@ -2,12 +2,14 @@
 
 import contextlib
 import functools
+import operator
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dynabert_jax.choose import front_of
 from dynabert_jax.page.facts import Curve, Facts, ReportError, Size
 
 # Of Okabe and Ito's palette, which every kind of colour vision tells apart.
@@ -96,11 +98,7 @@ def _front(axes: Any, facts: Facts, of: Callable[[Size], float | None], label: s
 
 def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Of (cost, score) those that nothing at most as dear equals, cheapest first."""
-    front: list[tuple[float, float]] = []
-    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not front or score > front[-1][1]:
-            front.append((cost, score))
-    return front
+    return list(front_of(points, cost=operator.itemgetter(0), score=operator.itemgetter(1)))
 
 
 def _grid(axes: Any, facts: Facts) -> None:
