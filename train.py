@@ -4,7 +4,7 @@
 
 The walk in time order: data and weights; fine-tune; score and rewire; learn every width; learn every width and depth;
 optionally fine-tune them all on the labels; score every sub-network. A run that was stopped goes on from its last
-checkpoint when the same command is given again.
+checkpoint when the same command is given again. On several hosts, every one gives this command (docs/scale.md).
 """
 
 import sys
@@ -15,19 +15,21 @@ from dynabert_jax.config import RunConfig
 from dynabert_jax.data import encode, load_tokenizer, read_texts
 from dynabert_jax.evaluate import Row
 from dynabert_jax.hub import find_model
-from dynabert_jax.preflight import check_data, check_settings, check_space
+from dynabert_jax.preflight import check_data, check_memory, check_settings, check_space
+from dynabert_jax.rehearsal import rehearse
 from dynabert_jax.results import publish
 from dynabert_jax.rewire import by_importance, rewire
 from dynabert_jax.run_folder import RunFolder
 from dynabert_jax.training import Context, check_finished, score_importance, train_stage
 
 
-def run(config: RunConfig, only: str | None = None) -> list[Row]:
+def run(config: RunConfig, only: str | None = None, *, dry_run: bool = False) -> list[Row]:
     """Goes through the stages that the configuration names and scores the last one's sub-networks.
 
     Args:
         config: the whole run.
         only: train the stage of this name alone and end behind it; the ones before it must be finished.
+        dry_run: check everything, take a few steps of every stage, print what the run would do, and write nothing.
     """
     # 1. The run folder, the data, the pretrained weights: what can be wrong is found out before anything is written.
     folder = RunFolder.open(config)
@@ -36,34 +38,37 @@ def run(config: RunConfig, only: str | None = None) -> list[Row]:
     pretrained = weights.load(source, labels=config.data.task.outputs(texts.labels), seed=config.seed)
     check_settings(config, pretrained)
     check_space(config, pretrained)
+    check_memory(config, pretrained)
     data = encode(texts, load_tokenizer(source), config.data.max_length)
     check_data(config, pretrained, data)
-    context = Context(config, Bert(pretrained.config, config.dtype), data, folder)
+    model = Bert(pretrained.config, config.dtype, config.rematerialize)
+    context, params = Context(config, model, data, folder), pretrained.params
     plan = stages.plan(pretrained.config, config if only is None else config.until(only))
     if only is not None:
         check_finished(context, plan.objectives[:-1])
-    folder.begin(config)
-    params = pretrained.params
+    if dry_run:
+        return rehearse(context, plan, params)
 
-    # 2. Fine-tune the full network on the labels: the first teacher.
-    if plan.fine_tune:
-        params = train_stage(context, plan.fine_tune, params, teacher=None)
+    with folder.begun(config):
+        # 2. Fine-tune the full network on the labels: the first teacher.
+        if plan.fine_tune:
+            params = train_stage(context, plan.fine_tune, params, teacher=None)
 
-    # 3. Put the important heads and neurons first, then let every width learn from the fine-tuned network.
-    if plan.width and config.importance:
-        rewired = rewire(params, by_importance(score_importance(context, config.importance, params)))
-        params = train_stage(context, plan.width, rewired, teacher=params)
+        # 3. Put the important heads and neurons first, then let every width learn from the fine-tuned network.
+        if plan.width and config.importance:
+            rewired = rewire(params, by_importance(score_importance(context, config.importance, params)))
+            params = train_stage(context, plan.width, rewired, teacher=params)
 
-    # 4. Let every width and depth learn from the width-adaptive network.
-    if plan.depth:
-        params = train_stage(context, plan.depth, params, teacher=params)
+        # 4. Let every width and depth learn from the width-adaptive network.
+        if plan.depth:
+            params = train_stage(context, plan.depth, params, teacher=params)
 
-    # 5. Fine-tune all sub-networks on the labels.
-    if plan.final:
-        params = train_stage(context, plan.final, params, teacher=None)
+        # 5. Fine-tune all sub-networks on the labels.
+        if plan.final:
+            params = train_stage(context, plan.final, params, teacher=None)
 
-    # 6. Write the weights that every sub-network is cut from, and score each of them.
-    return publish(context, plan, params, source)
+        # 6. Write the weights that every sub-network is cut from, and score each of them.
+        return publish(context, plan, params, source)
 
 
 if __name__ == "__main__":

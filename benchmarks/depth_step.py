@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import tyro
 
 from benchmarks import harness
@@ -63,6 +63,8 @@ class Parts:
         self.on_devices = parallel.split(
             dataclasses.replace(self.batch, weights=self.batch.weights / self.batch.weights.sum())
         )
+        self.rows = parallel.split(np.arange(len(self.batch.weights)))
+        self.losses: dict[SubNetwork, stages.Losses] = {}
         self.key = jax.random.key(0)
         self.teacher = parallel.replicate(params)
         self.state = stages.init_state(self.objective, params, TOTAL_STEPS)
@@ -92,18 +94,18 @@ class Parts:
         jax.block_until_ready(self.answers(teacher))
 
     def accumulate(self, teacher: SubNetwork | None, student: SubNetwork) -> None:
-        self.grads, _ = self.programs.accumulate(
-            self.state.params, self.grads, self.on_devices, self.targets[teacher], self.objective.weights, self.key,
-            student,
+        self.grads, self.losses[student] = self.programs.accumulate(
+            self.state.params, self.grads, self.on_devices, self.rows, self.targets[teacher], self.objective.weights,
+            self.key, student,
         )  # fmt: skip
         jax.block_until_ready(self.grads)
 
     def update(self) -> None:
-        self.state, _ = self.apply_update(self.state, self.grads)
+        self.state, _ = self.apply_update(self.state, self.grads, tuple(self.losses.values()))
         jax.block_until_ready(self.state)
 
     def new_zeros(self) -> Any:
-        return self.programs.zeros(self.state.params, jnp.arange(parallel.num_devices()))
+        return self.programs.zeros(self.state.params, np.arange(jax.local_device_count()))
 
     def answers(self, teacher: SubNetwork | None) -> Any:
         return None if teacher is None else self.programs.teach(self.teacher, self.on_devices, teacher)

@@ -48,11 +48,13 @@ class Bert(nn.Module):
 
     config: ModelConfig
     dtype: Dtype = "float32"
+    rematerialize: bool = False  # each block computes its activations again in the backward pass, and keeps none
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config)
+        block = nn.remat(Block, static_argnums=(3, 4)) if self.rematerialize else Block  # of its heads and neurons
         for i in range(self.config.num_layers):
-            setattr(self, f"layer_{i}", Block(self.config, i, self.dtype))
+            setattr(self, f"layer_{i}", block(self.config, i, self.dtype))
         self.pooler = Dense(self.config.hidden_size, self.config.hidden_size, self.dtype)
         self.classifier = Dense(self.config.hidden_size, self.config.num_labels, self.dtype)
         self.first_token_dropout = Dropout(self.config.head_dropout)  # RoBERTa's alone

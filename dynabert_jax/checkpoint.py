@@ -3,12 +3,16 @@
 import dataclasses
 import hashlib
 import json
+import logging
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import jax
 import orbax.checkpoint as ocp
+
+from dynabert_jax import parallel
+
+log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
@@ -35,16 +39,22 @@ class Saved:
 
 
 class Checkpoints:
-    """The newest checkpoint in a folder of a stage's. In a `with` block: leaving it waits for what is being written.
+    """The newest checkpoints in a folder of a stage's. In a `with` block: leaving it waits for what is being written.
 
     Saving goes on in the background. orbax writes into a temporary folder and renames it, so a checkpoint that was
     interrupted is never taken for a whole one; one that was damaged later is told by its checksums.
+
+    All processes of a run write together, into a folder that all of them see.
+
+    Args:
+        folder: of these checkpoints alone.
+        keep: how many of the newest.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, keep: int = 1):
         self.folder = folder.resolve()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=1,
+            max_to_keep=keep,
             cleanup_tmp_directories=True,
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
@@ -63,14 +73,21 @@ class Checkpoints:
                 raise self._cannot_write(failure) from failure
 
     def save(self, step: int, tree: Any, record: Record) -> None:
-        """Writes a checkpoint and then drops the one before it. A step that is there already is left as it is.
+        """Writes a checkpoint and then drops the oldest. A step that is there already is left as it is.
+
+        Args:
+            step: of training.
+            tree: arrays that are the same on every device.
+            record: what JSON can hold.
 
         Raises:
             CheckpointError: this one, or the one before it that was still being written, cannot be written.
         """
         if step in self._manager.all_steps():
             return
-        items = ocp.args.Composite(tree=ocp.args.StandardSave(tree), record=ocp.args.JsonSave(record))
+        items = ocp.args.Composite(
+            tree=ocp.args.StandardSave(parallel.across_hosts(tree)), record=ocp.args.JsonSave(record)
+        )
         try:
             self._manager.save(step, args=items)
         except Exception as error:
@@ -88,43 +105,68 @@ class Checkpoints:
             raise self._cannot_write(error) from error
 
     def restore(self, like: Any) -> Saved | None:
-        """The newest checkpoint, or None where there is none.
+        """The newest checkpoint that is whole, or None where there is none. Damaged ones are reported and removed.
 
         Args:
-            like: a tree of arrays (or of their shapes) with the structure, shapes and placement to restore to.
+            like: a tree of arrays (or of their shapes) with the structure and shapes to restore.
+
+        Returns:
+            Arrays on every device.
 
         Raises:
-            CheckpointError: it is damaged, or belongs to another model.
+            CheckpointError: all are damaged, or the newest belongs to another model.
         """
-        step = self._manager.latest_step()
+        step = self._newest_undamaged()
         if step is None:
             return None
-        self._check_undamaged(step)
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        items = ocp.args.Composite(tree=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
+        items = ocp.args.Composite(
+            tree=ocp.args.StandardRestore(parallel.shapes_across_hosts(like)), record=ocp.args.JsonRestore()
+        )
         try:
             restored = self._manager.restore(step, args=items)
         except Exception as error:
             reason = str(error).strip().splitlines()
             raise self._cannot_read(step, reason[0] if reason else repr(error)) from error
-        return Saved(step, restored["tree"], restored["record"])
+        return Saved(step, parallel.of_this_host(restored["tree"]), restored["record"])
+
+    def record(self) -> Record | None:
+        """What belongs to the newest checkpoint, without its arrays; None where there is none.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        step = self._newest_undamaged()
+        if step is None:
+            return None
+        restored = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))
+        record: Record = restored["record"]
+        return record
+
+    def _newest_undamaged(self) -> int | None:
+        """Its step. Looked for before orbax reads anything: it takes changed numbers as they are.
+
+        Raises:
+            CheckpointError: there are checkpoints, and all are damaged.
+        """
+        newest_first = sorted(self._manager.all_steps(), reverse=True)
+        for step in newest_first:
+            damage = _damage(self.folder / str(step))
+            if damage is None:
+                return step
+            if step == newest_first[-1]:
+                raise self._cannot_read(step, damage)
+            log.warning(
+                "the checkpoint %s is damaged (%s) and is removed; going on from the one before it",
+                self.folder / str(step), damage,
+            )  # fmt: skip
+            self._manager.delete(step)
+        return None
 
     def _write_checksums(self) -> None:
         """orbax calls this when the files of a new checkpoint are written, and then gives its folder its name."""
         for checkpoint in self.folder.iterdir():
             if not (checkpoint / CHECKSUMS).exists():
                 (checkpoint / CHECKSUMS).write_text(json.dumps(_checksums(checkpoint)))
-
-    def _check_undamaged(self, step: int) -> None:
-        """Asked before orbax reads anything: it takes changed numbers as they are, and is noisy about lost ones."""
-        checkpoint = self.folder / str(step)
-        try:
-            written, found = json.loads((checkpoint / CHECKSUMS).read_text()), _checksums(checkpoint)
-        except (OSError, ValueError) as error:
-            raise self._cannot_read(step, str(error)) from error
-        changed = [name for name in written.keys() | found.keys() if written.get(name) != found.get(name)]
-        if changed:
-            raise self._cannot_read(step, f"{min(changed)} is missing or not as it was written")
 
     def _cannot_read(self, step: int, reason: str) -> CheckpointError:
         return CheckpointError(
@@ -142,6 +184,16 @@ class Checkpoints:
 def newest_step(folder: Path) -> int:
     """Of the checkpoints in a folder, without making or opening anything; 0 where there is none."""
     return max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What is wrong with the files of a checkpoint, in words; None where nothing is."""
+    try:
+        written, found = json.loads((checkpoint / CHECKSUMS).read_text()), _checksums(checkpoint)
+        changed = [name for name in written.keys() | found.keys() if written.get(name) != found.get(name)]
+    except (OSError, ValueError, AttributeError) as error:  # the last where the file holds no object
+        return str(error)
+    return f"{min(changed)} is missing or not as it was written" if changed else None
 
 
 def _checksums(checkpoint: Path) -> dict[str, str]:

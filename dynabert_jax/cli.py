@@ -8,11 +8,12 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import tyro
 
+from dynabert_jax import parallel
 from dynabert_jax.checked import ConfigError
 from dynabert_jax.checkpoint import CheckpointError
 from dynabert_jax.choose import ChoiceError
@@ -26,6 +27,7 @@ from dynabert_jax.page import ReportError
 from dynabert_jax.predict import PredictError
 from dynabert_jax.run_folder import RunFolderError
 from dynabert_jax.samples import SampleError, cache_folder
+from dynabert_jax.stopping import Signals, Stopped
 from dynabert_jax.tables import DataError
 from dynabert_jax.training import TrainingError
 from dynabert_jax.weights import WeightsError
@@ -33,19 +35,21 @@ from dynabert_jax.weights import WeightsError
 # What a user can cause and cure. Anything else is a bug of ours and keeps its traceback.
 USER_ERRORS = (
     ConfigError, DataError, SampleError, ModelNotFoundError, WeightsError, CheckpointError, RunFolderError,
-    TrainingError, EvaluationError, CompareError, LatencyError, ChoiceError, ExportError, PredictError, ReportError,
+    TrainingError, EvaluationError, CompareError, parallel.ParallelError, LatencyError, ChoiceError, ExportError,
+    PredictError, ReportError,
 )  # fmt: skip
 
-TRAIN_USAGE = """usage: python train.py CONFIG [--stage NAME] [--SETTING VALUE ...]
+TRAIN_USAGE = """usage: python train.py CONFIG [--stage NAME] [--dry-run] [--SETTING VALUE ...]
 
 CONFIG        a Python file that sets `config` to a RunConfig, such as configs/movie_reviews_quick.py
 --stage NAME  train this stage alone (fine_tune, width, depth or final); those before it must be finished
+--dry-run     check everything, take a few steps of every stage and print what the run would do; nothing is written
 --SETTING     any setting of the configuration, such as --run-dir runs/other or --depth.optimizer.learning-rate 1e-5
 
 python train.py CONFIG --help lists every setting with its meaning and its value in CONFIG."""
 
 
-def train(run: Callable[[RunConfig, str | None], Any], arguments: Sequence[str] | None = None) -> int:
+def train(run: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
     """Reads the configuration and its overrides from the arguments and runs it; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -55,6 +59,7 @@ def train(run: Callable[[RunConfig, str | None], Any], arguments: Sequence[str] 
     def work() -> None:
         config = read_config(Path(arguments[0]))
         only, settings = take_stage(arguments[1:])
+        dry_run, settings = "--dry-run" in settings, [one for one in settings if one != "--dry-run"]
         if settings:
             config = tyro.cli(
                 RunConfig, default=config, args=settings, prog=f"train.py {arguments[0]}",
@@ -62,7 +67,8 @@ def train(run: Callable[[RunConfig, str | None], Any], arguments: Sequence[str] 
             )  # fmt: skip
         if only is not None:
             config.until(only)
-        run(config, only)
+        parallel.connect()
+        run(config, only, dry_run=dry_run)
 
     return guarded(work, "stopped; the same command goes on from the last checkpoint")
 
@@ -100,19 +106,43 @@ def take_stage(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def guarded(work: Callable[[], None], when_stopped: str = "stopped") -> int:
-    """Does the work; errors of the user's become a message and exit code 2, Ctrl-C becomes `when_stopped` and 130."""
+    """Does the work; returns the exit code.
+
+    Errors of the user's become a message and exit code 2. Ctrl-C and SIGTERM become what is kept or, where nothing
+    tells, `when_stopped`, and 128 and the signal's number.
+    """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)  # a library has set one up
     quieten_orbax()
     use_compilation_cache()
     try:
-        work()
+        with Signals():
+            work()
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        kept = f"stopped: {stopped}; the same command goes on from there" if str(stopped) else when_stopped
+        print(f"\n{kept}", file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         print(f"\n{when_stopped}", file=sys.stderr)
         return 130
+    except jax.errors.JaxRuntimeError as error:
+        if parallel.num_hosts() == 1:
+            raise
+        end_with_the_others(error)
     return 0
+
+
+def end_with_the_others(error: jax.errors.JaxRuntimeError) -> NoReturn:
+    """Where another process of a run has died, computing together fails here; Python's own end would wait for it."""
+    print(
+        f"error: another process of this run has ended, or cannot be reached any more ({str(error)[:200]}). Start all "
+        f"of them again with the same command: it goes on from the last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)
 
 
 def quieten_orbax() -> None:

@@ -354,6 +354,10 @@ class RunConfig(Checked):
         model: a local folder or a hub name in Hugging Face's format, or `sample:minilm`.
         run_dir: the folder that everything is written to.
         dtype: what matrix products take as inputs; parameters, sums and everything else stay float32.
+        gradient_accumulation: parts that the batch of a training step is worked through in, one after the other: less
+            memory, the same step.
+        rematerialize: compute a layer's activations again in the backward pass instead of keeping them: less memory on
+            accelerators, a third more work.
         log_every: steps between two rows of the training log.
         checkpoint_every: steps between two checkpoints to resume from; one is also written at every evaluation.
     """
@@ -368,6 +372,8 @@ class RunConfig(Checked):
     final: FinalStage | None = None
     seed: Seed = 42
     dtype: Dtype = "float32"
+    gradient_accumulation: AtLeastOne = 1
+    rematerialize: bool = False
     log_every: AtLeastOne = 10
     checkpoint_every: AtLeastOne = 200
 

@@ -34,3 +34,16 @@ def flops(config: ModelConfig, sub: SubNetwork, length: int) -> int:
         feed_forward = 2 * length * hidden * neurons
         total += projections + attention + feed_forward
     return 2 * (total + hidden * hidden + hidden * config.num_labels)
+
+
+def activations(config: ModelConfig, sub: SubNetwork, length: int, rematerialize: bool = False) -> int:
+    """Numbers that the backward pass needs at least of one sentence of `length` tokens.
+
+    Of every layer its input, queries, keys, values, attention weights, contexts, both normalised sums, and the neurons
+    before and behind the activation; where they are computed again, those of one layer and the inputs of the others.
+    """
+    hidden, layers = config.hidden_size, []
+    for heads, neurons in zip(sub.heads, sub.neurons, strict=True):
+        attention = 4 * heads * config.head_size + heads * length
+        layers.append(length * (3 * hidden + attention + 2 * neurons))
+    return max(layers) + (len(layers) - 1) * length * hidden if rematerialize else sum(layers)

@@ -56,12 +56,15 @@ class Split:
         input_ids: for each example int32 `[tokens]`, special tokens included, without padding.
         token_type_ids: likewise; 1 where the second sentence of a pair stands, if the tokenizer tells.
         labels: `[n]`; int32 ids of classes, or float32 for a regression.
+        origins: int `[n]`; the row that each example is of in the data it was taken from, the first one being 0; None
+            where there is no such data.
     """
 
     name: str
     input_ids: Sequence[np.ndarray]
     token_type_ids: Sequence[np.ndarray]
     labels: np.ndarray
+    origins: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -162,20 +165,21 @@ def encode(texts: TaskTexts, tokenizer: "PreTrainedTokenizerBase", max_length: i
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """Checked rows: `[n]` texts, one or two strings each, and labels `[n]`."""
+    """Checked rows: `[n]` texts, one or two strings each, labels `[n]`, and which rows of the data they are, `[n]`."""
 
     texts: list[tuple[str, ...]]
     labels: np.ndarray
+    origins: np.ndarray
 
     def take(self, rows: np.ndarray) -> "Texts":
-        return Texts([self.texts[row] for row in rows], self.labels[rows])
+        return Texts([self.texts[row] for row in rows], self.labels[rows], self.origins[rows])
 
 
 def _check(table: Table, task: Task, labels: tuple[str, ...]) -> Texts:
     for column, texts in table.texts.items():
         _check_texts(table, column, texts)
     numbers = _targets(table) if task.regression else _class_ids(table, labels)
-    return Texts(list(zip(*table.texts.values(), strict=True)), numbers)
+    return Texts(list(zip(*table.texts.values(), strict=True)), numbers, np.arange(len(numbers)))
 
 
 def _check_texts(table: Table, column: str, texts: Sequence[Any]) -> None:
@@ -345,7 +349,7 @@ def _encode(name: str, examples: Texts, tokenizer: "PreTrainedTokenizerBase", ma
         )
     input_ids = [tokens.input_ids for tokens in encoded]
     token_type_ids = [tokens.token_type_ids for tokens in encoded]
-    return Split(name, input_ids, token_type_ids, examples.labels)
+    return Split(name, input_ids, token_type_ids, examples.labels, examples.origins)
 
 
 class Tokens(NamedTuple):

@@ -1,25 +1,78 @@
-"""Data parallelism over this host's devices: the one place that knows it is `pmap`.
+"""Data parallelism over all devices of all hosts: the one place that knows it is `pmap`.
 
 Parameters travel as plain trees, the same on every device; batches and what is summed over them carry a leading axis
-of devices. One device is the plain case of the same code.
+of this host's devices. One device, and one host, are the plain case of the same code.
+
+Letters in shapes: B examples of the global batch, D devices of this host.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "devices"
+EVERYWHERE = PartitionSpec()
+HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead, and the others end
+
+
+class ParallelError(RuntimeError):
+    """Processes that cannot work together; the message says what to do."""
+
+
+def connect() -> None:
+    """Joins this process with those on other hosts, where the environment says that there are any.
+
+    `JAX_COORDINATOR_ADDRESS` (host:port of the first process), `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` say so; under
+    Slurm, Open MPI or Kubernetes and on a TPU pod, `JAX_COORDINATOR_ADDRESS=auto` lets jax find them all out. Must be
+    called before anything is computed.
+
+    Raises:
+        ParallelError: the settings do not fit together, or the other processes cannot be reached.
+    """
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if address is None:
+        return
+    given: dict[str, Any] = {} if address == "auto" else {"coordinator_address": address} | _process_numbers()
+    if address == "auto":
+        del os.environ["JAX_COORDINATOR_ADDRESS"]  # jax itself would take it for an address
+    try:
+        jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ParallelError(
+            f"the processes of this run cannot be joined: {str(error).splitlines()[0]}. Start every process with the "
+            f"same JAX_COORDINATOR_ADDRESS=HOST:PORT and JAX_NUM_PROCESSES, and JAX_PROCESS_ID counting from 0"
+        ) from error
+
+
+def _process_numbers() -> dict[str, int]:
+    numbers = {}
+    for name, variable in (("num_processes", "JAX_NUM_PROCESSES"), ("process_id", "JAX_PROCESS_ID")):
+        value = os.environ.get(variable, "")
+        if not value.isdecimal():
+            raise ParallelError(
+                f"JAX_COORDINATOR_ADDRESS is set, so {variable} must be a whole number; got {value!r}. Set it, or "
+                f"unset JAX_COORDINATOR_ADDRESS to train on this host alone"
+            )
+        numbers[name] = int(value)
+    if numbers["process_id"] >= numbers["num_processes"]:
+        raise ParallelError(
+            f"JAX_PROCESS_ID counts from 0 to JAX_NUM_PROCESSES - 1; got {numbers['process_id']} of "
+            f"{numbers['num_processes']}"
+        )
+    return numbers
 
 
 def data_parallel(
     function: Callable[..., Any], *, in_axes: tuple[int | None, ...], out_axes: Any, static: int | None = None,
     donate: tuple[int, ...] = (),
 ) -> Callable[..., Any]:  # fmt: skip
-    """`function` compiled for all devices at once.
+    """`function` compiled for all devices of all hosts at once.
 
     Args:
         function: what one device computes; sums over devices with `jax.lax.psum(..., AXIS)`.
@@ -39,46 +92,103 @@ def data_parallel(
 
 
 def num_devices() -> int:
-    return jax.local_device_count()
+    """Of all hosts together."""
+    return jax.device_count()
 
 
-def check_divides(batch_size: int, what: str, devices: int | None = None) -> None:
-    """Raises ValueError unless every device, of all or of so many, gets the same number of a batch's examples."""
+def num_hosts() -> int:
+    """Processes, strictly: one a host, usually."""
+    return jax.process_count()
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes logs and results."""
+    return jax.process_index() == 0
+
+
+def any_host(here: bool) -> bool:
+    """Whether it is so on any host; every host must ask."""
+    if jax.process_count() == 1:
+        return here
+    return bool(multihost_utils.process_allgather(np.asarray(here)).any())
+
+
+def wait_for_all(where: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
+
+
+def check_divides(batch_size: int, what: str, devices: int | None = None, parts: int = 1) -> None:
+    """Raises ValueError unless every device gets the same number of a batch's examples.
+
+    Args:
+        devices: so many; None: all.
+        parts: that the batch is worked through in, one after the other.
+    """
     devices = num_devices() if devices is None else devices
-    if batch_size % devices:
-        below = batch_size - batch_size % devices
-        near = [str(size) for size in (below, below + devices) if size]
+    share = devices * parts
+    if batch_size % share:
+        over = f"{devices} devices" if parts == 1 else f"{devices} devices and {parts} parts"
+        below = batch_size - batch_size % share
+        near = [str(size) for size in (below, below + share) if size]
         raise ValueError(
-            f"{what} {batch_size} does not divide over {devices} devices; use a multiple of {devices}, such as "
-            f"{' or '.join(near)}"
+            f"{what} {batch_size} does not divide over {over}; use a multiple of {share}, such as {' or '.join(near)}"
         )
 
 
 def split(tree: Any) -> Any:
-    """Arrays `[B, ...]` to `[devices, B / devices, ...]`."""
-    devices = num_devices()
-    return jax.tree.map(lambda a: np.reshape(a, (devices, a.shape[0] // devices, *a.shape[1:])), tree)
+    """Arrays `[B, ...]` to this host's part of them, `[D, B / all devices, ...]`."""
 
+    def part(a: Any) -> np.ndarray:
+        own = np.split(np.asarray(a), jax.process_count())[jax.process_index()]
+        return own.reshape(jax.local_device_count(), -1, *own.shape[1:])
 
-def rows_here(count: int) -> jax.Array:
-    """Which rows of the global batch the `count` rows of this device are, `[count]`; inside `data_parallel`."""
-    return jax.lax.axis_index(AXIS) * count + jnp.arange(count)
+    return jax.tree.map(part, tree)
 
 
 def join(tree: Any) -> Any:
-    """The inverse of `split`, on the host."""
-    return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:]), tree)
+    """The inverse of `split`, on the host: every host gets the rows of all."""
+
+    def whole(a: Any) -> np.ndarray:
+        own = np.asarray(a)  # [D, B / all devices, ...]
+        parts = own if jax.process_count() == 1 else multihost_utils.process_allgather(own)
+        return np.asarray(parts).reshape(-1, *own.shape[2:])
+
+    return jax.tree.map(whole, tree)
 
 
 def replicate(tree: Any) -> Any:
     """The tree on every device; what is there already is not copied."""
-    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+    return jax.device_put(tree, NamedSharding(_mesh(jax.local_devices()), EVERYWHERE))
 
 
 def spread(tree: Any) -> Any:
-    """Arrays `[B, ...]` with their rows over the devices, for `jax.jit`; one device needs no telling."""
-    return tree if num_devices() == 1 else jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec(AXIS)))
+    """Arrays `[B, ...]` with their rows over this host's devices, for `jax.jit`; one device needs no telling."""
+    if jax.local_device_count() == 1:
+        return tree
+    return jax.device_put(tree, NamedSharding(_mesh(jax.local_devices()), PartitionSpec(AXIS)))
 
 
-def _mesh() -> Mesh:
-    return Mesh(np.array(jax.local_devices()), (AXIS,))
+def across_hosts(tree: Any) -> Any:
+    """The same replicated arrays, as parts of one that all hosts hold together: what a checkpoint is written from."""
+    return _between_hosts(multihost_utils.host_local_array_to_global_array, tree)
+
+
+def of_this_host(tree: Any) -> Any:
+    """The inverse of `across_hosts`."""
+    return _between_hosts(multihost_utils.global_array_to_host_local_array, tree)
+
+
+def shapes_across_hosts(tree: Any) -> Any:
+    """Shapes and types of arrays, placed as `across_hosts` places them: what a checkpoint is read into."""
+    everywhere = NamedSharding(_mesh(jax.devices()), EVERYWHERE)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a), sharding=everywhere), tree)
+
+
+def _between_hosts(function: Callable[..., Any], tree: Any) -> Any:
+    return tree if jax.process_count() == 1 else function(tree, _mesh(jax.devices()), EVERYWHERE)
+
+
+def _mesh(devices: list[jax.Device]) -> Mesh:
+    return Mesh(np.array(devices), (AXIS,))

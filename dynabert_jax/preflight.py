@@ -6,10 +6,11 @@ import shutil
 import jax
 import numpy as np
 
-from dynabert_jax import parallel
+from dynabert_jax import cost, parallel
 from dynabert_jax.config import ConfigError, RunConfig
 from dynabert_jax.data import Split, TaskData
 from dynabert_jax.evaluate import predict
+from dynabert_jax.memory import available_memory
 from dynabert_jax.metrics import label_order_warning
 from dynabert_jax.paths import expanded
 from dynabert_jax.run_folder import nearest_existing
@@ -29,7 +30,7 @@ def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
     model = pretrained.config
     plan(model, config)  # a width or depth may keep nothing of this model
     try:
-        parallel.check_divides(config.data.batch_size, "data.batch_size")
+        parallel.check_divides(config.data.batch_size, "data.batch_size", parts=config.gradient_accumulation)
         parallel.check_divides(config.data.eval_batch_size, "data.eval_batch_size")
     except ValueError as error:
         raise ConfigError(str(error)) from None
@@ -67,17 +68,56 @@ def check_tokens(config: RunConfig, pretrained: Pretrained, data: TaskData) -> N
 
 
 def check_space(config: RunConfig, pretrained: Pretrained) -> None:
-    """Every stage keeps parameters, Adam's two moments and the best parameters, and one writes the next of them."""
+    """Raises ConfigError where the disk is too full for the run's checkpoints."""
     folder = expanded(config.run_dir)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
     used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    needed = max(0, 4 * size * (len(config.stages) + 1) - used)
+    needed = max(0, disk_needed(config, size) - used)
     free = shutil.disk_usage(nearest_existing(folder)).free
     if free < needed:
         raise ConfigError(
             f"{config.run_dir} has {free / 2**30:.1f} GiB free, and the run's checkpoints need up to "
             f"{needed / 2**30:.1f} GiB; free some, or set run_dir to a larger disk"
         )
+
+
+def disk_needed(config: RunConfig, size: int) -> int:
+    """Bytes of all checkpoints of a run whose parameters have `size` bytes.
+
+    Every stage keeps parameters with Adam's two moments twice, and the best parameters; one writes the next of them.
+    """
+    return size * (7 * len(config.stages) + 3)
+
+
+def check_memory(config: RunConfig, pretrained: Pretrained) -> None:
+    """Raises ConfigError where a device surely has too little memory for a training step."""
+    if not config.stages:
+        return
+    fixed, activations = training_memory(config, pretrained)
+    sharing = jax.local_device_count() if jax.default_backend() == "cpu" else 1  # devices of a CPU share its memory
+    needed, free = sharing * (fixed + activations), available_memory()
+    if free < needed:
+        cure = "use more or larger devices, or a smaller model"
+        if sharing * fixed < free:
+            cure = "set gradient_accumulation to run a batch in parts, or use a smaller data.batch_size or more devices"
+        raise ConfigError(
+            f"a training step needs at least {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free; "
+            f"{cure}"
+        )
+
+
+def training_memory(config: RunConfig, pretrained: Pretrained) -> tuple[int, int]:
+    """Bytes that one device needs at least: for parameters and what belongs to them, and for the largest student.
+
+    Parameters, Adam's two moments, gradients and, in most runs, a teacher; what the largest student's backward pass
+    keeps of its share of a batch.
+    """
+    teachers = len(config.stages) > 1
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
+    examples = config.data.batch_size // parallel.num_devices() // config.gradient_accumulation
+    full = SubNetwork.full(pretrained.config)
+    kept = cost.activations(pretrained.config, full, config.data.max_length, config.rematerialize)
+    return (4 + teachers) * size, 4 * examples * kept
 
 
 def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:

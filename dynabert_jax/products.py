@@ -7,11 +7,26 @@ float32.
 """
 
 import functools
+import time
 
 import jax
 import jax.numpy as jnp
 
 from dynabert_jax.config import Dtype
+
+
+@functools.cache
+def product_rate(dtype: Dtype, size: int = 2048) -> float:
+    """Floating point operations a second of one device, measured on the product of two square matrices."""
+    left, right = (jax.random.normal(jax.random.key(seed), (1, size, size)) for seed in range(2))
+    multiply = jax.jit(lambda a, b: product("bij,bjk->bik", a, b, dtype))
+    jax.block_until_ready(multiply(left, right))  # compiled
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        jax.block_until_ready(multiply(left, right))
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
 
 
 def product(equation: str, a: jax.Array, b: jax.Array, dtype: Dtype) -> jax.Array:

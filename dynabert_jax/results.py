@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dynabert_jax import weights
+from dynabert_jax import parallel, weights
 from dynabert_jax.config import ModelConfig, RunConfig
 from dynabert_jax.data import TaskData, load_data, load_tokenizer
 from dynabert_jax.evaluate import Row, evaluate
@@ -34,7 +34,8 @@ def publish(context: Context, plan: Plan, params: Params, tokenizer_from: Path) 
         rows = _rows(context.config, shape, params, results_of(shape, plan), context.data)
         print(f"\n{table(rows)}")
         return rows
-    weights.save(context.folder.model, shape, params, tokenizer_from=tokenizer_from)
+    if parallel.is_first():
+        weights.save(context.folder.model, shape, params, tokenizer_from=tokenizer_from)
     return _score(context.folder, context.config, shape, params, results_of(shape, plan), context.data)
 
 
@@ -69,6 +70,8 @@ def _score(
     """The rows, which are written and printed."""
     rows = _rows(config, shape, params, subs, data)
     text = table(rows)
+    if not parallel.is_first():
+        return rows
     values = {"provenance": provenance(config), "rows": [row.model_dump() for row in rows]}
     as_text = json.dumps(values, indent=2)
     folder.replace_evaluations("results", evaluation_lines(config, "results", None, rows))

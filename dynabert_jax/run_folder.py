@@ -24,10 +24,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import filelock
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from dynabert_jax import parallel
 from dynabert_jax.config import RunConfig
 from dynabert_jax.evaluate import Row
 from dynabert_jax.importance import Scores
@@ -73,16 +75,24 @@ class RunFolder:
             )
         return folder
 
-    def begin(self, config: RunConfig) -> None:
-        """Makes the folder, and writes the configuration that it belongs to from now on.
+    @contextlib.contextmanager
+    def begun(self, config: RunConfig) -> Iterator[None]:
+        """Makes the folder and writes the configuration that it belongs to; in the block, it is this process's alone.
 
         Raises:
-            RunFolderError: the system refuses it.
+            RunFolderError: the system refuses it, or another process works in it.
         """
+        if not parallel.is_first():
+            parallel.wait_for_all("the run folder is there")
+            yield
+            return
         with _writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        if not self.config_file.exists():
-            write_whole(self.config_file, config.to_json())
+        with _locked(self.path):
+            if not self.config_file.exists():
+                write_whole(self.config_file, config.to_json())
+            parallel.wait_for_all("the run folder is there")
+            yield
 
     @classmethod
     def existing(cls, path: Path) -> "RunFolder":
@@ -169,6 +179,15 @@ class RunFolder:
     def scalars(self, stage: str, step: int) -> "Scalars":
         """TensorBoard's log of a stage that goes on behind this step."""
         return Scalars(self.path / "tensorboard" / stage, step)
+
+    def count_evaluations(self, stage: str, step: int) -> int:
+        """Lines that the log has of an evaluation."""
+        lines = _read(self.path / "evaluations.jsonl")
+        return sum(line["stage"] == stage and line["step"] == step for line in lines)
+
+    def forget_evaluation(self, stage: str, step: int) -> None:
+        """Drops the log lines of an evaluation that was not finished."""
+        _keep(self.path / "evaluations.jsonl", lambda line: line["stage"] != stage or line["step"] != step)
 
     def forget_after(self, stage: str, step: int) -> None:
         """Drops log lines of a stage that were written after the checkpoint it resumes from."""
@@ -282,6 +301,26 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 @contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else has the folder in the block; the system lets go of it however this process ends."""
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise RunFolderError(
+            f"another process is training in {folder}; wait for it, stop it, or set run_dir to a new folder"
+        ) from None
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write to {folder}: {error}; make it writable, or set run_dir to another"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """What the system refuses is the user's to cure."""
     try:
@@ -300,11 +339,14 @@ def _append(path: Path, lines: Sequence[Line]) -> None:
 
 def _keep(path: Path, wanted: Callable[[Line], bool]) -> None:
     """Drops the lines that are not wanted, and one that a kill left half written."""
-    if not path.exists():
-        return
-    texts = path.read_text(encoding="utf-8").splitlines()
-    kept = [text for text in texts if (line := _parsed(text)) is not None and wanted(line)]
-    write_whole(path, "".join(text + "\n" for text in kept))
+    if path.exists():
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in _read(path) if wanted(line)))
+
+
+def _read(path: Path) -> list[Line]:
+    """The lines of a log that are whole; none where there is no log."""
+    texts = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [line for text in texts if (line := _parsed(text)) is not None]
 
 
 def _parsed(text: str) -> Line | None:

@@ -16,8 +16,8 @@ import numpy as np
 import optax
 from flax import struct
 
-from dynabert_jax import losses, parallel
-from dynabert_jax.batches import Batch
+from dynabert_jax import cost, losses, parallel
+from dynabert_jax.batches import Batch, PlannedBatch
 from dynabert_jax.bert import Bert
 from dynabert_jax.checked import ConfigError
 from dynabert_jax.config import (
@@ -184,24 +184,20 @@ class Losses:
 
 
 @struct.dataclass
-class Update:
-    """One optimizer step: the gradient's norm before clipping, and the learning rate."""
-
-    grad_norm: jax.Array
-    learning_rate: jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
 class StepReport:
-    """What one training step did; the arrays stay on the devices until somebody looks.
+    """What one training step did; the numbers stay on the devices until somebody looks.
 
     Attributes:
-        losses: per student, each `[devices]`; the sum over devices is the mean over the batch.
-        update: of the optimizer.
+        losses: of each student, in their order: means over the global batch.
+        grad_norm: of all students' gradients together, before clipping.
+        learning_rate: that the step was taken with.
+        finite: whether all of the above are.
     """
 
-    losses: dict[SubNetwork, Losses]
-    update: Update
+    losses: tuple[Losses, ...]
+    grad_norm: jax.Array
+    learning_rate: jax.Array
+    finite: jax.Array
 
 
 def student_loss(
@@ -255,7 +251,7 @@ class Programs:
         )
         self.teach = parallel.data_parallel(self._teach, in_axes=(None, 0, None), out_axes=0, static=2)
         self.accumulate = parallel.data_parallel(
-            self._accumulate, in_axes=(None, 0, 0, 0, None, None, None), out_axes=0, static=6, donate=(1,)
+            self._accumulate, in_axes=(None, 0, 0, 0, 0, None, None, None), out_axes=0, static=7, donate=(1,)
         )
 
     def _teach(self, params: Params, batch: Batch, teacher: SubNetwork) -> Targets:
@@ -265,27 +261,41 @@ class Programs:
         return Targets(outputs.logits, outputs.hidden_states)
 
     def _accumulate(
-        self, params: Params, grads: Params, batch: Batch, targets: Targets | None, weights: LossWeights,
-        key: jax.Array, student: SubNetwork,
+        self, params: Params, grads: Params, batch: Batch, rows: jax.Array, targets: Targets | None,
+        weights: LossWeights, key: jax.Array, student: SubNetwork,
     ) -> tuple[Params, Losses]:  # fmt: skip
-        keys = example_keys(key, parallel.rows_here(len(batch.weights)))
+        keys = example_keys(key, rows)
         loss = functools.partial(student_loss, self.model)
         own, parts = jax.grad(loss, has_aux=True)(params, batch, targets, weights, keys, student)
         return jax.tree.map(jnp.add, grads, own), parts
 
 
-def make_update(objective: Objective, total_steps: int) -> Callable[[TrainState, Params], tuple[TrainState, Update]]:
-    """The optimizer step of a stage: sums the gradients over devices, clips, updates."""
+Update = Callable[[TrainState, Params, tuple[Losses, ...]], tuple[TrainState, StepReport]]
+
+
+def training_flops(config: ModelConfig, objective: Objective, planned: PlannedBatch) -> int:
+    """Floating point operations of a step's products: forward once for every teacher, three times for every student.
+
+    A backward pass has two products for each one of the forward pass. Padding counts, filler rows do not.
+    """
+    forwards = [group.teacher for group in objective.groups if group.teacher] + 3 * list(objective.students)
+    return len(planned.rows) * sum(cost.flops(config, sub, planned.length) for sub in forwards)
+
+
+def make_update(objective: Objective, total_steps: int) -> Update:
+    """The optimizer step of a stage: sums gradients and losses over devices, clips, updates."""
     optimizer = adamw(objective.settings.optimizer, total_steps)
     schedule = linear_schedule(objective.settings.optimizer, total_steps)
 
-    def update(state: TrainState, grads: Params) -> tuple[TrainState, Update]:
-        grads = jax.lax.psum(grads, parallel.AXIS)
+    def update(state: TrainState, grads: Params, losses: tuple[Losses, ...]) -> tuple[TrainState, StepReport]:
+        grads, losses = jax.lax.psum((grads, losses), parallel.AXIS)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        report = Update(optax.tree.norm(grads), schedule(state.step))
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), report
+        norm, rate = optax.tree.norm(grads), schedule(state.step)
+        finite = jnp.isfinite(jnp.stack([norm, *(loss.total for loss in losses)])).all()
+        moved = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)
+        return moved, StepReport(losses, norm, rate, finite)
 
-    return parallel.data_parallel(update, in_axes=(None, 0), out_axes=None, donate=(0,))
+    return parallel.data_parallel(update, in_axes=(None, 0, 0), out_axes=None, donate=(0,))
 
 
 def init_state(objective: Objective, params: Params, total_steps: int) -> TrainState:
@@ -305,33 +315,38 @@ class Summed:
 
 
 def gradients(
-    programs: Programs, objective: Objective, params: Params, teacher: Params | None, batch: Batch, key: jax.Array
-) -> Summed:
+    programs: Programs, objective: Objective, params: Params, teacher: Params | None, batch: Batch, key: jax.Array,
+    parts: int = 1,
+) -> Summed:  # fmt: skip
     """Each teacher answers once; every student adds its gradient.
 
     Args:
         params, teacher: on all devices.
         batch: the global batch on the host, `[B, ...]`; rows of weight 0 do not count.
         key: of this step; every student draws its own dropout.
+        parts: that the batch is worked through in, one after the other: less memory, the same sums.
     """
-    batch = parallel.split(dataclasses.replace(batch, weights=batch.weights / batch.weights.sum()))
-    keys = iter(jax.random.split(key, len(objective.students)))
-    grads = programs.zeros(params, jnp.arange(parallel.num_devices()))
+    batch = dataclasses.replace(batch, weights=batch.weights / batch.weights.sum())
+    keys = jax.random.split(key, len(objective.students))
+    grads = programs.zeros(params, np.arange(jax.local_device_count()))
     found: dict[SubNetwork, Losses] = {}
-    for group in objective.groups:
-        targets = None if group.teacher is None else programs.teach(teacher, batch, group.teacher)
-        for student in group.students:
-            grads, found[student] = programs.accumulate(
-                params, grads, batch, targets, objective.weights, next(keys), student
-            )
+    for rows in np.split(np.arange(len(batch.weights)), parts):
+        part, numbers = parallel.split((jax.tree.map(lambda a, rows=rows: a[rows], batch), rows))
+        student_keys = iter(keys)
+        for group in objective.groups:
+            targets = None if group.teacher is None else programs.teach(teacher, part, group.teacher)
+            for student in group.students:
+                grads, losses = programs.accumulate(
+                    params, grads, part, numbers, targets, objective.weights, next(student_keys), student
+                )
+                found[student] = jax.tree.map(jnp.add, found[student], losses) if student in found else losses
     return Summed(grads, found)
 
 
 def train_step(
-    programs: Programs, update: Callable[..., Any], objective: Objective, state: TrainState, teacher: Params | None,
-    batch: Batch, key: jax.Array,
+    programs: Programs, update: Update, objective: Objective, state: TrainState, teacher: Params | None, batch: Batch,
+    key: jax.Array, parts: int = 1,
 ) -> tuple[TrainState, StepReport]:  # fmt: skip
     """One batch: the gradients of all students are added up, and the parameters move once."""
-    summed = gradients(programs, objective, state.params, teacher, batch, key)
-    state, moved = update(state, summed.grads)
-    return state, StepReport(summed.losses, moved)
+    summed = gradients(programs, objective, state.params, teacher, batch, key, parts)
+    return update(state, summed.grads, tuple(summed.losses.values()))

@@ -1,6 +1,9 @@
 """The loop that every stage runs through, from its first or last checkpoint to its end."""
 
 import contextlib
+import dataclasses
+import functools
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,14 +13,26 @@ import numpy as np
 from tqdm import tqdm
 
 from dynabert_jax import importance, parallel
-from dynabert_jax.batches import Batch, make_batch, plan_batch, plan_epoch
+from dynabert_jax.batches import Batch, PlannedBatch, make_batch, plan_batch, plan_epoch
 from dynabert_jax.bert import Bert
 from dynabert_jax.checkpoint import Checkpoints, newest_step
 from dynabert_jax.config import Importance, RunConfig, Stage
 from dynabert_jax.data import Split, TaskData
 from dynabert_jax.evaluate import Row, evaluate, mean_score
+from dynabert_jax.memory import peak_memory
+from dynabert_jax.products import product_rate
 from dynabert_jax.run_folder import RunFolder, evaluation_lines
-from dynabert_jax.stages import Objective, Programs, StepReport, TrainState, init_state, make_update, train_step
+from dynabert_jax.stages import (
+    Objective,
+    Programs,
+    StepReport,
+    TrainState,
+    init_state,
+    make_update,
+    train_step,
+    training_flops,
+)
+from dynabert_jax.stopping import Signals, Stopped
 
 Params = Any
 
@@ -33,6 +48,11 @@ class Context:
         self.config, self.model, self.data, self.folder = config, model, data, folder
         self.programs = Programs(model)
 
+    @functools.cached_property
+    def peak_flops(self) -> float:
+        """What all devices together could do in a second, going by a large product on one of them."""
+        return product_rate(self.config.dtype) * parallel.num_devices()
+
 
 def train_stage(context: Context, objective: Objective, params: Params, teacher: Params | None) -> Params:
     """Trains one stage, or what is left of it, and returns the weights that it hands on.
@@ -45,43 +65,76 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
 
     Raises:
         TrainingError: a loss is not finite, or the stage has begun with other data.
+        Stopped: by SIGTERM or Ctrl-C; the message says which step is saved.
     """
-    config, settings = context.config, objective.settings
+    config, settings, name = context.config, objective.settings, objective.name
     total = settings.epochs * steps_per_epoch(context)
     evaluations = evaluation_steps(settings, steps_per_epoch(context))
     update = make_update(objective, total)
-    state = init_state(objective, params, total)
     teacher = None if teacher is None else parallel.replicate(teacher)
     key = jax.random.fold_in(jax.random.key(config.seed), objective.number)
 
-    folder = context.folder.path / objective.name
+    folder = context.folder.path / name
     with (
-        Checkpoints(folder / "last") as last,
+        Checkpoints(folder / "last", keep=2) as last,  # should one be damaged, the other is there
         Checkpoints(folder / "best") as best,
         StageLog(context, objective) as log,
+        Signals() as signals,
     ):
-        state, best_score = resume(context, objective, state, last)
-        log.start(int(state.step), total)
-        for step, batch in batches_from(context, objective, int(state.step)):
+        state = resume(context, objective, init_state(objective, params, total), last)
+        first = int(state.step)
+        log.start(first, total)
+        if first in evaluations and not is_evaluated(context, objective, first):
+            evaluate_and_keep_best(context, objective, state, best, log, first)
+        for step, planned in steps_from(context, objective, first):
+            batch = batch_of(context, planned)
             state, report = train_step(
-                context.programs, update, objective, state, teacher, batch, jax.random.fold_in(key, step)
-            )
+                context.programs, update, objective, state, teacher, batch, jax.random.fold_in(key, step),
+                config.gradient_accumulation,
+            )  # fmt: skip
+            signals.hold()  # the first step has compiled everything: from here on there is work to lose
             done = step + 1
-            keep = done in evaluations or done % config.checkpoint_every == 0
-            log.step(done, batch, report)
-            if keep:
-                check_finite(objective.name, done, report)  # before anything is kept
+            log.step(done, planned, report)
+            stop = is_asked_to_stop(context, signals, done)
+            if stop or done in evaluations or done % config.checkpoint_every == 0:
+                log.check_finite()  # before anything is kept
+                last.save(done, state, {"data": context.data.fingerprint})
+            if stop:
+                last.wait()
+                raise Stopped(signals.came or signal.SIGTERM, f"step {done} of {total} of stage {name} is saved")
             if done in evaluations:
-                score = log.evaluation(done, score_dev(context, objective, state.params))
-                if score > best_score:
-                    best_score = score
-                    best.save(done, {"params": state.params}, {"score": score})
-                    best.wait()  # the record of the best one must not be ahead of it
-            if keep:
-                last.save(done, state, {"best_score": best_score, "data": context.data.fingerprint})
+                with signals.released():  # the step is being saved, and evaluated again where this is interrupted
+                    evaluate_and_keep_best(context, objective, state, best, log, done)
         last.wait()
         kept = best.restore({"params": state.params}) if settings.keep == "best" else None
         return state.params if kept is None else kept.tree["params"]
+
+
+def is_asked_to_stop(context: Context, signals: Signals, step: int) -> bool:
+    """Whether this host or another one was. Several agree when numbers are looked at anyway: asking waits for them."""
+    if parallel.num_hosts() > 1 and step % context.config.log_every:
+        return False
+    return parallel.any_host(bool(signals.came))
+
+
+def evaluate_and_keep_best(
+    context: Context, objective: Objective, state: TrainState, best: Checkpoints, log: "StageLog", step: int
+) -> None:
+    """Scores the students on the dev data, keeps the weights where they are the best so far, and logs the scores.
+
+    In this order: a step whose scores are in the log is one whose weights are kept, if they had to be.
+    """
+    rows = score_dev(context, objective, state.params)
+    score, record = mean_score(rows), best.record()
+    if record is None or score > record["score"]:
+        best.save(step, {"params": state.params}, {"score": score})
+        best.wait()
+    log.evaluation(step, rows)
+
+
+def is_evaluated(context: Context, objective: Objective, step: int) -> bool:
+    """Whether the log holds the scores of every student on every dev split, which is written last."""
+    return context.folder.count_evaluations(objective.name, step) == len(objective.students) * len(context.data.dev)
 
 
 def check_finished(context: Context, objectives: Sequence[Objective]) -> None:
@@ -103,7 +156,10 @@ def score_importance(context: Context, settings: Importance, params: Params) -> 
         scores = importance.importance(
             context.model, params, importance_batches(context, settings, split), settings.gradients
         )
-        context.folder.write_importance(scores)
+        parallel.wait_for_all("importance")  # until then some may still look for the file
+        if parallel.is_first():
+            context.folder.write_importance(scores)
+        parallel.wait_for_all("importance is written")
     return context.folder.read_importance()
 
 
@@ -123,8 +179,8 @@ def importance_rows(context: Context, settings: Importance, split: Split) -> np.
     return np.sort(shuffled[: settings.max_examples or len(split)])
 
 
-def resume(context: Context, objective: Objective, state: TrainState, last: Checkpoints) -> tuple[TrainState, float]:
-    """The state to go on from, and the best mean dev score so far; log lines of lost steps are dropped.
+def resume(context: Context, objective: Objective, state: TrainState, last: Checkpoints) -> TrainState:
+    """The state to go on from; log lines of lost steps are dropped.
 
     Raises:
         TrainingError: the checkpoint has learnt from other data.
@@ -137,10 +193,11 @@ def resume(context: Context, objective: Objective, state: TrainState, last: Chec
             f"new folder"
         )
     step = 0 if saved is None else saved.step
-    context.folder.forget_after(objective.name, step)
-    if saved is None:
-        return state, -np.inf
-    return saved.tree, saved.record["best_score"]
+    if parallel.is_first():
+        context.folder.forget_after(objective.name, step)
+        if not is_evaluated(context, objective, step):
+            context.folder.forget_evaluation(objective.name, step)
+    return state if saved is None else saved.tree
 
 
 def steps_per_epoch(context: Context) -> int:
@@ -157,17 +214,21 @@ def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:
     }
 
 
-def batches_from(context: Context, objective: Objective, first: int) -> Iterator[tuple[int, Batch]]:
+def steps_from(context: Context, objective: Objective, first: int) -> Iterator[tuple[int, PlannedBatch]]:
     """Step numbers and batches from step `first` on: a function of seed, stage and step, so a resumed run goes on."""
-    data, config = context.data.train, context.config
-    per_epoch = steps_per_epoch(context)
+    config, per_epoch = context.config, steps_per_epoch(context)
     for epoch in range(first // per_epoch, objective.settings.epochs):
         seed = [config.seed, objective.number, epoch]
-        plan = plan_epoch(data, config.data.batch_size, config.data.lengths, seed)
-        for i, planned in enumerate(plan):
-            step = epoch * per_epoch + i
+        plan = plan_epoch(context.data.train, config.data.batch_size, config.data.lengths, seed)
+        for step, planned in enumerate(plan, epoch * per_epoch):
             if step >= first:
-                yield step, make_batch(data, planned, config.data.batch_size, context.model.config.pad_token_id)
+                yield step, planned
+
+
+def batch_of(context: Context, planned: PlannedBatch) -> Batch:
+    """The rows of the global batch; `parallel.split` gives this host its own."""
+    config = context.config.data
+    return make_batch(context.data.train, planned, config.batch_size, context.model.config.pad_token_id)
 
 
 def score_dev(context: Context, objective: Objective, params: Params) -> list[Row]:
@@ -181,78 +242,116 @@ def score_dev(context: Context, objective: Objective, params: Params) -> list[Ro
     ]
 
 
-def check_finite(stage: str, step: int, report: StepReport) -> None:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Taken:
+    """A step that was taken and not yet looked at."""
+
+    step: int
+    planned: PlannedBatch
+    report: StepReport
+
+
+def check_finite(objective: Objective, train: Split, taken: Taken) -> None:
     """Raises TrainingError where a loss or the gradient of a step is NaN or infinite. Looking waits for the device."""
-    bad = [student.name for student, parts in report.losses.items() if not np.isfinite(parts.total).all()]
-    if bad or not np.isfinite(report.update.grad_norm):
-        what = f"the loss of sub-network {bad[0]}" if bad else "the gradient"
-        raise TrainingError(
-            f"{what} is not finite in stage {stage}, step {step}; try a smaller learning rate, in a new run_dir. The "
-            f"checkpoints in this one are of before"
-        )
+    if taken.report.finite:
+        return
+    pairs = zip(objective.students, taken.report.losses, strict=True)
+    bad = [student.name for student, losses in pairs if not np.isfinite(losses.total)]
+    what = f"the loss of sub-network {bad[0]}" if bad else "the gradient"
+    rows = taken.planned.rows if train.origins is None else train.origins[taken.planned.rows]
+    raise TrainingError(
+        f"{what} is not finite in stage {objective.name}, step {taken.step}. Its batch is of these rows of the "
+        f"training data, the first being 1: {', '.join(map(str, np.sort(rows) + 1))}. Try a smaller learning rate, "
+        f"in a new run_dir; the checkpoints in this one are of before"
+    )
 
 
 class StageLog(contextlib.ExitStack):
-    """The progress bar, the lines of the run folder and TensorBoard's scalars of one stage."""
+    """The progress bar, the lines of the run folder and TensorBoard's scalars of one stage; the first host's alone."""
 
     def __init__(self, context: Context, objective: Objective):
         super().__init__()
         self.context, self.objective = context, objective
+        self.unchecked: list[Taken] = []
 
     def start(self, step: int, total: int) -> None:
         self.total = total
         size = self.context.config.data.batch_size
         self.bar = self.enter_context(
-            tqdm(desc=self.objective.name, total=total * size, initial=step * size, unit=" examples", leave=True)
-        )
-        self.scalars = self.enter_context(self.context.folder.scalars(self.objective.name, step))
+            tqdm(desc=self.objective.name, total=total * size, initial=step * size, unit=" examples",
+                 disable=not parallel.is_first())
+        )  # fmt: skip
+        if parallel.is_first():
+            self.scalars = self.enter_context(self.context.folder.scalars(self.objective.name, step))
         if step < total:
             self.bar.set_postfix_str("compiling")
         self.first = step + 1
-        self.since, self.examples = time.perf_counter(), 0
+        self.count_from_here()
 
-    def step(self, step: int, batch: Batch, report: StepReport) -> None:
+    def count_from_here(self) -> None:
+        self.since, self.examples, self.flops = time.perf_counter(), 0, 0
+
+    def step(self, step: int, planned: PlannedBatch, report: StepReport) -> None:
         """Counts a step, and looks at its numbers every few steps only: looking waits for the device."""
+        self.unchecked.append(Taken(step, planned, report))
+        look = step % self.context.config.log_every == 0 or step == self.total
+        if look:
+            self.check_finite()
+        if not parallel.is_first():
+            return
         if step == self.first:
             self.first_step(step, report)
         self.bar.update(self.context.config.data.batch_size)
-        self.examples += int(batch.weights.sum())
-        if step % self.context.config.log_every and step != self.total:
-            return
-        check_finite(self.objective.name, step, report)
+        self.examples += len(planned.rows)
+        self.flops += training_flops(self.context.model.config, self.objective, planned)
+        if look:
+            self.log_step(step, report)
+        if step == self.total:
+            tqdm.write(f"{self.objective.name}: {peak_memory() / 2**30:.1f} GiB of memory at most")
+
+    def check_finite(self) -> None:
+        """Raises TrainingError where a step that was taken since the last look is not finite."""
+        for taken in self.unchecked:
+            check_finite(self.objective, self.context.data.train, taken)
+        self.unchecked.clear()
+
+    def log_step(self, step: int, report: StepReport) -> None:
         losses = {
-            student.name: {name: float(np.sum(value)) for name, value in vars(parts).items()}
-            for student, parts in report.losses.items()
+            student.name: {name: float(value) for name, value in vars(parts).items()}
+            for student, parts in zip(self.objective.students, report.losses, strict=True)
         }
-        mean = float(np.mean([loss["total"] for loss in losses.values()]))
+        totals = {name: parts["total"] for name, parts in losses.items()}
+        mean = float(np.mean(list(totals.values())))
         seconds = time.perf_counter() - self.since
         curves = {
             "loss": mean,
-            "learning_rate": float(report.update.learning_rate),
-            "grad_norm": float(report.update.grad_norm),
+            "learning_rate": float(report.learning_rate),
+            "grad_norm": float(report.grad_norm),
             "examples_per_second": self.examples / seconds,
+            "flops_utilization": self.flops / seconds / self.context.peak_flops,
         }
         self.bar.set_postfix(loss=f"{mean:.4f}")
         self.context.folder.append_training({"stage": self.objective.name, "step": step, **curves, "losses": losses})
-        self.scalars.add(step, curves)
-        self.since, self.examples = time.perf_counter(), 0
+        self.scalars.add(step, curves | {f"loss/{name}": total for name, total in totals.items()})
+        self.count_from_here()
 
     def first_step(self, step: int, report: StepReport) -> None:
         """Tells how long it took from the start of the stage, or of what is left of it: users wait for this."""
-        jax.block_until_ready(report.update)
+        jax.block_until_ready(report)
         self.bar.set_postfix_str("", refresh=False)
         seconds = time.perf_counter() - self.since
         self.scalars.add(step, {"seconds_to_first_step": seconds})
         tqdm.write(f"{self.objective.name}: first step after {seconds:.1f} s, compilation included")
 
-    def evaluation(self, step: int, rows: list[Row]) -> float:
-        """Writes the rows of an evaluation and returns their mean score."""
+    def evaluation(self, step: int, rows: list[Row]) -> None:
+        """Tells and writes the rows of an evaluation."""
+        if not parallel.is_first():
+            return
         lines = evaluation_lines(self.context.config, self.objective.name, step, rows)
-        self.context.folder.append_evaluations(lines)
         self.scalars.add(step, {f"{row.split}/{row.metric}/{row.sub}": row.score for row in rows})
+        self.context.folder.append_evaluations(lines)
         metric = f"{rows[0].metric} {100 * mean_score(rows):.2f}"
         tqdm.write(
             f"{self.objective.name} step {step}: mean dev {metric} over {len(self.objective.students)} sub-networks"
         )
-        self.since, self.examples = time.perf_counter(), 0
-        return mean_score(rows)
+        self.count_from_here()

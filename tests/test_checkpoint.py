@@ -124,6 +124,30 @@ def test_damage_is_noticed_whichever_file_it_hits(damage: Any, undamaged: Path, 
     assert not [file for file in harmless if {"tree", "record", "checksums.json"} & set(file.parts)]
 
 
+@pytest.mark.parametrize("damage", [empty, cut_in_half, flip_a_bit, Path.unlink])
+def test_in_the_place_of_a_damaged_one_comes_the_one_before(
+    damage: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is reported and removed, so that its step can be saved again."""
+    folder = tmp_path / "last"
+    with Checkpoints(folder, keep=2) as checkpoints:
+        for step in (3, 4, 5):
+            checkpoints.save(step, state(seed=step), {"step": step})
+            checkpoints.wait()
+    assert {path.name for path in folder.iterdir()} == {"4", "5"}
+    damage(next((folder / "5" / "tree" / "d").iterdir()))
+    with Checkpoints(folder, keep=2) as checkpoints:
+        saved = checkpoints.restore(state())
+        assert saved is not None
+        assert (saved.step, saved.record) == (4, {"step": 4})
+        assert bits(saved.tree) == bits(state(seed=4))
+        assert f"the checkpoint {folder / '5'} is damaged (tree/d/" in caplog.text
+        checkpoints.save(5, state(seed=6), {"step": 5})
+    with Checkpoints(folder, keep=2) as checkpoints:
+        assert checkpoints.record() == {"step": 5}
+    assert bits(restore(folder).tree) == bits(state(seed=6))
+
+
 def test_a_checkpoint_of_another_model_is_refused(undamaged: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot be read: .+ It is damaged, or of another model"):
         restore(undamaged, parallel.replicate({"params": state()["params"]}))
@@ -142,7 +166,7 @@ import numpy as np
 from dynabert_jax.checkpoint import CheckpointError, Checkpoints
 
 def tree(step):
-    return {"kernel": np.random.default_rng(step).standard_normal((40, 30))}
+    return {"kernel": np.random.default_rng(step).standard_normal((40, 30), np.float32)}
 
 def save(checkpoints, step):
     checkpoints.save(step, tree(step), {})

@@ -20,6 +20,7 @@ from dynabert_jax import bench, chosen, cli, parallel, weights
 from dynabert_jax.bench import BenchSettings
 from dynabert_jax.choose import Limits
 from dynabert_jax.cli import use_compilation_cache
+from dynabert_jax.config import RunConfig
 from dynabert_jax.latency import Where
 from tiny_run import Finished, Materials, cache_settings, write_config
 
@@ -127,14 +128,18 @@ def test_a_setting_that_cannot_be_used_is_told(
 def test_settings_and_stage_reach_the_run(config_file: Path) -> None:
     calls: list[Any] = []
     arguments = ["--seed", "7", "--stage", "depth", "--depth.optimizer.learning-rate", "1e-5", "--width.widths", "1.0"]
-    assert cli.train(lambda *call: calls.append(call), [str(config_file), *arguments]) == 0
-    assert cli.train(lambda *call: calls.append(call), [str(config_file), "--stage=width"]) == 0
+
+    def called(config: RunConfig, only: str | None, *, dry_run: bool) -> None:
+        calls.append((config, only, dry_run))
+
+    assert cli.train(called, [str(config_file), *arguments]) == 0
+    assert cli.train(called, [str(config_file), "--dry-run", "--stage=width"]) == 0
     base = runpy.run_path(str(config_file))["config"]
     optimizer = base.depth.optimizer.replace(learning_rate=1e-5)
     changed = base.replace(
         seed=7, width=base.width.replace(widths=(1.0,)), depth=base.depth.replace(optimizer=optimizer)
     )
-    assert calls == [(changed, "depth"), (base, "width")]
+    assert calls == [(changed, "depth", False), (base, "width", True)]
 
 
 def test_help_lists_every_setting(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,12 +235,14 @@ def test_a_damaged_checkpoint_is_named_with_its_cure(
     """And the cure works: the stage is trained again, and the run ends as it did."""
     run = tmp_path / "run"
     shutil.copytree(finished.folder, run)
-    (largest,) = sorted((run / "width" / "last").rglob("*/d/*"), key=lambda path: path.stat().st_size)[-1:]
-    largest.write_bytes(largest.read_bytes()[:-10])
+    for step in ("8", "12"):
+        (largest,) = sorted((run / "width" / "last" / step).rglob("d/*"), key=lambda path: path.stat().st_size)[-1:]
+        largest.write_bytes(largest.read_bytes()[:-10])
     arguments = [str(write_config(tmp_path / "config.py", finished.config)), "--run-dir", str(run)]
     assert cli.train(train.run, arguments) == 2
     errors = capsys.readouterr().err
-    assert f"error: the checkpoint {run / 'width' / 'last' / '12'} cannot be read" in errors
+    assert f"the checkpoint {run / 'width' / 'last' / '12'} is damaged" in errors
+    assert f"error: the checkpoint {run / 'width' / 'last' / '8'} cannot be read" in errors
     assert f"remove {run / 'width'}, and the same command trains that stage again" in errors
     shutil.rmtree(run / "width")
     assert cli.train(train.run, arguments) == 0
@@ -243,7 +250,7 @@ def test_a_damaged_checkpoint_is_named_with_its_cure(
 
 
 def test_ctrl_c_says_how_to_go_on(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(*_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     assert cli.train(interrupted, [str(config_file)]) == 130
@@ -251,7 +258,7 @@ def test_ctrl_c_says_how_to_go_on(config_file: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(config_file: Path) -> None:
-    def wrong(*_: Any) -> None:
+    def wrong(*_: Any, **__: Any) -> None:
         raise KeyError("ours")
 
     with pytest.raises(KeyError, match="ours"):

@@ -209,7 +209,7 @@ def remove_target(words: list[str]) -> None:
     shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
 
 
-def found(config: RunConfig, only: str | None = None) -> None:
+def found(config: RunConfig, only: str | None = None, *, dry_run: bool = False) -> None:  # noqa: ARG001
     """In the place of training: that the stage is there, and the model and the user's files can be read."""
     if only is not None:
         config.until(only)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -169,3 +170,21 @@ def test_accuracy_is_that_of_the_checkpoint(config: RunConfig, finished: Finishe
     pretrained: Pretrained = weights.load(finished.folder / "model")
     (full,) = [row for row in finished.rows if (row.split, row.sub) == ("dev", "w1_d1")]
     assert preflight.accuracy(config, pretrained, data.dev["dev"]) == pytest.approx(full.score)
+
+
+def test_too_little_memory_is_noticed_before_anything_is_compiled(
+    materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = materials.config(tmp_path)
+    pretrained = weights.load(config.model, labels=config.data.task.labels)
+    fixed, activations = preflight.training_memory(config, pretrained)
+    everything = parallel.num_devices() * (fixed + activations)
+    monkeypatch.setattr(preflight, "available_memory", lambda: everything)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    preflight.check_memory(config, pretrained)
+    monkeypatch.setattr(preflight, "available_memory", lambda: everything - 1)
+    with pytest.raises(ConfigError, match=r"needs at least 0\.0 GiB of memory, .+; set gradient_accumulation to run a"):
+        preflight.check_memory(config, pretrained)
+    monkeypatch.setattr(preflight, "available_memory", lambda: 1)
+    with pytest.raises(ConfigError, match="; use more or larger devices, or a smaller model"):
+        preflight.check_memory(config, pretrained)

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,8 @@ def config(materials: Materials, tmp_path: Path) -> RunConfig:
 def begun(config: RunConfig) -> RunFolder:
     """A folder as a run has it that passed all checks."""
     folder = RunFolder.open(config)
-    folder.begin(config)
-    return folder
+    with folder.begun(config):
+        return folder
 
 
 def test_nothing_is_written_before_the_run_begins(config: RunConfig, tmp_path: Path) -> None:
@@ -40,7 +42,7 @@ def test_nothing_is_written_before_the_run_begins(config: RunConfig, tmp_path: P
 
 def test_a_new_folder_holds_the_configuration(config: RunConfig) -> None:
     folder = begun(config)
-    assert [path.name for path in folder.path.iterdir()] == ["config.json"]
+    assert {path.name for path in folder.path.iterdir()} == {"config.json", ".lock"}
     assert RunFolder.existing(folder.path).config() == config
 
 
@@ -48,6 +50,25 @@ def test_the_same_configuration_comes_back_to_it(config: RunConfig) -> None:
     begun(config)
     begun(config)
     assert RunFolder(Path(config.run_dir)).config() == config
+
+
+def test_two_processes_do_not_work_in_one_folder(config: RunConfig) -> None:
+    """The lock of a process that is gone, by whatever means, is gone with it."""
+    folder = RunFolder.open(config)
+    hold = """if True:
+        import filelock, sys
+        with filelock.FileLock(sys.argv[1]):
+            print("mine", flush=True)
+            sys.stdin.read()"""
+    begun(config)
+    command = [sys.executable, "-c", hold, str(folder.path / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"mine\n"
+        with pytest.raises(RunFolderError, match=r"another process is training in .+one; wait for it, stop it, or set"):
+            begun(config)
+        other.kill()
+    begun(config)
 
 
 def test_an_empty_folder_is_as_good_as_none(config: RunConfig) -> None:
@@ -70,7 +91,7 @@ def test_a_folder_of_other_files_is_refused(config: RunConfig) -> None:
 def test_a_home_folder_is_one_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: RunConfig) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     config = config.replace(run_dir="~/mine")
-    RunFolder.open(config).begin(config)
+    begun(config)
     assert (tmp_path / "mine" / "config.json").is_file()
     assert RunFolder.existing(Path("~/mine")).model == tmp_path / "mine" / "model"
 

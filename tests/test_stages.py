@@ -136,10 +136,12 @@ class Recorder:
         return teacher
 
     def accumulate(
-        self, _params: Params, grads: int, batch: Batch, targets: Any, _weights: Any, key: Any, student: SubNetwork
-    ) -> tuple[int, str]:
+        self, _params: Params, grads: int, batch: Batch, rows: Any, targets: Any, _weights: Any, key: Any,
+        student: SubNetwork,
+    ) -> tuple[int, str]:  # fmt: skip
         np.testing.assert_allclose(batch.weights.sum(), 1.0, rtol=1e-6)
         assert batch.weights.shape == (parallel.num_devices(), 8 // parallel.num_devices())
+        np.testing.assert_array_equal(rows.reshape(-1), np.arange(8))
         self.asked.append((student, targets))
         self.keys.append(tuple(jax.random.key_data(key).tolist()))
         return grads + 1, student.name
@@ -253,14 +255,63 @@ def test_a_step_over_the_devices_is_the_step_of_one(programs: CountingPrograms) 
         params = optax.apply_updates(params, updates)
         state, report = stages.train_step(programs, update, objective, state, everywhere, batch, key)
         assert_trees_close(state.params, params, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(report.update.grad_norm, norm(expected), rtol=1e-5)
-        for student, parts in report.losses.items():
+        np.testing.assert_allclose(report.grad_norm, norm(expected), rtol=1e-5)
+        assert report.finite
+        for student, parts in zip(objective.students, report.losses, strict=True):
             jax.tree.map(
-                lambda ours, theirs: np.testing.assert_allclose(np.sum(ours), theirs, rtol=1e-5, atol=1e-6),
+                lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6),
                 parts,
                 losses[student.name],
             )
     assert int(state.step) == 2
+
+
+@pytest.mark.parametrize("parts", [2, 8 // parallel.num_devices()])
+def test_a_batch_in_parts_is_the_batch_at_once(parts: int) -> None:
+    """A ragged one, so that some parts have fewer examples, or none."""
+    objective, programs = objective_of(NARROW), stages.Programs(Bert(CONFIG))
+    params, teacher = (parallel.replicate(random_params(CONFIG, seed)) for seed in range(2))
+    batch, _ = ragged_batch(seed=2)
+    whole, summed = (
+        stages.gradients(programs, objective, params, teacher, batch, jax.random.key(0), parts=n) for n in (1, parts)
+    )
+    ours, theirs = (jax.tree.map(lambda g: np.asarray(g).sum(0), one.grads) for one in (summed, whole))
+    assert_trees_close(ours, theirs, rtol=1e-5, atol=1e-6 * norm(theirs))
+    for student, losses in whole.losses.items():
+        for name, loss in vars(losses).items():
+            np.testing.assert_allclose(np.sum(vars(summed.losses[student])[name]), np.sum(loss), rtol=1e-5, atol=1e-6)
+
+
+def test_activations_that_are_computed_again_are_the_same() -> None:
+    """With dropout and at less than full width, where the parameters' names must not change either."""
+    config = SHALLOW.replace(hidden_dropout=0.5, attention_dropout=0.5)
+    objective = stages.width(config, WidthStage(widths=(0.5,)))
+    params, teacher = (parallel.replicate(random_params(config, seed)) for seed in range(2))
+    batch = random_batch(config, rows=8)
+    kept, again = (
+        jax.tree.map(
+            lambda g: np.asarray(g).sum(0),
+            stages.gradients(
+                stages.Programs(Bert(config, rematerialize=remat)), objective, params, teacher, batch, jax.random.key(0)
+            ).grads,
+        )
+        for remat in (False, True)
+    )
+    assert_trees_close(again, kept, rtol=1e-5, atol=1e-6 * norm(kept))
+
+
+def test_dropout_in_parts_is_that_of_the_batch_at_once() -> None:
+    config = SHALLOW.replace(hidden_dropout=0.5, attention_dropout=0.5)
+    objective, programs = stages.fine_tune(config, FineTune()), stages.Programs(Bert(config))
+    params, batch = parallel.replicate(random_params(config)), random_batch(config, rows=8)
+    whole, parts = (
+        jax.tree.map(
+            lambda g: np.asarray(g).sum(0),
+            stages.gradients(programs, objective, params, None, batch, jax.random.key(0), parts=n).grads,
+        )
+        for n in (1, 2)
+    )
+    assert_trees_close(parts, whole, rtol=1e-5, atol=1e-6 * norm(whole))
 
 
 @pytest.fixture

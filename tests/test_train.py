@@ -22,7 +22,7 @@ import pytest
 
 import tiny_run
 import train
-from dynabert_jax import stages, training, weights
+from dynabert_jax import training, weights
 from dynabert_jax.bert import Bert
 from dynabert_jax.checkpoint import Checkpoints
 from dynabert_jax.config import ModelConfig, Optimizer, RunConfig
@@ -31,13 +31,13 @@ from dynabert_jax.run_folder import RunFolder, RunFolderError
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.tasks import DevSplit, GlueLayout, Task
 from dynabert_jax.training import TrainingError
+from same_runs import assert_same_runs, kept_params, last_state, logs_of
 from tiny import Params
 from tiny_run import STEPS, Finished, Materials, assert_equal_trees, lines, write_config
 
 STUDENTS = {"fine_tune": 1, "width": 2, "depth": 4, "final": 2}
 EVALUATED = (6, 12)  # the steps that end an epoch
 LOGGED = (5, 10, 12)  # every fifth step, and the last one
-NOT_REPEATED = ("time", "examples_per_second")
 
 
 # What a run leaves behind
@@ -47,10 +47,10 @@ def test_the_folder_holds_what_it_promises(finished: Finished) -> None:
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {
         "config.json", "importance.npz", "training.jsonl", "evaluations.jsonl", "tensorboard", "model",
-        "results.json", "results.md", "fine_tune", "width", "depth", "final",
+        "results.json", "results.md", "fine_tune", "width", "depth", "final", ".lock",
     }  # fmt: skip
     for stage in STUDENTS:
-        assert [path.name for path in (finished.folder / stage / "last").iterdir()] == [str(STEPS)]
+        assert {path.name for path in (finished.folder / stage / "last").iterdir()} == {"8", str(STEPS)}
         assert len(list((finished.folder / stage / "best").iterdir())) == 1
     assert RunFolder(finished.folder).config() == finished.config
 
@@ -83,22 +83,32 @@ def test_training_is_logged_every_few_steps(finished: Finished) -> None:
         assert line["loss"] == pytest.approx(np.mean(totals))
         assert line["grad_norm"] > 0
         assert line["examples_per_second"] > 0
+        assert 0 < line["flops_utilization"] < 1
         # The schedule falls to 0 at the end of a stage; the rate is that of the step that was taken.
         assert line["learning_rate"] == pytest.approx(1e-2 * (1 - (line["step"] - 1) / STEPS), rel=1e-5)
 
 
 def test_tensorboard_gets_what_the_logs_hold(finished: Finished) -> None:
     for stage in STUDENTS:
-        expected = {
-            (name, line["step"]): line[name]
-            for line in lines(finished.folder / "training.jsonl")
-            for name in ("loss", "learning_rate", "grad_norm", "examples_per_second")
-            if line["stage"] == stage
-        } | {
-            (f"dev/accuracy/{line['sub']}", line["step"]): line["scores"]["accuracy"]
-            for line in lines(finished.folder / "evaluations.jsonl")
-            if line["stage"] == stage
-        }
+        expected = (
+            {
+                (name, line["step"]): line[name]
+                for line in lines(finished.folder / "training.jsonl")
+                for name in ("loss", "learning_rate", "grad_norm", "examples_per_second", "flops_utilization")
+                if line["stage"] == stage
+            }
+            | {
+                (f"loss/{sub}", line["step"]): parts["total"]
+                for line in lines(finished.folder / "training.jsonl")
+                for sub, parts in line["losses"].items()
+                if line["stage"] == stage
+            }
+            | {
+                (f"dev/accuracy/{line['sub']}", line["step"]): line["scores"]["accuracy"]
+                for line in lines(finished.folder / "evaluations.jsonl")
+                if line["stage"] == stage
+            }
+        )
         found = dict(read_scalars(finished.folder / "tensorboard" / stage))
         assert found.pop(("seconds_to_first_step", 1)) > 0
         assert found == {key: pytest.approx(value, rel=1e-6) for key, value in expected.items()}
@@ -236,10 +246,9 @@ class Interruptions:
             step(log, done, *args)
             self.reach("step", log.objective.name, done)
 
-        def log_evaluation(log: training.StageLog, done: int, *args: Any) -> float:
-            score = evaluation(log, done, *args)
+        def log_evaluation(log: training.StageLog, done: int, *args: Any) -> None:
+            evaluation(log, done, *args)
             self.reach("evaluation", log.objective.name, done)
-            return score
 
         def save_checkpoint(checkpoints: Checkpoints, done: int, *args: Any) -> None:
             save(checkpoints, done, *args)
@@ -268,11 +277,12 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
     points: Points = [
         ("step", "fine_tune", 2),  # before there is any checkpoint
         ("step", "fine_tune", 5),  # logged, and behind the checkpoint of step 4
-        ("evaluation", "fine_tune", 6),  # evaluated, and nothing kept
-        ("last", "fine_tune", 12),  # done
+        ("last", "fine_tune", 6),  # kept, and not evaluated
+        ("evaluation", "fine_tune", 6),  # evaluated when the run went on
+        ("last", "fine_tune", 12),  # done, and not evaluated
+        ("evaluation", "fine_tune", 12),
         ("importance", "width", 0),  # computed, and not kept
-        ("best", "width", 6),  # the best is kept, and not the last
-        ("last", "width", 6),
+        ("best", "width", 6),  # the best is kept, and the log does not say so
         ("evaluation", "width", 12),
         ("step", "depth", 11),
         ("best", "final", 6),
@@ -304,6 +314,27 @@ def test_a_run_that_is_killed_ends_as_if_it_never_was(finished: Finished, tmp_pa
     assert_same_runs(finished.config, config)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_first_and_says_how_to_go_on(finished: Finished, tmp_path: Path, number: int) -> None:
+    """Between two checkpoints: what was done since the last one is not lost."""
+    config = finished.config.replace(run_dir=str(tmp_path / "run"), checkpoint_every=1000)
+    command = [sys.executable, str(Path(train.__file__)), str(write_config(tmp_path / "config.py", config))]
+    with start(command, finished.programs) as process:
+        wait_for(lambda: ("depth", 5) in steps_logged(config), process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    told = re.search(r"stopped: step (\d+) of 12 of stage depth is saved; the same command goes on from there", errors)
+    assert told, errors
+    saved = tmp_path / "run" / "depth" / "last"
+    assert max(int(path.name) for path in saved.iterdir()) == int(told[1]) >= 5
+    with start(command, finished.programs) as process:
+        _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert_same_runs(finished.config, config)
+
+
 @contextlib.contextmanager
 def start(command: list[str], programs: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that computes as this one does."""
@@ -331,46 +362,6 @@ def steps_logged(config: RunConfig) -> set[tuple[str, int]]:
     file = Path(config.run_dir) / "training.jsonl"
     whole = file.read_text().rpartition("\n")[0].splitlines() if file.exists() else []
     return {(line["stage"], line["step"]) for line in map(json.loads, whole)}
-
-
-def assert_same_runs(left: RunConfig, right: RunConfig) -> None:
-    """The same logs, every stage's last state and what it handed on, and the same model."""
-    assert logs_of(Path(left.run_dir)) == logs_of(Path(right.run_dir))
-    for stage in left.stages:
-        assert_equal_trees(last_state(left, stage), last_state(right, stage))
-        assert_equal_trees(kept_params(left, stage), kept_params(right, stage))
-    models = [weights.load(Path(run.run_dir) / "model") for run in (left, right)]
-    assert_equal_trees(models[0].params, models[1].params)
-
-
-def logs_of(folder: Path) -> list[dict[str, Any]]:
-    logged = lines(folder / "training.jsonl") + lines(folder / "evaluations.jsonl")
-    return [{name: value for name, value in line.items() if name not in NOT_REPEATED} for line in logged]
-
-
-def last_state(config: RunConfig, stage: str) -> stages.TrainState:
-    like = first_state(config, stage)
-    with Checkpoints(Path(config.run_dir) / stage / "last") as checkpoints:
-        saved = checkpoints.restore(like)
-    assert saved is not None
-    assert saved.step == int(saved.tree.step) == STEPS
-    return jax.device_get(saved.tree)
-
-
-def kept_params(config: RunConfig, stage: str) -> Params:
-    """What a stage hands on, as its checkpoints have it."""
-    if config.stages[stage].keep == "last":
-        return last_state(config, stage).params
-    with Checkpoints(Path(config.run_dir) / stage / "best") as checkpoints:
-        saved = checkpoints.restore({"params": first_state(config, stage).params})
-    assert saved is not None
-    return jax.device_get(saved.tree["params"])
-
-
-def first_state(config: RunConfig, stage: str) -> stages.TrainState:
-    model = weights.load(Path(config.run_dir) / "model")
-    objective = {o.name: o for o in stages.plan(model.config, config).objectives}[stage]
-    return stages.init_state(objective, model.params, STEPS)
 
 
 def test_a_folder_of_another_configuration_is_refused(finished: Finished) -> None:
@@ -429,13 +420,13 @@ def params_by_step(monkeypatch: pytest.MonkeyPatch) -> dict[int, Params]:
 
 @pytest.fixture
 def scored_worse_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluation = training.StageLog.evaluation
+    score_dev, scores = training.score_dev, iter((0.9, 0.8))
 
-    def log_evaluation(log: training.StageLog, step: int, rows: Any) -> float:
-        evaluation(log, step, rows)
-        return {6: 0.9, 12: 0.8}[step]
+    def worse(*arguments: Any) -> list[Any]:
+        score = next(scores)
+        return [row.replace(scores={"accuracy": score}) for row in score_dev(*arguments)]
 
-    monkeypatch.setattr(training.StageLog, "evaluation", log_evaluation)
+    monkeypatch.setattr(training, "score_dev", worse)
 
 
 @pytest.mark.usefixtures("finished", "scored_worse_at_the_end")

@@ -16,14 +16,15 @@ from dynabert_jax.bert import Bert
 from dynabert_jax.config import FineTune, Importance, RunConfig, WidthStage
 from dynabert_jax.data import load_data, load_tokenizer
 from dynabert_jax.run_folder import RunFolder
-from dynabert_jax.stages import StepReport
+from dynabert_jax.stages import Objective, StepReport
 from dynabert_jax.training import (
     Context,
     TrainingError,
-    batches_from,
+    batch_of,
     evaluation_steps,
     importance_batches,
     importance_rows,
+    steps_from,
 )
 from tiny_run import STEPS, Materials, lines
 
@@ -54,6 +55,10 @@ def rows_of(batch: Batch) -> list[tuple[int, ...]]:
     """The sentences of a batch as token ids, without padding and filler."""
     masked = zip(np.asarray(batch.input_ids), np.asarray(batch.attention_mask) == 1, batch.weights, strict=True)
     return [tuple(ids[mask].tolist()) for ids, mask, weight in masked if weight]
+
+
+def batches_from(context: Context, objective: Objective, first: int) -> list[tuple[int, Batch]]:
+    return [(step, batch_of(context, planned)) for step, planned in steps_from(context, objective, first)]
 
 
 TWO_EPOCHS = stages.fine_tune(tiny_run.MODEL, FineTune(epochs=2))
@@ -119,10 +124,10 @@ def broken_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         return (state, broken(report)) if int(state.step) >= at else (state, report)
 
     def broken(report: StepReport) -> StepReport:
+        report = report.replace(finite=jnp.array(False))
         if what == "gradient":
-            return StepReport(report.losses, report.update.replace(grad_norm=jnp.array(np.inf)))
-        nan = {sub: jax.tree.map(lambda a: a * np.nan, losses) for sub, losses in report.losses.items()}
-        return StepReport(nan, report.update)
+            return report.replace(grad_norm=jnp.array(np.inf))
+        return report.replace(losses=jax.tree.map(lambda a: a * np.nan, report.losses))
 
     monkeypatch.setattr(training, "train_step", train_step)
     return int(at)
@@ -130,22 +135,28 @@ def broken_step(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("finished")
 @pytest.mark.parametrize(
-    ("broken_step", "noticed", "what", "kept"),
+    ("broken_step", "what", "kept"),
     [
-        ((7, "loss"), 8, "the loss of sub-network w1_d1", 6),  # when a checkpoint is due
-        ((5, "loss"), 5, "the loss of sub-network w1_d1", 4),  # when a line of the log is
-        ((9, "gradient"), 10, "the gradient", 8),
-        ((11, "gradient"), 12, "the gradient", 8),  # at the end, where the dev set would be scored
+        ((7, "loss"), "the loss of sub-network w1_d1", {4, 6}),  # noticed when a checkpoint is due
+        ((5, "loss"), "the loss of sub-network w1_d1", {4}),  # when a line of the log is
+        ((9, "gradient"), "the gradient", {6, 8}),
+        ((11, "gradient"), "the gradient", {6, 8}),  # at the end, where the dev set would be scored
     ],
     indirect=["broken_step"],
 )
 def test_what_is_not_finite_stops_the_run_before_it_is_kept(
-    broken_step: int, noticed: int, what: str, kept: int, materials: Materials, tmp_path: Path
+    broken_step: int, what: str, kept: set[int], context: Context, materials: Materials, tmp_path: Path
 ) -> None:
+    """Whenever it is noticed, the message names the first such step, and its rows of the data."""
     config = materials.fine_tuning(tmp_path)
-    with pytest.raises(TrainingError, match=rf"{what} is not finite in stage fine_tune, step {noticed}; try a smaller"):
+    planned = dict(steps_from(context, TWO_EPOCHS, 0))[broken_step - 1]
+    rows = ", ".join(map(str, sorted(planned.rows + 1)))
+    with pytest.raises(
+        TrainingError,
+        match=rf"{what} is not finite in stage fine_tune, step {broken_step}\. .+ being 1: {rows}\. Try a smaller",
+    ):
         train.run(config)
-    assert [path.name for path in (tmp_path / "fine_tune" / "last").iterdir()] == [str(kept)]
+    assert {int(path.name) for path in (tmp_path / "fine_tune" / "last").iterdir()} == kept
     assert all(line["step"] < broken_step for line in logged(config))
 
 

@@ -1,0 +1,138 @@
+"""A run tried out: what it would do, and how long that would take, without writing anything."""
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from dynabert_jax import cost, parallel
+from dynabert_jax.batches import plan_evaluation
+from dynabert_jax.evaluate import Row
+from dynabert_jax.memory import peak_memory
+from dynabert_jax.preflight import disk_needed
+from dynabert_jax.score_table import markdown
+from dynabert_jax.stages import Objective, Plan, init_state, make_update, train_step, training_flops
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.training import Context, batch_of, evaluation_steps, steps_from, steps_per_epoch
+
+Params = Any
+
+MEASURED = 3  # steps, behind the one that compiles
+
+
+@dataclasses.dataclass(frozen=True)
+class Rehearsed:
+    """What is known of a stage after a few of its steps.
+
+    Attributes:
+        steps: that it would take.
+        first_step: seconds of the first one, compiling included.
+        step: seconds of one behind it, the mean over its batches.
+        total: seconds, evaluations included.
+    """
+
+    name: str
+    students: int
+    steps: int
+    first_step: float
+    step: float
+    total: float
+
+
+def rehearse(context: Context, plan: Plan, params: Params) -> list[Row]:
+    """Takes a few steps of every stage, prints the plan of the run, and returns no scores."""
+    rehearsed = []
+    for objective in tqdm(plan.objectives, desc="dry run", unit=" stages", disable=not parallel.is_first()):
+        rehearsed.append(rehearse_stage(context, objective, params))
+    if parallel.is_first():
+        print("\n".join(described(context, plan, rehearsed)))
+    return []
+
+
+def rehearse_stage(context: Context, objective: Objective, params: Params) -> Rehearsed:
+    """Steps with the first weights; their time goes by the products of a batch, and so does the estimate."""
+    per_epoch, config = steps_per_epoch(context), context.config
+    total = objective.settings.epochs * per_epoch
+    update, state = make_update(objective, total), init_state(objective, params, total)
+    teacher = parallel.replicate(params) if any(group.teacher for group in objective.groups) else None
+    planned = [one for _, one in steps_from(context, objective, 0)]
+    longest = sorted(planned, key=lambda one: one.length)[-1:]  # so that no other shape is compiled in between
+    seconds = []
+    for _ in range(1 + MEASURED):
+        start = time.perf_counter()
+        state, report = train_step(
+            context.programs, update, objective, state, teacher, batch_of(context, longest[0]), jax.random.key(0),
+            config.gradient_accumulation,
+        )  # fmt: skip
+        jax.block_until_ready(report)
+        seconds.append(time.perf_counter() - start)
+    measured = float(np.median(seconds[1:]))
+    second_per_flop = measured / training_flops(context.model.config, objective, longest[0])
+    training = second_per_flop * sum(training_flops(context.model.config, objective, one) for one in planned)
+    evaluations = len(evaluation_steps(objective.settings, per_epoch))
+    evaluating = second_per_flop * evaluations * evaluation_flops(context, objective)
+    return Rehearsed(
+        objective.name, len(objective.students), total, seconds[0], training / total,
+        seconds[0] + training + evaluating,
+    )  # fmt: skip
+
+
+def evaluation_flops(context: Context, objective: Objective) -> int:
+    """Of one evaluation of all students on the dev data."""
+    data, shape = context.config.data, context.model.config
+    return sum(
+        len(planned.rows) * cost.flops(shape, student, planned.length)
+        for split in context.data.dev.values()
+        for planned in plan_evaluation(split, data.eval_batch_size, data.lengths)
+        for student in objective.students
+    )
+
+
+def described(context: Context, plan: Plan, rehearsed: list[Rehearsed]) -> list[str]:
+    """The plan in words, line by line."""
+    config, data, shape = context.config, context.data, context.model.config
+    full = SubNetwork.full(shape)
+    splits = {"train": data.train, **data.dev, **data.test}
+    counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+    stages = [
+        (
+            one.name,
+            str(one.students),
+            str(one.steps),
+            f"{one.first_step:.1f} s",
+            f"{1000 * one.step:.0f} ms",
+            spoken(one.total),
+        )
+        for one in rehearsed
+    ]
+    networks = [
+        (sub.name, f"{cost.parameters(shape, sub) / 1e6:.1f} M",
+         f"{cost.flops(shape, sub, config.data.max_length) / 1e9:.2f} G")
+        for sub in (plan.objectives[-1].students if plan.objectives else ())
+    ]  # fmt: skip
+    return [
+        "",
+        f"data: {counts} examples; batches of {config.data.batch_size}, up to {config.data.max_length} tokens",
+        f"devices: {parallel.num_devices()} x {jax.devices()[0].device_kind}, {config.dtype}",
+        "",
+        markdown(("stage", "sub-networks", "steps", "first step", "step", "about"), stages),
+        "",
+        markdown(("sub-network", "parameters", "FLOPs"), networks),
+        "",
+        f"in all about {spoken(sum(one.total for one in rehearsed))}, evaluations included; their compiling is not, "
+        f"nor what a cache of compiled programs saves",
+        f"memory: {peak_memory() / 2**30:.1f} GiB at most so far",
+        f"disk: {disk_needed(config, 4 * cost.parameters(shape, full)) / 2**30:.1f} GiB for checkpoints",
+        f"nothing was written to {context.folder.path}",
+    ]
+
+
+def spoken(seconds: float) -> str:
+    """2 h 05 min, 3 min 20 s, 12 s."""
+    minutes, hours = int(seconds) // 60, int(seconds) // 3600
+    if hours:
+        return f"{hours} h {minutes % 60:02d} min"
+    return f"{minutes} min {int(seconds) % 60:02d} s" if minutes else f"{seconds:.0f} s"

@@ -1,0 +1,256 @@
+"""Runs that are killed, stopped, damaged and cut off from the disk at random, and must end as if they never were.
+
+    python -m tests.faults --faults 200 --seed 0
+
+Every chain starts one small run of all four stages again and again, with one fault a start, until it ends by itself.
+Then its logs, checkpoints and weights must be, bit for bit, those of a run that nothing disturbed.
+"""
+
+import collections
+import dataclasses
+import importlib
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import tyro
+
+import conftest  # noqa: F401  (sets how jax compiles here, before it is imported)
+import same_runs
+import tiny_run
+import train
+from dynabert_jax import cli
+from dynabert_jax.config import RunConfig
+
+# What a run imports when it needs it; imported here, it is there in every process that is forked off.
+IMPORTED_LATE = ("datasets", "safetensors.numpy", "sklearn.metrics", "tensorboardX.summary", "transformers")
+STAGES = ("fine_tune", "width", "depth", "final")
+CRASHED = 70  # what a process ends with that something unforeseen has ended
+FULL_DISK = (200, 60_000)  # bytes beyond which no file can be written: of this range
+
+
+class FaultError(AssertionError):
+    """A run that did not stand a fault."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How many faults, and which."""
+
+    faults: int = 200
+    """faults in all; the chain that the last one is in still ends"""
+    seed: int = 0
+    """of everything random"""
+
+
+def main(settings: Settings) -> collections.Counter[str]:
+    """Chains of faults until there are enough; counts them by kind and by stage."""
+    for module in IMPORTED_LATE:
+        importlib.import_module(module)
+    draw = random.Random(settings.seed)
+    counts: collections.Counter[str] = collections.Counter()
+    with tempfile.TemporaryDirectory(prefix="dynabert-faults-") as name:
+        bench = Bench(Path(name))
+        print(f"a run that nothing disturbs takes {bench.seconds:.1f} s")
+        chains = 0
+        while counts["faults"] < settings.faults:
+            chains += 1
+            counts += chain(bench, draw, chains)
+    print(f"{counts['faults']} faults in {chains} chains, every one of which ended like the undisturbed run:")
+    print("  " + ", ".join(f"{kind} {counts[kind]}" for kind in FAULTS))
+    print("  " + ", ".join(f"in {stage} {counts[stage]}" for stage in ("before", *STAGES, "behind")))
+    return counts
+
+
+class Bench:
+    """A run that nothing disturbed, and how to start others like it, which use what it has compiled.
+
+    Attributes:
+        seconds: that a run takes.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.materials = tiny_run.write_materials(folder / "materials")
+        self.whole = self.config("whole")
+        for _ in range(2):  # the first one compiles
+            shutil.rmtree(self.whole.run_dir, ignore_errors=True)
+            start = time.monotonic()
+            finish(self.start(self.whole), self.log)
+            self.seconds = time.monotonic() - start
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    def config(self, name: str) -> RunConfig:
+        return self.materials.config(self.folder / name, checkpoint_every=2)
+
+    def start(self, config: RunConfig, limit: int = resource.RLIM_INFINITY) -> int:
+        """The number of a process that trains, and can write no file beyond so many bytes."""
+        file = tiny_run.write_config(self.folder / "config.py", config)
+        return apart(lambda: self.train(file, limit), self.log)
+
+    def compare(self, config: RunConfig) -> None:
+        """Raises FaultError where a run has not ended like the undisturbed one."""
+        finish(apart(lambda: same_runs.assert_same_runs(self.whole, config), self.log), self.log)
+
+    def train(self, file: Path, limit: int) -> int:
+        import jax
+
+        for name, value in tiny_run.cache_settings(self.folder / "programs").items():
+            jax.config.update(name.lower(), value)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        return cli.train(train.run, [str(file)])
+
+
+def apart(work: Callable[[], int | None], log: Path) -> int:
+    """The number of a process that does the work, writes to the log, and ends with the work's exit code.
+
+    It is forked off: this process has imported everything, and started nothing of jax.
+    """
+    process = os.fork()
+    if process:
+        return process
+    code = CRASHED
+    try:
+        with log.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        code = work() or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def chain(bench: Bench, draw: random.Random, number: int) -> collections.Counter[str]:
+    """One run, with a fault at every start, until one of them comes too late."""
+    config = bench.config(f"chain{number}")
+    counts: collections.Counter[str] = collections.Counter()
+    while True:
+        kind = draw.choice(list(FAULTS))
+        if not FAULTS[kind](bench, config, draw):
+            break
+        stage = stage_of(Path(config.run_dir))
+        counts.update(("faults", kind, stage))
+        print(f"chain {number}, fault {counts['faults']}: {kind} in stage {stage}", flush=True)
+    bench.compare(config)
+    shutil.rmtree(config.run_dir)
+    return counts
+
+
+def stage_of(run: Path) -> str:
+    """The last one that has begun."""
+    if (run / "results.json").exists():
+        return "behind"
+    return next((stage for stage in reversed(STAGES) if (run / stage).exists()), "before")
+
+
+# Faults: each starts the run, disturbs it, and tells whether it did so before the run ended.
+
+
+def kill(bench: Bench, config: RunConfig, draw: random.Random) -> bool:
+    """No process can answer this signal."""
+    return end_by(signal.SIGKILL, bench, config, draw) == -signal.SIGKILL
+
+
+def terminate(bench: Bench, config: RunConfig, draw: random.Random) -> bool:
+    """As clusters do; the process saves, and says so."""
+    code = end_by(signal.SIGTERM, bench, config, draw)
+    if code not in (0, 128 + signal.SIGTERM, -signal.SIGTERM):  # the last: before it had begun to listen
+        raise FaultError(f"SIGTERM ended in {code}: {bench.log.read_text()}")
+    return code != 0
+
+
+def interrupt(bench: Bench, config: RunConfig, draw: random.Random) -> bool:
+    """Ctrl-C."""
+    code = end_by(signal.SIGINT, bench, config, draw)
+    if code not in (0, 130, CRASHED, -signal.SIGINT):  # the last two: before it had begun to listen
+        raise FaultError(f"Ctrl-C ended in {code}: {bench.log.read_text()}")
+    return code != 0
+
+
+def damage(bench: Bench, config: RunConfig, draw: random.Random) -> bool:
+    """A kill, and then a file of the newest checkpoint that is cut off, changed or lost."""
+    if not kill(bench, config, draw):
+        return False
+    stage = Path(config.run_dir) / stage_of(Path(config.run_dir)) / "last"
+    steps = sorted(int(path.name) for path in stage.glob("*") if path.name.isdecimal())
+    if len(steps) > 1:
+        files = sorted(path for item in ("tree", "record") for path in (stage / str(steps[-1]) / item).rglob("*"))
+        file = draw.choice([path for path in files if path.is_file() and path.stat().st_size])
+        draw.choice([flip_a_bit, cut_off, remove])(file, draw)
+    return True
+
+
+def fill_the_disk(bench: Bench, config: RunConfig, draw: random.Random) -> bool:
+    """The process can write nothing but small files, and must say so in plain words."""
+    process = bench.start(config, limit=draw.randrange(*FULL_DISK))
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if code not in (0, 2) or "Traceback" in bench.log.read_text():
+        raise FaultError(f"a full disk ended in {code}: {bench.log.read_text()}")
+    return code != 0
+
+
+FAULTS: dict[str, Callable[[Bench, RunConfig, random.Random], bool]] = {
+    "kill": kill,
+    "terminate": terminate,
+    "interrupt": interrupt,
+    "damage": damage,
+    "full disk": fill_the_disk,
+}
+
+
+def end_by(number: int, bench: Bench, config: RunConfig, draw: random.Random) -> int:
+    """The exit code of a process that gets a signal at a random moment."""
+    moment = time.monotonic() + draw.uniform(0.0, bench.seconds)
+    process = bench.start(config)
+    while time.monotonic() < moment:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return checked(os.waitstatus_to_exitcode(status), bench.log)
+        time.sleep(0.005)
+    os.kill(process, number)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    return code if code < 0 or code >= 128 else checked(code, bench.log)
+
+
+def finish(process: int, log: Path) -> None:
+    checked(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), log)
+
+
+def checked(code: int, log: Path) -> int:
+    if code:
+        raise FaultError(f"an undisturbed run ended in {code}: {log.read_text()}")
+    return code
+
+
+def flip_a_bit(file: Path, draw: random.Random) -> None:
+    data = bytearray(file.read_bytes())
+    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    file.write_bytes(data)
+
+
+def cut_off(file: Path, draw: random.Random) -> None:
+    file.write_bytes(file.read_bytes()[: draw.randrange(file.stat().st_size)])
+
+
+def remove(file: Path, _: random.Random) -> None:
+    file.unlink()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,194 @@
+"""A run is the same on any number of devices and of processes, and none of them hangs when another one dies."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import tiny_run
+import train
+from dynabert_jax import parallel, weights
+from dynabert_jax.config import RunConfig
+from dynabert_jax.parallel import ParallelError
+from tiny import assert_trees_close
+from tiny_run import STEPS, Materials, lines, write_config
+
+pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="devices of the CPU stand in for accelerators")
+
+
+def start(command: Sequence[str], devices: int, programs: Path, **environment: str) -> subprocess.Popen[str]:
+    """A run in a process that has so many devices."""
+    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+    settings = {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
+        "NPROC": "16",  # threads of XLA: several devices that wait for another process need one each
+        **{name: str(value) for name, value in tiny_run.cache_settings(programs).items()},
+    }
+    return subprocess.Popen(
+        command, env=os.environ | settings | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def start_together(command: Sequence[str], processes: int, programs: Path) -> list[subprocess.Popen[str]]:
+    """A run in so many processes, of one device each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
+    return [start(command, 1, programs, **together, JAX_PROCESS_ID=str(number)) for number in range(processes)]
+
+
+def finish(processes: Sequence[subprocess.Popen[str]], timeout: float = 300) -> list[str]:
+    """What each of them wrote to stderr; none is left behind."""
+    try:
+        return [process.communicate(timeout=timeout)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def command_of(config: RunConfig, folder: Path) -> list[str]:
+    return [sys.executable, str(Path(train.__file__)), str(write_config(folder / "config.py", config))]
+
+
+def run_config(materials: Materials, run_dir: Path) -> RunConfig:
+    """All stages, with dropout, in batches that eight devices can share."""
+    return materials.config(run_dir)
+
+
+@pytest.fixture(scope="module")
+def on_one_device(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    folder = tmp_path_factory.mktemp("one")
+    config = run_config(materials, folder / "run")
+    (errors,) = finish([start(command_of(config, folder), 1, folder / "programs")])
+    assert (folder / "run" / "results.md").exists(), errors
+    return config
+
+
+def assert_same_but_for_rounding(left: RunConfig, right: RunConfig) -> None:
+    """Scores are the same; losses and weights are sums in another order."""
+    ours, theirs = (lines(Path(run.run_dir) / "training.jsonl") for run in (left, right))
+    assert [(line["stage"], line["step"]) for line in ours] == [(line["stage"], line["step"]) for line in theirs]
+    for own, other in zip(ours, theirs, strict=True):
+        assert own["losses"].keys() == other["losses"].keys()
+        for sub, parts in own["losses"].items():
+            for name, value in parts.items():
+                place = f"{own['stage']} {own['step']} {sub} {name}"
+                np.testing.assert_allclose(value, other["losses"][sub][name], rtol=1e-3, atol=1e-4, err_msg=place)
+    ours, theirs = (scores_of(run) for run in (left, right))
+    assert ours == theirs
+    models = [weights.load(Path(run.run_dir) / "model").params for run in (left, right)]
+    assert_trees_close(*models, rtol=1e-2, atol=2e-3)
+
+
+def scores_of(config: RunConfig) -> list[tuple[Any, ...]]:
+    logged = lines(Path(config.run_dir) / "evaluations.jsonl")
+    return [(line["stage"], line["step"], line["sub"], line["split"], line["examples"]) for line in logged]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_devices_share_a_run(devices: int, on_one_device: RunConfig, materials: Materials, tmp_path: Path) -> None:
+    config = run_config(materials, tmp_path / "run")
+    (errors,) = finish([start(command_of(config, tmp_path), devices, tmp_path / "programs")])
+    assert (tmp_path / "run" / "results.md").exists(), errors
+    assert_same_but_for_rounding(on_one_device, config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_a_run(processes: int, on_one_device: RunConfig, materials: Materials, tmp_path: Path) -> None:
+    config = run_config(materials, tmp_path / "run")
+    running = start_together(command_of(config, tmp_path), processes, tmp_path / "programs")
+    errors = finish(running)
+    assert [process.returncode for process in running] == [0] * processes, errors
+    assert_same_but_for_rounding(on_one_device, config)
+    assert all("examples" not in one for one in errors[1:])  # the first one alone has a progress bar
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_the_others_end_when_one_is_killed_and_another_number_of_them_goes_on(
+    killed: int, on_one_device: RunConfig, materials: Materials, tmp_path: Path
+) -> None:
+    config = run_config(materials, tmp_path / "run")
+    command = command_of(config, tmp_path)
+    running = start_together(command, 2, tmp_path / "programs")
+    end = time.monotonic() + 200
+    log = tmp_path / "run" / "training.jsonl"
+    while not (log.exists() and '"width"' in log.read_text()):
+        assert time.monotonic() < end
+        assert all(process.poll() is None for process in running), finish(running, timeout=1)
+        time.sleep(0.05)
+    running[killed].send_signal(signal.SIGKILL)
+    since = time.monotonic()
+    errors = finish([running[1 - killed]], timeout=60)[0]
+    assert time.monotonic() - since < 60
+    assert running[1 - killed].returncode not in (0, -signal.SIGKILL)
+    assert "another process of this run has ended" in errors or "another task died" in errors
+    finish(running)
+    (errors,) = finish([start(command, 4, tmp_path / "programs")])
+    assert (tmp_path / "run" / "results.md").exists(), errors
+    assert_same_but_for_rounding(on_one_device, config)
+
+
+@pytest.mark.slow
+def test_one_signal_saves_and_stops_all(materials: Materials, tmp_path: Path) -> None:
+    config = run_config(materials, tmp_path / "run").replace(log_every=2)
+    running = start_together(command_of(config, tmp_path), 2, tmp_path / "programs")
+    log = tmp_path / "run" / "training.jsonl"
+    while not (log.exists() and '"depth"' in log.read_text()):
+        assert all(process.poll() is None for process in running), finish(running, timeout=1)
+        time.sleep(0.02)
+    running[1].send_signal(signal.SIGTERM)
+    errors = finish(running, timeout=60)
+    if (tmp_path / "run" / "final").exists():
+        pytest.skip("the stage was over before the signal came")
+    assert [process.returncode for process in running] == [128 + signal.SIGTERM] * 2, errors
+    told = [re.search(r"stopped: step (\d+) of 12 of stage depth is saved", one) for one in errors]
+    assert told[0], errors
+    assert told[1], errors
+    assert told[0][1] == told[1][1]
+    assert int(told[0][1]) <= STEPS
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, r"JAX_NUM_PROCESSES must be a whole number; got ''"),
+        ({"JAX_NUM_PROCESSES": "2"}, r"JAX_PROCESS_ID must be a whole number; got ''"),
+        ({"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "one"}, r"JAX_PROCESS_ID must be a whole number; got 'one'"),
+        ({"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, r"counts from 0 to JAX_NUM_PROCESSES - 1; got 2 of 2"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told(
+    settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"} | settings).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ParallelError, match=message):
+        parallel.connect()
+
+
+def test_one_process_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: pytest.fail("there is nobody to join"))
+    parallel.connect()
+    assert parallel.num_hosts() == 1
+    assert parallel.is_first()
+    assert parallel.any_host(True)
+    assert not parallel.any_host(False)
