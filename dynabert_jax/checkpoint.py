@@ -53,10 +53,15 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int = 1):
         self.folder = folder.resolve()
+        self._whole: set[int] = set()  # steps known to be undamaged: reading a large checkpoint's files takes seconds
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             cleanup_tmp_directories=True,
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._write_checksums),
+            # Two of these work side by side, and the processes of a run must not take one's barriers for the other's.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                barrier_sync_key_prefix=f"{self.folder.parent.name}_{self.folder.name}"
+            ),
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -90,6 +95,7 @@ class Checkpoints:
         )
         try:
             self._manager.save(step, args=items)
+            self._whole.add(step)
         except Exception as error:
             raise self._cannot_write(error) from error
 
@@ -150,8 +156,9 @@ class Checkpoints:
         """
         newest_first = sorted(self._manager.all_steps(), reverse=True)
         for step in newest_first:
-            damage = _damage(self.folder / str(step))
+            damage = None if step in self._whole else _damage(self.folder / str(step))
             if damage is None:
+                self._whole.add(step)
                 return step
             if step == newest_first[-1]:
                 raise self._cannot_read(step, damage)

@@ -2,7 +2,7 @@
 
 config.json        the configuration, whole
 importance.npz     the scores of heads and neurons
-STAGE/last         the newest orbax checkpoint of a stage, to resume from
+STAGE/last         the two newest orbax checkpoints of a stage, to resume from
 STAGE/best         the one with the best mean dev score
 training.jsonl     one line every few steps
 evaluations.jsonl  one line for each sub-network and evaluation, the results' last

@@ -62,16 +62,17 @@ def command_of(config: RunConfig, folder: Path) -> list[str]:
     return [sys.executable, str(Path(train.__file__)), str(write_config(folder / "config.py", config))]
 
 
-def run_config(materials: Materials, run_dir: Path) -> RunConfig:
-    """All stages, with dropout, in batches that eight devices can share."""
-    return materials.config(run_dir)
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one run has compiled, others on as many devices use."""
+    return tmp_path_factory.mktemp("programs")
 
 
 @pytest.fixture(scope="module")
-def on_one_device(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+def on_one_device(materials: Materials, programs: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     folder = tmp_path_factory.mktemp("one")
-    config = run_config(materials, folder / "run")
-    (errors,) = finish([start(command_of(config, folder), 1, folder / "programs")])
+    config = materials.few_students(folder / "run")
+    (errors,) = finish([start(command_of(config, folder), 1, programs)])
     assert (folder / "run" / "results.md").exists(), errors
     return config
 
@@ -99,18 +100,22 @@ def scores_of(config: RunConfig) -> list[tuple[Any, ...]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 4, 8])
-def test_devices_share_a_run(devices: int, on_one_device: RunConfig, materials: Materials, tmp_path: Path) -> None:
-    config = run_config(materials, tmp_path / "run")
-    (errors,) = finish([start(command_of(config, tmp_path), devices, tmp_path / "programs")])
+def test_devices_share_a_run(
+    devices: int, on_one_device: RunConfig, materials: Materials, programs: Path, tmp_path: Path
+) -> None:
+    config = materials.few_students(tmp_path / "run")
+    (errors,) = finish([start(command_of(config, tmp_path), devices, programs)])
     assert (tmp_path / "run" / "results.md").exists(), errors
     assert_same_but_for_rounding(on_one_device, config)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_share_a_run(processes: int, on_one_device: RunConfig, materials: Materials, tmp_path: Path) -> None:
-    config = run_config(materials, tmp_path / "run")
-    running = start_together(command_of(config, tmp_path), processes, tmp_path / "programs")
+def test_processes_share_a_run(
+    processes: int, on_one_device: RunConfig, materials: Materials, programs: Path, tmp_path: Path
+) -> None:
+    config = materials.few_students(tmp_path / "run")
+    running = start_together(command_of(config, tmp_path), processes, programs)
     errors = finish(running)
     assert [process.returncode for process in running] == [0] * processes, errors
     assert_same_but_for_rounding(on_one_device, config)
@@ -120,11 +125,11 @@ def test_processes_share_a_run(processes: int, on_one_device: RunConfig, materia
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_the_others_end_when_one_is_killed_and_another_number_of_them_goes_on(
-    killed: int, on_one_device: RunConfig, materials: Materials, tmp_path: Path
+    killed: int, on_one_device: RunConfig, materials: Materials, programs: Path, tmp_path: Path
 ) -> None:
-    config = run_config(materials, tmp_path / "run")
+    config = materials.few_students(tmp_path / "run")
     command = command_of(config, tmp_path)
-    running = start_together(command, 2, tmp_path / "programs")
+    running = start_together(command, 2, programs)
     end = time.monotonic() + 200
     log = tmp_path / "run" / "training.jsonl"
     while not (log.exists() and '"width"' in log.read_text()):
@@ -138,15 +143,15 @@ def test_the_others_end_when_one_is_killed_and_another_number_of_them_goes_on(
     assert running[1 - killed].returncode not in (0, -signal.SIGKILL)
     assert "another process of this run has ended" in errors or "another task died" in errors
     finish(running)
-    (errors,) = finish([start(command, 4, tmp_path / "programs")])
+    (errors,) = finish([start(command, 4, programs)])
     assert (tmp_path / "run" / "results.md").exists(), errors
     assert_same_but_for_rounding(on_one_device, config)
 
 
 @pytest.mark.slow
-def test_one_signal_saves_and_stops_all(materials: Materials, tmp_path: Path) -> None:
-    config = run_config(materials, tmp_path / "run").replace(log_every=2)
-    running = start_together(command_of(config, tmp_path), 2, tmp_path / "programs")
+def test_one_signal_saves_and_stops_all(materials: Materials, programs: Path, tmp_path: Path) -> None:
+    config = materials.few_students(tmp_path / "run", log_every=2)
+    running = start_together(command_of(config, tmp_path), 2, programs)
     log = tmp_path / "run" / "training.jsonl"
     while not (log.exists() and '"depth"' in log.read_text()):
         assert all(process.poll() is None for process in running), finish(running, timeout=1)

@@ -314,6 +314,17 @@ def test_a_run_that_is_killed_ends_as_if_it_never_was(finished: Finished, tmp_pa
     assert_same_runs(finished.config, config)
 
 
+@pytest.mark.usefixtures("finished")
+def test_no_secret_of_the_environment_is_written(
+    materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_nobodyknows")
+    train.run(materials.fine_tuning(tmp_path))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert not [path for path in files if b"nobodyknows" in path.read_bytes()]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_first_and_says_how_to_go_on(finished: Finished, tmp_path: Path, number: int) -> None:

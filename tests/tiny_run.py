@@ -92,6 +92,18 @@ class Materials:
         }
         return RunConfig(**(values | changes))
 
+    def few_students(self, run_dir: Path, **changes: Any) -> RunConfig:
+        """All four stages, of five students together: compiling them takes most of a run's time."""
+        config = self.config(run_dir, **changes)
+        assert config.width is not None
+        assert config.depth is not None
+        assert config.final is not None
+        return config.replace(
+            width=config.width.replace(widths=(0.5,)),
+            depth=config.depth.replace(widths=(1.0,)),
+            final=config.final.replace(depths=(0.5,)),
+        )
+
     def fine_tuning(self, run_dir: Path, **changes: Any) -> RunConfig:
         """The first stage alone."""
         return self.config(run_dir, **({"importance": None, "width": None, "depth": None, "final": None} | changes))

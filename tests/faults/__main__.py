@@ -93,7 +93,7 @@ class Bench:
         return self.folder / "log.txt"
 
     def config(self, name: str) -> RunConfig:
-        return self.materials.config(self.folder / name, checkpoint_every=2)
+        return self.materials.few_students(self.folder / name, checkpoint_every=2)
 
     def start(self, config: RunConfig, limit: int = resource.RLIM_INFINITY) -> int:
         """The number of a process that trains, and can write no file beyond so many bytes."""

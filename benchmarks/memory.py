@@ -1,0 +1,86 @@
+"""The most memory that steps of the depth stage take, of twelve sub-networks and their teachers:
+
+python -m benchmarks.memory
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import Literal
+
+import jax
+import tyro
+
+from benchmarks import harness
+from dynabert_jax import parallel, stages, weights
+from dynabert_jax.bert import Bert
+from dynabert_jax.config import DepthStage, Dtype
+from dynabert_jax.memory import peak_memory
+
+STEPS = 2  # the second one begins with everything that the first one has left
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Of one measurement, or of all."""
+
+    model: Literal["minilm", "bert-base"] = "bert-base"
+    """whose shape; the weights are random"""
+    batch: int = 32
+    """sentences a step"""
+    length: int = 128
+    """tokens a sentence, none of them padding"""
+    dtype: Dtype = "bfloat16"
+    """what products multiply in"""
+    parts: tuple[int, ...] = (1, 4)
+    """that the batch is worked through in, each tried in a process of its own"""
+    rematerialize: tuple[bool, ...] = (False, True)
+    """whether activations are computed again, likewise"""
+    alone: bool = False
+    """measure the first of each, in this process, and print bytes"""
+
+
+def main(settings: Settings) -> None:
+    if settings.alone:
+        print(json.dumps(take_steps(settings, settings.parts[0], settings.rematerialize[0])))
+        return
+    rows: list[harness.Row] = []
+    for parts in settings.parts:
+        for remat in settings.rematerialize:
+            peak = measured_apart(settings, parts, remat)
+            rows.append({"parts": parts, "computed again": "yes" if remat else "no", "GiB": round(peak / 2**30, 1)})
+    title = f"{settings.model}, {settings.batch} x {settings.length} tokens, {settings.dtype}"
+    harness.publish("memory", settings, {title: rows}, {}, harness.machine())
+
+
+def take_steps(settings: Settings, parts: int, remat: bool) -> int:
+    """Bytes that were held at most, compiling included."""
+    config = harness.MODELS[settings.model]()
+    params, objective = weights.init_params(config, seed=0), stages.depth(config, DepthStage())
+    programs = stages.Programs(Bert(config, settings.dtype, remat))
+    update = stages.make_update(objective, STEPS)
+    state, teacher = stages.init_state(objective, params, STEPS), parallel.replicate(params)
+    batch = harness.random_batch(config, settings)
+    for step in range(STEPS):
+        state, report = stages.train_step(
+            programs, update, objective, state, teacher, batch, jax.random.key(step), parts
+        )
+        jax.block_until_ready(report)
+    return peak_memory()
+
+
+def measured_apart(settings: Settings, parts: int, remat: bool) -> int:
+    """In a process of its own: what a process has held at most cannot be set back."""
+    command = [
+        sys.executable, "-m", "benchmarks.memory", "--alone", "--model", settings.model, "--batch", str(settings.batch),
+        "--length", str(settings.length), "--dtype", settings.dtype, "--parts", str(parts),
+        "--rematerialize", str(remat),
+    ]  # fmt: skip
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    peak: int = json.loads(result.stdout.splitlines()[-1])
+    return peak
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
