@@ -32,7 +32,8 @@ def main() -> int:
         if outcome.verdict == "failed" or arguments.only is not None:
             tell(outcome, whole=arguments.only is not None)
         failures += outcome.verdict == "failed"
-    tell_counts(counts, time.monotonic() - start)
+    if arguments.only is None:
+        tell_counts(counts, time.monotonic() - start)
     return min(failures, 1)
 
 

@@ -1,6 +1,7 @@
 """What reads files and settings, and how each is given bad ones: (random generator, empty folder) -> None or raises."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from dynabert_jax.data import load_tokenizer, read_texts, tokenize
 from dynabert_jax.finished import read_finished
 from dynabert_jax.hub import find_model
 from dynabert_jax.latency import Where, latencies, read_card
+from dynabert_jax.page.document import document
 from dynabert_jax.page.facts import facts
 from dynabert_jax.row_files import open_rows
 from dynabert_jax.run_folder import RunFolder
@@ -101,8 +103,8 @@ def _names(values: Mapping[str, Any], prefix: str = "") -> list[str]:
 _SETTINGS = ("stage", *_names(sound.run_config().model_dump()))
 # The kernel takes no NUL in an argument, and no word of megabytes.
 _WORDS = (
-    *(word for word in ODD_WORDS if "\0" not in word and len(word) < 10_000), "1", "3", "0.5", "1e-5", "fine_tune", "width",
-    "depth", "final", "bfloat16", "last", "False", "train.csv", "bad", "--", "-x", "--seed", "--help",
+    *(word for word in ODD_WORDS if "\0" not in word and len(word) < 10_000), "1", "3", "0.5", "1e-5", "fine_tune",
+    "width", "depth", "final", "bfloat16", "last", "False", "train.csv", "bad", "--", "-x", "--seed", "--help",
 )  # fmt: skip
 
 
@@ -129,27 +131,15 @@ def _write_table(rng: Random, folder: Path) -> Path:
     return folder / name
 
 
-def _odd_csv(rng: Random, folder: Path) -> bytes:
-    return _odd_delimited(rng, folder, ",", csv.QUOTE_MINIMAL)
+def _odd_csv(rng: Random, _: Path) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator=rng.choice(("\n", "\r\n", "\r"))).writerows(_odd_rows(rng))
+    return text.getvalue().encode()
 
 
-def _odd_tsv(rng: Random, folder: Path) -> bytes:
-    return _odd_delimited(rng, folder, "\t", csv.QUOTE_NONE)
-
-
-def _odd_delimited(rng: Random, folder: Path, delimiter: str, quoting: Any) -> bytes:
-    path = folder / "odd"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(
-            file,
-            delimiter=delimiter,
-            quoting=quoting,
-            quotechar='"',
-            escapechar="\\",
-            lineterminator=rng.choice(("\n", "\r\n", "\r")),
-        )
-        writer.writerows(_odd_rows(rng))
-    return path.read_bytes()
+def _odd_tsv(rng: Random, _: Path) -> bytes:
+    end = rng.choice(("\n", "\r\n", "\r"))
+    return "".join("\t".join(map(str, row)) + end for row in _odd_rows(rng)).encode()
 
 
 def _odd_rows(rng: Random) -> list[list[Any]]:
@@ -308,18 +298,13 @@ def finished_run(rng: Random, folder: Path) -> None:
 
 
 def reported_run(rng: Random, folder: Path) -> None:
-    """Anything that a page is made of, damaged."""
+    """Any text that a page is made of, damaged."""
     files = dict(sound.run())
-    name = rng.choice(sorted(files))
-    if name == "importance.npz":
-        files[name] = rng.choice((damaged, damaged_zip))(rng, files[name])
-    elif name.endswith(".jsonl"):
-        lines = [damaged_json(rng, json.loads(line)) for line in files[name].splitlines()]
-        files[name] = b"\n".join(lines)
-    else:
-        files[name] = damaged_json(rng, json.loads(files[name]))
+    name = rng.choice([name for name in files if not name.endswith(".npz")])
+    texts = files[name].splitlines() if name.endswith(".jsonl") else [files[name]]
+    files[name] = b"\n".join(damaged_json(rng, json.loads(text)) for text in texts)
     _write_run(folder, files)
-    facts(folder)
+    document(facts(folder))
 
 
 def _write_run(folder: Path, files: sound.Files) -> None:
