@@ -33,12 +33,12 @@ class Checked(pydantic.BaseModel):
     def from_json(cls, text: str) -> Self:
         """The inverse of `to_json`."""
         try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
+            values = _with_tuples(json.loads(text))
+        except (ValueError, RecursionError) as error:  # the latter of lists in lists in lists
             raise ConfigError(f"{cls.__name__}: this is not JSON ({error})") from None
         if not isinstance(values, dict):
             raise ConfigError(f"{cls.__name__}: a JSON object is needed; got {text[:40]!r}")
-        return cls(**{name: _with_tuples(value) for name, value in values.items()})
+        return cls(**values)
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2)

@@ -23,6 +23,9 @@ def _not_empty(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
+# Far more than any model has, of what a Hugging Face config.json counts.
+MOST = {"num_hidden_layers": 1000, "num_labels": 1_000_000}
+
 Fractions = Annotated[tuple[Fraction, ...], pydantic.AfterValidator(_not_empty)]
 
 
@@ -119,6 +122,7 @@ class ModelConfig(Checked):
         if not_counts:
             shown = ", ".join(f"{key} = {values[key]!r}" for key in not_counts)
             raise ConfigError(f"config.json: {shown}: must be whole numbers of at least 1")
+        _check_not_absurd(values)
         hidden, heads, layers = values["hidden_size"], values["num_attention_heads"], values["num_hidden_layers"]
         if hidden % heads:
             raise ConfigError(f"hidden_size {hidden} does not divide into {heads} attention heads")
@@ -172,6 +176,14 @@ class ModelConfig(Checked):
         if not uniform:
             values["dynabert"] = {"head_size": self.head_size, "heads": self.heads, "neurons": self.neurons}
         return values
+
+
+def _check_not_absurd(values: dict[str, Any]) -> None:
+    """Refuses what would fill the memory before the weights can contradict it."""
+    for key, most in MOST.items():
+        value = values.get(key)
+        if isinstance(value, int) and value > most:
+            raise ConfigError(f"config.json: {key} = {value!r}: must be at most {most}; copy or download it again")
 
 
 def _guess_model_type(values: dict[str, Any]) -> str | None:

@@ -333,7 +333,7 @@ def _damaged_part(folder: Path) -> Path:
 def _holds_object(file: Path) -> bool:
     try:
         return isinstance(json.loads(file.read_bytes()), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import math
 from pathlib import Path
 
 from dynabert_jax import latency, weights
@@ -93,8 +94,18 @@ def read_rows(folder: RunFolder) -> tuple[Row, ...]:
         rows = tuple(Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))["rows"])
     except FileNotFoundError:
         raise RunFolderError(f"{file} is not there: the run has not finished; {again}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); {again}") from error
+    bad = next((row for row in rows if not _is_scored(row)), None)
+    if bad is not None:
+        raise RunFolderError(f"{file} is damaged ({bad.sub} has no score on {bad.split}); {again}")
     if not rows:
         raise RunFolderError(f"{file} is damaged (it has no rows); {again}")
     return rows
+
+
+def _is_scored(row: Row) -> bool:
+    """Whether the main metric is there, is a number and, where it is a share of the examples, can be one."""
+    if row.examples < 1 or row.metric not in row.scores:
+        return False
+    return 0 <= row.score <= 1 if row.metric == "accuracy" else math.isfinite(row.score)

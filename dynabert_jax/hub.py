@@ -32,9 +32,13 @@ def find_model(name: str | Path) -> Path:
     if str(name).startswith("sample:"):
         return _find_sample(str(name))
     folder = expanded(name)
-    if folder.is_dir():
-        return _check_folder(folder)
-    if folder.exists():
+    try:
+        if folder.is_dir():
+            return _check_folder(folder)
+        is_file = folder.exists()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise ModelNotFoundError(f"{name} cannot be read ({error}); name a folder that you may read") from error
+    if is_file:
         raise ModelNotFoundError(f"{name} is a file; name the folder that holds it and its config.json")
     if isinstance(name, Path) or _looks_local(name):
         raise ModelNotFoundError(

@@ -16,7 +16,6 @@ import jax
 from dynabert_jax import parallel, weights
 from dynabert_jax.batches import Batch
 from dynabert_jax.bert import Bert
-from dynabert_jax.checked import ConfigError
 from dynabert_jax.config import Dtype, ModelConfig
 from dynabert_jax.cut import Cut, cut
 from dynabert_jax.data import load_tokenizer
@@ -199,7 +198,7 @@ def _program_name(folder: Path, wanted: str | None) -> str:
 def _read_config(folder: Path) -> ModelConfig:
     try:
         return ModelConfig.from_hugging_face(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ExportError(f"{folder / 'config.json'} is damaged ({error}); export it again") from error
 
 

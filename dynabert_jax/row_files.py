@@ -123,7 +123,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
 def _json_object(place: str, text: str) -> Values:
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}); write one JSON object a line") from None
     if not isinstance(values, dict):
         raise DataError(f"{place}: a JSON object is needed; got {text.strip()[:40]}; write one JSON object a line")
@@ -139,7 +139,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     while True:
         try:
             number, values = next(rows, (0, {}))
-        except (OSError, ValueError) as error:  # of pyarrow, where a page is damaged
+        except (OSError, ValueError, OverflowError) as error:  # a damaged page; a time that Python has no room for
             raise _unreadable(path, error) from error
         if not number:
             return

@@ -110,14 +110,17 @@ def _read_files(config: DataConfig) -> Tables:
 
 
 def check_file(path: Path, extensions: Sequence[str]) -> None:
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; name a file ({', '.join(extensions)})")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    if path.suffix not in extensions:
-        raise DataError(f"{path}: the extension {path.suffix!r} is not supported; bring {', '.join(extensions)}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
+    try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; name a file ({', '.join(extensions)})")
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        if path.suffix not in extensions:
+            raise DataError(f"{path}: the extension {path.suffix!r} is not supported; bring {', '.join(extensions)}")
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: the file is empty")
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise _not_readable(path, error) from error
 
 
 def _read_file(path: Path, task: Task) -> Table:
@@ -218,7 +221,11 @@ def open_text(path: Path, newline: str) -> Iterator[TextIO]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}); bring a file that you may read") from error
+        raise _not_readable(path, error) from error
+
+
+def _not_readable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be read ({error}); bring a file that you may read")
 
 
 def check_header(path: Path, columns: list[str], needed: Sequence[str]) -> None:
@@ -295,7 +302,10 @@ def _table(
     if not len(dataset):
         raise DataError(f"{name}: there are no rows")
     names = _class_names(dataset, label_column)
-    columns = dataset.select_columns(list(dict.fromkeys((*text_columns, label_column))))[:]
+    try:
+        columns = dataset.select_columns(list(dict.fromkeys((*text_columns, label_column))))[:]
+    except OverflowError as error:  # of times, which are none of text and label
+        raise DataError(f"{name}: a value is out of range ({error}); labels are words or numbers") from error
     labels = [_declared_name(names, value) for value in columns[label_column]] if names else columns[label_column]
     return Table(name, {column: columns[column] for column in text_columns}, labels, lines)
 

@@ -275,7 +275,7 @@ def load(folder_or_name: str | Path, labels: tuple[str, ...] | None = None, seed
         kept_with_labels = labels is not None and "classifier" not in new
         if kept_with_labels and order is not None:
             tensors = _reordered(config, tensors, order)
-        params = from_torch_names(config, tensors | _new_tensors(config, new, seed))
+        params = from_torch_names(config, _with_new_heads(config, tensors, new, seed))
     except WeightsError as error:
         raise WeightsError(f"{folder}: {error}") from None
     return Pretrained(
@@ -353,7 +353,7 @@ def _read_config(path: Path) -> ModelConfig:
         return ModelConfig.from_hugging_face(json.loads(path.read_text(encoding="utf-8")))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({type(error).__name__}: {error}); copy or download it again") from error
 
 
@@ -373,7 +373,7 @@ def _read_shards(index: Path) -> dict[str, np.ndarray]:
     """The tensors of all files that an index names."""
     try:
         files = sorted({str(file) for file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{index} is damaged ({error}); copy or download it again") from error
     absent = [file for file in files if not (index.parent / file).is_file()]
     if absent:
@@ -474,9 +474,17 @@ def _new_heads(config: ModelConfig, tensors: Mapping[str, np.ndarray], is_masked
     return tuple(h for h in absent if h == "classifier" or pooler_expected)
 
 
-def _new_tensors(config: ModelConfig, heads: Iterable[Head], seed: int) -> dict[str, np.ndarray]:
+def _with_new_heads(
+    config: ModelConfig, tensors: dict[str, np.ndarray], heads: Iterable[Head], seed: int
+) -> dict[str, np.ndarray]:
+    """Adds the heads that are initialised anew.
+
+    All others are checked first: a config.json with a wrong size could ask for heads larger than the memory.
+    """
+    new = {parameter.name: parameter for head in heads for parameter in _head(config, head)}
+    _check_tensors({p.name: p.torch_shape for p in parameters(config) if p.name not in new}, tensors)
     rng = np.random.default_rng(seed)
-    return {p.name: p.to_torch(_new(p, rng)) for head in heads for p in _head(config, head)}
+    return tensors | {name: parameter.to_torch(_new(parameter, rng)) for name, parameter in new.items()}
 
 
 def _label_order(checkpoint: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int, ...] | None:

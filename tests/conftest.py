@@ -21,12 +21,18 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import hypothesis
 import jax
 import pytest
 
 import tiny_run
 import train
 from dynabert_jax import training
+
+# Tests of properties try the same few examples each time; --hypothesis-profile long tries other ones, and many.
+hypothesis.settings.register_profile("few", max_examples=10, derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("long", max_examples=300, database=None, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("few")
 
 
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:

@@ -43,6 +43,15 @@ def test_json_must_hold_an_object() -> None:
         Cart.from_json("[1]")
 
 
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, '{"load":' * 700 + "1" + "}" * 700, '{"load": ' + "9" * 5000 + "}"]
+)
+def test_what_is_no_json_that_can_be_read_is_refused(text: str) -> None:
+    """Too deep for the parser, too deep for what walks through it, and a number that Python makes no int of."""
+    with pytest.raises(ConfigError, match="Cart: this is not JSON"):
+        Cart.from_json(text)
+
+
 def test_replace_checks_the_copy() -> None:
     assert WHOLE.replace(load=2.0).load == 2.0
     assert WHOLE.load == 1e-7

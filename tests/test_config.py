@@ -111,6 +111,8 @@ def test_checkpoints_without_a_model_type_are_told_apart() -> None:
         ({"hidden_dropout_prob": 1.0}, "hidden_dropout = 1.0: should be less than 1"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps = 0.0: should be greater than 0"),
         ({"type_vocab_size": 0}, "type_vocab_size = 0"),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers = 1000000000000: must be at most 1000; copy or download"),
+        ({"num_labels": 10**12}, "num_labels = 1000000000000: must be at most 1000000; copy or download"),
     ],
 )
 def test_a_model_that_is_not_supported_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -399,6 +399,15 @@ def test_a_parquet_file_without_rows_is_refused(tmp_path: Path, tokenizer: PreTr
         load_data(config(SENTENCES, train_file=str(tmp_path / "train.parquet")), tokenizer)
 
 
+def test_a_parquet_file_of_times_that_python_has_no_room_for_is_refused(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    labels = pyarrow.array([2**62, 0], pyarrow.duration("s"))
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b"], "label": labels}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"train\.parquet: a value is out of range .*labels are words or numbers"):
+        load_data(config(SENTENCES, train_file=str(tmp_path / "train.parquet")), tokenizer)
+
+
 def test_a_column_that_is_empty_in_one_split_is_refused(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     train = write(tmp_path / "train.csv", "first,second,label\na,b,good\nb,,bad\n")
     dev = write(tmp_path / "dev.csv", "first,second,label\na,,good\nb,,bad\n")
@@ -503,7 +512,9 @@ def test_a_folder_without_a_vocabulary_is_refused(files: list[str], tmp_path: Pa
         load_tokenizer(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "<html>no such page</html>", "version https://git-lfs"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", "<html>no such page</html>", "version https://git-lfs", "[" * 100_000]
+)
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 def test_a_damaged_tokenizer_is_named_with_the_cure(
     name: str, content: str, tmp_path: Path, tokenizer: PreTrainedTokenizerBase

@@ -56,6 +56,7 @@ NOT_RUN = (
     "bash scripts/test.sh",  # this
     "bash scripts/venv.sh",
     "bash scripts/check.sh",
+    "python -m tests.fuzz",  # takes minutes; its short form is tests/fuzz
     "dynabert compare",  # needs a clone of the authors' repository; see test_compare.py
     "python -m onnxruntime.transformers.optimizer",  # see test_export_onnx.py
     "fpath+=",  # of a .zshrc

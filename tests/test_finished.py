@@ -1,8 +1,10 @@
 """A finished run is read back as it was left, and one that has not finished is told from it."""
 
 import json
+import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,26 @@ def test_a_finished_run_is_read_back(finished: FinishedRun) -> None:
         read.sub("w1_d5")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metric": "f1"},
+        {"scores": {}},
+        {"examples": 0},
+        {"scores": {"accuracy": 70.0}},
+        {"metric": "f1", "scores": {"f1": math.nan}},
+    ],
+)
+def test_a_row_whose_score_can_be_none_is_told(change: dict[str, Any], finished: FinishedRun, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    file = tmp_path / "run" / "results.json"
+    results = json.loads(file.read_text())
+    results["rows"][1] |= change
+    file.write_text(json.dumps(results))
+    with pytest.raises(RunFolderError, match=r"results\.json is damaged \(w1_d0.5 has no score on dev\)"):
+        read_finished(tmp_path / "run")
+
+
 def test_a_run_that_is_not_whole_is_told(finished: FinishedRun, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="is no run folder"):
         read_finished(tmp_path)
@@ -35,6 +57,9 @@ def test_a_run_that_is_not_whole_is_told(finished: FinishedRun, tmp_path: Path) 
         read_finished(run)
     (run / "results.json").write_text(json.dumps({"rows": []}))
     with pytest.raises(RunFolderError, match=r"results\.json is damaged \(it has no rows\)"):
+        read_finished(run)
+    (run / "results.json").write_text("[" * 100_000)
+    with pytest.raises(RunFolderError, match=r"results\.json is damaged \(maximum recursion depth"):
         read_finished(run)
     (run / "results.json").unlink()
     with pytest.raises(RunFolderError, match=r"results\.json is not there: the run has not finished"):

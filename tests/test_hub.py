@@ -130,6 +130,11 @@ def test_a_file_is_not_a_model(tmp_path: Path) -> None:
         find_model(str(tmp_path / "model.safetensors"))
 
 
+def test_a_name_that_no_folder_can_have_is_not_a_model() -> None:
+    with pytest.raises(ModelNotFoundError, match=r"cannot be read .*File name too long.*name a folder that you may"):
+        find_model("x" * 300)
+
+
 @pytest.mark.parametrize(
     "name",
     ["./model", "../model", "~/no/such/model", "~nobody-here/model", "/no/such/model", "runs/one/model", "runs/x"],

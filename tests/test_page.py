@@ -129,6 +129,26 @@ def test_a_run_without_importance_and_curves_has_a_page(finished: Finished, tmp_
     document(told)
 
 
+def test_lines_of_a_log_that_tell_nothing_are_left_out(finished: Finished, told: Facts, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    damaged = ('{"stage": "wi', "[1]", '{"stage": "width", "step": 1}', '{"stage": [], "step": 1, "loss": 1}',
+               '{"stage": "width", "step": 1, "loss": {}, "metric": "f1", "scores": {}}', "[" * 100_000,
+               '{"stage": "width", "step": 10000, "loss": NaN, "metric": "f1", "scores": {"f1": NaN}}',
+               '{"stage": "width", "step": 1' + 400 * "0" + ', "loss": 1, "metric": "f1", "scores": {"f1": 1}}'
+    )  # fmt: skip
+    for name in ("training.jsonl", "evaluations.jsonl"):
+        with (tmp_path / "run" / name).open("a") as file:
+            file.write("\n".join(damaged) + "\n")
+    assert facts(tmp_path / "run").curves == told.curves
+
+
+def test_results_of_unknown_origin_have_a_page(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    file = tmp_path / "run" / "results.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"provenance": [1]}))
+    assert facts(tmp_path / "run").origin == {}
+
+
 # The document
 
 

@@ -32,3 +32,21 @@ def test_a_parquet_file_that_is_damaged_behind_its_schema_is_told(tmp_path: Path
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"not a readable \.parquet file"):
         list(open_rows(path))
+
+
+def test_json_that_is_nested_too_deep_is_told(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{"text": ' + "[" * 100_000 + "\n")
+    with pytest.raises(DataError, match=r"row 2 \(line 2\): not JSON \(maximum recursion depth"):
+        list(open_rows(tmp_path / "in.jsonl"))
+
+
+def test_a_time_that_python_has_no_room_for_is_told(tmp_path: Path) -> None:
+    column = pyarrow.array([2**62], pyarrow.duration("s"))
+    pyarrow.parquet.write_table(pyarrow.table({"text": column}), tmp_path / "in.parquet")
+    with pytest.raises(DataError, match=r"in\.parquet: not a readable .*\.parquet file"):
+        list(open_rows(tmp_path / "in.parquet"))
+
+
+def test_a_name_that_no_file_can_have_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read .*File name too long.*bring a file that you may read"):
+        open_rows(tmp_path / ("x" * 300 + ".csv"))

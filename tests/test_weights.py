@@ -433,6 +433,16 @@ def test_all_that_does_not_fit_is_in_one_message(tmp_path: Path) -> None:
         assert part in message
 
 
+@pytest.mark.parametrize("labels", [None, ("no", "maybe", "yes")])
+def test_sizes_are_checked_before_a_head_of_that_size_is_made(tmp_path: Path, labels: tuple[str, ...] | None) -> None:
+    """The classifier would need terabytes."""
+    config = small_config()
+    tensors = {name: tensor for name, tensor in random_tensors(config).items() if not name.startswith("classifier")}
+    write_folder(tmp_path, config, tensors, hidden_size=3 * 10**12)
+    with pytest.raises(WeightsError, match=r"of another shape: bert\.embeddings\.word_embeddings"):
+        load(tmp_path, labels=labels)
+
+
 def test_a_long_list_is_shortened() -> None:
     with pytest.raises(WeightsError, match=r"missing: bert\.embeddings\S+(, \S+){19} and 21 more$"):
         from_torch_names(small_config(), {})
@@ -526,7 +536,7 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
         load(folder)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"weight_map": 3}', "{}"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"weight_map": 3}', "{}", "[" * 100_000])
 def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
     folder = write_folder(tmp_path, small_config(), {})
     (folder / "model.safetensors").unlink()
@@ -557,7 +567,7 @@ def test_files_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pytes
         load(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "gpt2"}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model_type": "gpt2"}', "[" * 100_000])
 def test_an_unusable_config_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ConfigError, match=r"config\.json"):

@@ -1,10 +1,11 @@
 """What a run's folder tells, as plain values that become JSON: the page and the pictures draw these alone."""
 
+import contextlib
 import dataclasses
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dynabert_jax.subnetwork import SubNetwork
 
 log = logging.getLogger(__name__)
 
+Point = tuple[int, float]  # a step, and what there is to tell of it
 MOST_POINTS = 400  # of a curve; a screen shows no more
 
 
@@ -85,8 +87,8 @@ class Curve:
     """
 
     stage: str
-    loss: tuple[tuple[int, float], ...]
-    dev: tuple[tuple[int, float], ...]
+    loss: tuple[Point, ...]
+    dev: tuple[Point, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,48 +217,44 @@ def _setting(row: Measurement) -> str:
 
 
 def _curves(path: Path, stages: Sequence[str]) -> tuple[Curve, ...]:
-    training, evaluations = _log(path / "training.jsonl"), _log(path / "evaluations.jsonl")
-    return tuple(
-        Curve(
-            stage,
-            _thinned([(line["step"], line["loss"]) for line in training if line.get("stage") == stage]),
-            _means([line for line in evaluations if line.get("stage") == stage]),
-        )
-        for stage in stages
-    )
+    losses = _points(path / "training.jsonl", lambda line: line["loss"])
+    scores = _points(path / "evaluations.jsonl", lambda line: 100 * line["scores"][line["metric"]])
+    return tuple(Curve(stage, _thinned(losses.get(stage, ())), _means(scores.get(stage, ()))) for stage in stages)
 
 
-def _log(file: Path) -> list[dict[str, Any]]:
-    """The lines of a log; what a kill left half written is left out."""
+def _points(file: Path, value: Callable[[Any], float]) -> dict[str, list[Point]]:
+    """By stage what the lines of a log tell. What a kill left half written is left out, and what tells nothing."""
     try:
         texts = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         log.warning("%s cannot be read (%s); the page goes without its curves", file, error)
-        return []
-    lines = (_parsed(text) for text in texts)
-    return [line for line in lines if isinstance(line, dict) and isinstance(line.get("step"), int)]
+        return {}
+    points: dict[str, list[Point]] = {}
+    for text in texts:
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            line = json.loads(text)
+            points.setdefault(line["stage"], []).append((int(float(line["step"])), float(value(line))))
+    return points
 
 
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _means(lines: Sequence[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
+def _means(points: Sequence[Point]) -> tuple[Point, ...]:
     """Of all sub-networks and splits of an evaluation, by its step."""
     scores: dict[int, list[float]] = {}
-    for line in lines:
-        scores.setdefault(line["step"], []).append(100 * line["scores"][line["metric"]])
-    return tuple((step, float(np.mean(values))) for step, values in sorted(scores.items()))
+    for step, score in points:
+        scores.setdefault(step, []).append(score)
+    return _finite((step, np.mean(values)) for step, values in sorted(scores.items()))
 
 
-def _thinned(points: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+def _thinned(points: Sequence[Point]) -> tuple[Point, ...]:
     """As many points as a screen can show, each the mean of those it stands for."""
     groups = np.array_split(np.array(points, np.float64).reshape(-1, 2), min(len(points), MOST_POINTS) or 1)
     means = [group.mean(axis=0) for group in groups if len(group)]
-    return tuple((round(step), float(loss)) for step, loss in means if math.isfinite(loss))
+    return _finite(means)
+
+
+def _finite(points: Iterable[Any]) -> tuple[Point, ...]:
+    """Those that JSON, and so the page, can hold."""
+    return tuple((round(step), float(told)) for step, told in points if math.isfinite(told))
 
 
 # Origin
@@ -264,5 +262,7 @@ def _thinned(points: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ..
 
 def _origin(file: Path) -> dict[str, str]:
     """As `results.json` tells it; older runs' may tell nothing."""
-    values = json.loads(file.read_text(encoding="utf-8")).get("provenance", {})
+    values = json.loads(file.read_text(encoding="utf-8")).get("provenance")
+    if not isinstance(values, dict):
+        return {}
     return {str(name): str(value) for name, value in values.items() if value is not None}
