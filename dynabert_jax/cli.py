@@ -79,13 +79,17 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: the file is not there, does not run, or sets no RunConfig.
     """
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise ConfigError(f"{path} cannot be read ({error}); name a file that you may read") from error
+    if not is_file:
         raise ConfigError(f"there is no configuration file {path}; configs/ holds the ones that come with the project")
     try:
         values = runpy.run_path(str(path))
     except USER_ERRORS as error:
         raise ConfigError(f"{path}: {error}") from None
-    except Exception as error:  # whatever the user's file does
+    except (Exception, SystemExit) as error:  # whatever the user's file does
         raise ConfigError(f"{path} does not run: {type(error).__name__}: {error}") from error
     config = values.get("config")
     if not isinstance(config, RunConfig):

@@ -20,7 +20,7 @@ from dynabert_jax import bench, chosen, cli, parallel, weights
 from dynabert_jax.bench import BenchSettings
 from dynabert_jax.choose import Limits
 from dynabert_jax.cli import use_compilation_cache
-from dynabert_jax.config import RunConfig
+from dynabert_jax.config import ConfigError, RunConfig
 from dynabert_jax.latency import Where
 from tiny_run import Finished, Materials, cache_settings, write_config
 
@@ -255,6 +255,17 @@ def test_ctrl_c_says_how_to_go_on(config_file: Path, capsys: pytest.CaptureFixtu
 
     assert cli.train(interrupted, [str(config_file)]) == 130
     assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+
+
+def test_a_configuration_that_ends_the_program_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text("raise SystemExit(0)\n")
+    with pytest.raises(ConfigError, match=r"config\.py does not run: SystemExit: 0"):
+        cli.read_config(tmp_path / "config.py")
+
+
+def test_a_name_that_no_file_can_have_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"cannot be read .+; name a file that you may read"):
+        cli.read_config(Path("c" * 5000))
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(config_file: Path) -> None:
