@@ -166,7 +166,7 @@ def score_importance(context: Context, settings: Importance, params: Params) -> 
 def importance_batches(context: Context, settings: Importance, split: Split) -> Iterator[Batch]:
     """Batches of the rows that importance is scored on, with a progress bar."""
     rows = importance_rows(context, settings, split)
-    with tqdm(desc="importance", total=len(rows), unit=" examples") as bar:
+    with tqdm(desc="importance", total=len(rows), unit=" examples", disable=not parallel.is_first()) as bar:
         for start in range(0, len(rows), settings.batch_size):
             planned = plan_batch(split, rows[start : start + settings.batch_size], context.config.data.lengths)
             yield make_batch(split, planned, settings.batch_size, context.model.config.pad_token_id)
