@@ -15,6 +15,7 @@ from dynabert_jax.config import RunConfig
 from dynabert_jax.data import encode, load_tokenizer, read_texts
 from dynabert_jax.evaluate import Row
 from dynabert_jax.hub import find_model
+from dynabert_jax.parallel import check_same_everywhere
 from dynabert_jax.preflight import check_data, check_memory, check_settings, check_space
 from dynabert_jax.rehearsal import rehearse
 from dynabert_jax.results import publish
@@ -38,9 +39,10 @@ def run(config: RunConfig, only: str | None = None, *, dry_run: bool = False) ->
     pretrained = weights.load(source, labels=config.data.task.outputs(texts.labels), seed=config.seed)
     check_settings(config, pretrained)
     check_space(config, pretrained)
-    check_memory(config, pretrained)
     data = encode(texts, load_tokenizer(source), config.data.max_length)
     check_data(config, pretrained, data)
+    check_memory(config, pretrained, data)
+    check_same_everywhere(f"{config.to_json()} {data.fingerprint}", "the configuration or the data")
     model = Bert(pretrained.config, config.dtype, config.rematerialize)
     context, params = Context(config, model, data, folder), pretrained.params
     plan = stages.plan(pretrained.config, config if only is None else config.until(only))

@@ -94,8 +94,8 @@ class Checkpoints:
             tree=ocp.args.StandardSave(parallel.across_hosts(tree)), record=ocp.args.JsonSave(record)
         )
         try:
-            self._manager.save(step, args=items)
-            self._whole.add(step)
+            if self._manager.save(step, args=items):
+                self._whole.add(step)
         except Exception as error:
             raise self._cannot_write(error) from error
 
@@ -152,26 +152,52 @@ class Checkpoints:
         """Its step. Looked for before orbax reads anything: it takes changed numbers as they are.
 
         Raises:
-            CheckpointError: there are checkpoints, and all are damaged.
+            CheckpointError: there are checkpoints, and all are damaged; or they cannot be read.
         """
         newest_first = sorted(self._manager.all_steps(), reverse=True)
-        for step in newest_first:
-            damage = None if step in self._whole else _damage(self.folder / str(step))
+        if not newest_first:
+            return None
+        damages: dict[int, str] = {}
+        for step in newest_first if parallel.is_first() else ():
+            damage = None if step in self._whole else self._damage(step)
             if damage is None:
-                self._whole.add(step)
-                return step
-            if step == newest_first[-1]:
-                raise self._cannot_read(step, damage)
+                break
+            damages[step] = damage
+        bad = parallel.of_the_first(len(damages))  # of the newest ones: every process goes by what the first has found
+        if bad == len(newest_first):
+            oldest = newest_first[-1]
+            raise self._cannot_read(oldest, damages.get(oldest, "it is damaged"))
+        for step in newest_first[:bad]:
             log.warning(
                 "the checkpoint %s is damaged (%s) and is removed; going on from the one before it",
-                self.folder / str(step), damage,
+                self.folder / str(step), damages.get(step, "as the first process found"),
             )  # fmt: skip
             self._manager.delete(step)
-        return None
+        self._whole.add(newest_first[bad])
+        return newest_first[bad]
+
+    def _damage(self, step: int) -> str | None:
+        """What is wrong with a checkpoint's files, in words; None where nothing is.
+
+        Raises:
+            CheckpointError: they cannot be read now, which may pass.
+        """
+        checkpoint = self.folder / str(step)
+        try:
+            written, found = json.loads((checkpoint / CHECKSUMS).read_text()), _checksums(checkpoint)
+            changed = [name for name in written.keys() | found.keys() if written.get(name) != found.get(name)]
+        except (FileNotFoundError, ValueError, AttributeError) as error:  # the last where the file holds no object
+            return str(error)
+        except OSError as error:
+            raise CheckpointError(
+                f"the checkpoint {checkpoint} cannot be read: {error}. Make it readable, and give the same "
+                f"command again"
+            ) from error
+        return f"{min(changed)} is missing or not as it was written" if changed else None
 
     def _write_checksums(self) -> None:
         """orbax calls this when the files of a new checkpoint are written, and then gives its folder its name."""
-        for checkpoint in self.folder.iterdir():
+        for checkpoint in self.folder.glob("*.orbax-checkpoint-tmp"):
             if not (checkpoint / CHECKSUMS).exists():
                 (checkpoint / CHECKSUMS).write_text(json.dumps(_checksums(checkpoint)))
 
@@ -182,25 +208,18 @@ class Checkpoints:
         )
 
     def _cannot_write(self, error: Exception) -> CheckpointError:
+        cure = (
+            "free some space" if parallel.num_hosts() == 1 else "free some space, if that is it, or start all processes"
+        )
         return CheckpointError(
-            f"cannot write a checkpoint to {self.folder}: {error}. The one before it, if there is one, is whole; free "
-            f"some space, and the same command goes on from there"
+            f"cannot write a checkpoint to {self.folder}: {error}. The one before it, if there is one, is whole; "
+            f"{cure}, and the same command goes on from there"
         )
 
 
 def newest_step(folder: Path) -> int:
     """Of the checkpoints in a folder, without making or opening anything; 0 where there is none."""
     return max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
-
-
-def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with the files of a checkpoint, in words; None where nothing is."""
-    try:
-        written, found = json.loads((checkpoint / CHECKSUMS).read_text()), _checksums(checkpoint)
-        changed = [name for name in written.keys() | found.keys() if written.get(name) != found.get(name)]
-    except (OSError, ValueError, AttributeError) as error:  # the last where the file holds no object
-        return str(error)
-    return f"{min(changed)} is missing or not as it was written" if changed else None
 
 
 def _checksums(checkpoint: Path) -> dict[str, str]:

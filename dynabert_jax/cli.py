@@ -6,9 +6,10 @@ import logging
 import os
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import tyro
@@ -123,30 +124,38 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped") -> int:
             work()
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return ended(2)
     except Stopped as stopped:
         kept = f"stopped: {stopped}; the same command goes on from there" if str(stopped) else when_stopped
         print(f"\n{kept}", file=sys.stderr)
-        return 128 + stopped.number
+        return ended(128 + stopped.number)
     except KeyboardInterrupt:
         print(f"\n{when_stopped}", file=sys.stderr)
-        return 130
-    except jax.errors.JaxRuntimeError as error:
-        if parallel.num_hosts() == 1:
+        return ended(130)
+    except Exception as error:
+        if not (jax.distributed.is_initialized() and parallel.num_hosts() > 1):
             raise
-        end_with_the_others(error)
+        traceback.print_exc()
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            print(LOST, file=sys.stderr)
+        return ended(1)
     return 0
 
 
-def end_with_the_others(error: jax.errors.JaxRuntimeError) -> NoReturn:
-    """Where another process of a run has died, computing together fails here; Python's own end would wait for it."""
-    print(
-        f"error: another process of this run has ended, or cannot be reached any more ({str(error)[:200]}). Start all "
-        f"of them again with the same command: it goes on from the last checkpoint",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(2)
+LOST = (
+    "error: computing together with the other processes of this run has failed; most likely another process of this "
+    "run has ended. Look into what it has told, and start all of them again with the same command: it goes on from "
+    "the last checkpoint"
+)
+
+
+def ended(code: int) -> int:
+    """The exit code. One of several processes ends here: Python's own end would wait for the others."""
+    if jax.distributed.is_initialized() and parallel.num_hosts() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def quieten_orbax() -> None:

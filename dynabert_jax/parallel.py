@@ -6,6 +6,7 @@ of this host's devices. One device, and one host, are the plain case of the same
 Letters in shapes: B examples of the global batch, D devices of this host.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -41,13 +42,15 @@ def connect() -> None:
     given: dict[str, Any] = {} if address == "auto" else {"coordinator_address": address} | _process_numbers()
     if address == "auto":
         del os.environ["JAX_COORDINATOR_ADDRESS"]  # jax itself would take it for an address
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from `stopping.Signals`
     try:
-        jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT)
+        jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=HEARTBEAT)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ParallelError(
             f"the processes of this run cannot be joined: {str(error).splitlines()[0]}. Start every process with the "
             f"same JAX_COORDINATOR_ADDRESS=HOST:PORT and JAX_NUM_PROCESSES, and JAX_PROCESS_ID counting from 0"
         ) from error
+    check_same_everywhere(str(jax.local_device_count()), "the number of devices")
 
 
 def _process_numbers() -> dict[str, int]:
@@ -111,6 +114,27 @@ def any_host(here: bool) -> bool:
     if jax.process_count() == 1:
         return here
     return bool(multihost_utils.process_allgather(np.asarray(here)).any())
+
+
+def of_the_first(value: int) -> int:
+    """What the first process has, everywhere: what is read from files, all have to decide alike."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+def check_same_everywhere(text: str, what: str) -> None:
+    """Raises ParallelError, on every host, where they do not all have the same."""
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    others = multihost_utils.process_allgather(digest)  # [processes, 32]
+    different = np.flatnonzero((others != others[0]).any(axis=1)).tolist()
+    if different:
+        raise ParallelError(
+            f"{what} is not the same everywhere: processes {', '.join(map(str, different))} have other than process 0. "
+            f"Start all of them with the same files, settings, versions and devices"
+        )
 
 
 def wait_for_all(where: str) -> None:

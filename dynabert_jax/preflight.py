@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,7 +16,7 @@ from dynabert_jax.memory import available_memory
 from dynabert_jax.metrics import label_order_warning
 from dynabert_jax.paths import expanded
 from dynabert_jax.run_folder import nearest_existing
-from dynabert_jax.stages import plan
+from dynabert_jax.stages import Objective, plan
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.weights import Pretrained
 
@@ -71,7 +73,7 @@ def check_space(config: RunConfig, pretrained: Pretrained) -> None:
     """Raises ConfigError where the disk is too full for the run's checkpoints."""
     folder = expanded(config.run_dir)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
-    used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    used = sum(map(_size, folder.rglob("*")))
     needed = max(0, disk_needed(config, size) - used)
     free = shutil.disk_usage(nearest_existing(folder)).free
     if free < needed:
@@ -84,40 +86,48 @@ def check_space(config: RunConfig, pretrained: Pretrained) -> None:
 def disk_needed(config: RunConfig, size: int) -> int:
     """Bytes of all checkpoints of a run whose parameters have `size` bytes.
 
-    Every stage keeps parameters with Adam's two moments twice, and the best parameters; one writes the next of them.
+    Every stage keeps parameters with Adam's two moments twice, and the best parameters; one writes the next of both.
     """
-    return size * (7 * len(config.stages) + 3)
+    return size * (7 * len(config.stages) + 4)
 
 
-def check_memory(config: RunConfig, pretrained: Pretrained) -> None:
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 of a folder, and of what another process has just removed."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
+
+
+def check_memory(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
     """Raises ConfigError where a device surely has too little memory for a training step."""
-    if not config.stages:
+    objectives = plan(pretrained.config, config).objectives
+    if not objectives:
         return
-    fixed, activations = training_memory(config, pretrained)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
+    fixed = size * max(4 + any(group.teacher for group in objective.groups) for objective in objectives)
     sharing = jax.local_device_count() if jax.default_backend() == "cpu" else 1  # devices of a CPU share its memory
-    needed, free = sharing * (fixed + activations), available_memory()
+    needed, free = sharing * (fixed + kept_activations(config, pretrained, data, objectives)), available_memory()
     if free < needed:
         cure = "use more or larger devices, or a smaller model"
         if sharing * fixed < free:
             cure = "set gradient_accumulation to run a batch in parts, or use a smaller data.batch_size or more devices"
         raise ConfigError(
-            f"a training step needs at least {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free; "
-            f"{cure}"
+            f"a training step needs at least {needed / 2**30:.1f} GiB of memory (parameters, gradients, Adam's "
+            f"moments, and what the backward pass keeps), and {free / 2**30:.1f} GiB are free; {cure}"
         )
 
 
-def training_memory(config: RunConfig, pretrained: Pretrained) -> tuple[int, int]:
-    """Bytes that one device needs at least: for parameters and what belongs to them, and for the largest student.
-
-    Parameters, Adam's two moments, gradients and, in most runs, a teacher; what the largest student's backward pass
-    keeps of its share of a batch.
-    """
-    teachers = len(config.stages) > 1
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
+def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, objectives: Sequence[Objective]) -> int:
+    """Bytes that the backward pass of the largest student keeps at least of one device's share of a batch."""
+    longest = int(data.train.sizes.max())
     examples = config.data.batch_size // parallel.num_devices() // config.gradient_accumulation
-    full = SubNetwork.full(pretrained.config)
-    kept = cost.activations(pretrained.config, full, config.data.max_length, config.rematerialize)
-    return (4 + teachers) * size, 4 * examples * kept
+    numbers = max(
+        cost.activations(pretrained.config, student, longest, config.rematerialize)
+        for objective in objectives
+        for student in objective.students
+    )
+    return examples * numbers * (2 if config.dtype == "bfloat16" else 4)
 
 
 def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:

@@ -59,18 +59,18 @@ def rehearse_stage(context: Context, objective: Objective, params: Params) -> Re
     update, state = make_update(objective, total), init_state(objective, params, total)
     teacher = parallel.replicate(params) if any(group.teacher for group in objective.groups) else None
     planned = [one for _, one in steps_from(context, objective, 0)]
-    longest = sorted(planned, key=lambda one: one.length)[-1:]  # so that no other shape is compiled in between
+    longest = max(planned, key=lambda one: (one.length, len(one.rows)))
     seconds = []
     for _ in range(1 + MEASURED):
         start = time.perf_counter()
         state, report = train_step(
-            context.programs, update, objective, state, teacher, batch_of(context, longest[0]), jax.random.key(0),
+            context.programs, update, objective, state, teacher, batch_of(context, longest), jax.random.key(0),
             config.gradient_accumulation,
         )  # fmt: skip
         jax.block_until_ready(report)
         seconds.append(time.perf_counter() - start)
     measured = float(np.median(seconds[1:]))
-    second_per_flop = measured / training_flops(context.model.config, objective, longest[0])
+    second_per_flop = measured / training_flops(context.model.config, objective, longest)
     training = second_per_flop * sum(training_flops(context.model.config, objective, one) for one in planned)
     evaluations = len(evaluation_steps(objective.settings, per_epoch))
     evaluating = second_per_flop * evaluations * evaluation_flops(context, objective)
@@ -122,8 +122,8 @@ def described(context: Context, plan: Plan, rehearsed: list[Rehearsed]) -> list[
         "",
         markdown(("sub-network", "parameters", "FLOPs"), networks),
         "",
-        f"in all about {spoken(sum(one.total for one in rehearsed))}, evaluations included; their compiling is not, "
-        f"nor what a cache of compiled programs saves",
+        f"in all about {spoken(sum(one.total for one in rehearsed))} from the beginning, with the evaluations; without "
+        f"compiling for other lengths and for evaluations, importance, and the final scores",
         f"memory: {peak_memory() / 2**30:.1f} GiB at most so far",
         f"disk: {disk_needed(config, 4 * cost.parameters(shape, full)) / 2**30:.1f} GiB for checkpoints",
         f"nothing was written to {context.folder.path}",

@@ -32,7 +32,8 @@ def publish(context: Context, plan: Plan, params: Params, tokenizer_from: Path) 
     shape = context.model.config
     if len(plan.objectives) < len(context.config.stages):
         rows = _rows(context.config, shape, params, results_of(shape, plan), context.data)
-        print(f"\n{table(rows)}")
+        if parallel.is_first():
+            print(f"\n{table(rows)}")
         return rows
     if parallel.is_first():
         weights.save(context.folder.model, shape, params, tokenizer_from=tokenizer_from)

@@ -84,6 +84,10 @@ class RunFolder:
         """
         if not parallel.is_first():
             parallel.wait_for_all("the run folder is there")
+            if not self.config_file.exists():
+                raise RunFolderError(
+                    f"{self.path} is not the folder of the first process; all need to see the same one"
+                )
             yield
             return
         with _writing(self.path):

@@ -327,17 +327,17 @@ def gradients(
         parts: that the batch is worked through in, one after the other: less memory, the same sums.
     """
     batch = dataclasses.replace(batch, weights=batch.weights / batch.weights.sum())
-    keys = jax.random.split(key, len(objective.students))
+    keys = dict(zip(objective.students, jax.random.split(key, len(objective.students)), strict=True))
     grads = programs.zeros(params, np.arange(jax.local_device_count()))
     found: dict[SubNetwork, Losses] = {}
     for rows in np.split(np.arange(len(batch.weights)), parts):
         part, numbers = parallel.split((jax.tree.map(lambda a, rows=rows: a[rows], batch), rows))
-        student_keys = iter(keys)
         for group in objective.groups:
+            targets = None  # those of the group before go before the next ones come
             targets = None if group.teacher is None else programs.teach(teacher, part, group.teacher)
             for student in group.students:
                 grads, losses = programs.accumulate(
-                    params, grads, part, numbers, targets, objective.weights, next(student_keys), student
+                    params, grads, part, numbers, targets, objective.weights, keys[student], student
                 )
                 found[student] = jax.tree.map(jnp.add, found[student], losses) if student in found else losses
     return Summed(grads, found)

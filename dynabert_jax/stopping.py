@@ -41,9 +41,11 @@ class Signals:
             self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.came and kind is None:  # nobody has seen to it, and what comes next must not go on without it
+            raise Stopped(self.came)
 
     def hold(self) -> None:
         """From now on there is something to lose: signals wait in `came`."""
@@ -61,6 +63,6 @@ class Signals:
             self._held = held
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.came or not self._held:
+        wait, self.came = self._held and not self.came, number
+        if not wait:
             raise Stopped(number)
-        self.came = number

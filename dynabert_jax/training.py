@@ -50,8 +50,9 @@ class Context:
 
     @functools.cached_property
     def peak_flops(self) -> float:
-        """What all devices together could do in a second, going by a large product on one of them."""
-        return product_rate(self.config.dtype) * parallel.num_devices()
+        """What all devices together could do in a second, going by large products on one of them."""
+        alone = 1 if jax.default_backend() == "cpu" else jax.local_device_count()  # a CPU's devices share its cores
+        return product_rate(self.config.dtype) * alone * parallel.num_hosts()
 
 
 def train_stage(context: Context, objective: Objective, params: Params, teacher: Params | None) -> Params:
@@ -81,8 +82,11 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
         StageLog(context, objective) as log,
         Signals() as signals,
     ):
+        if parallel.num_hosts() > 1:
+            signals.hold()  # one process must not stop alone, while the others wait for it
         state = resume(context, objective, init_state(objective, params, total), last)
         first = int(state.step)
+        best.record()  # a damaged one is told before anything is trained
         log.start(first, total)
         if first in evaluations and not is_evaluated(context, objective, first):
             evaluate_and_keep_best(context, objective, state, best, log, first)
@@ -103,7 +107,7 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
                 last.wait()
                 raise Stopped(signals.came or signal.SIGTERM, f"step {done} of {total} of stage {name} is saved")
             if done in evaluations:
-                with signals.released():  # the step is being saved, and evaluated again where this is interrupted
+                with interruptible(signals):  # the step is being saved, and evaluated again where this is interrupted
                     evaluate_and_keep_best(context, objective, state, best, log, done)
         last.wait()
         kept = best.restore({"params": state.params}) if settings.keep == "best" else None
@@ -115,6 +119,11 @@ def is_asked_to_stop(context: Context, signals: Signals, step: int) -> bool:
     if parallel.num_hosts() > 1 and step % context.config.log_every:
         return False
     return parallel.any_host(bool(signals.came))
+
+
+def interruptible(signals: Signals) -> contextlib.AbstractContextManager[None]:
+    """A block that signals end at once, where there is one process; several only stop where they have agreed to."""
+    return signals.released() if parallel.num_hosts() == 1 else contextlib.nullcontext()
 
 
 def evaluate_and_keep_best(
@@ -134,7 +143,8 @@ def evaluate_and_keep_best(
 
 def is_evaluated(context: Context, objective: Objective, step: int) -> bool:
     """Whether the log holds the scores of every student on every dev split, which is written last."""
-    return context.folder.count_evaluations(objective.name, step) == len(objective.students) * len(context.data.dev)
+    wanted = len(objective.students) * len(context.data.dev)
+    return bool(parallel.of_the_first(context.folder.count_evaluations(objective.name, step) == wanted))
 
 
 def check_finished(context: Context, objectives: Sequence[Objective]) -> None:
@@ -151,12 +161,11 @@ def check_finished(context: Context, objectives: Sequence[Objective]) -> None:
 
 def score_importance(context: Context, settings: Importance, params: Params) -> importance.Scores:
     """The importance of heads and neurons, computed once a run and kept in its folder."""
-    if not context.folder.importance_file.exists():
+    if parallel.any_host(not context.folder.importance_file.exists()):
         split = context.data.train if settings.split == "train" else next(iter(context.data.dev.values()))
         scores = importance.importance(
             context.model, params, importance_batches(context, settings, split), settings.gradients
         )
-        parallel.wait_for_all("importance")  # until then some may still look for the file
         if parallel.is_first():
             context.folder.write_importance(scores)
         parallel.wait_for_all("importance is written")
@@ -193,9 +202,10 @@ def resume(context: Context, objective: Objective, state: TrainState, last: Chec
             f"new folder"
         )
     step = 0 if saved is None else saved.step
+    evaluated = is_evaluated(context, objective, step)
     if parallel.is_first():
         context.folder.forget_after(objective.name, step)
-        if not is_evaluated(context, objective, step):
+        if not evaluated:
             context.folder.forget_evaluation(objective.name, step)
     return state if saved is None else saved.tree
 
@@ -306,6 +316,8 @@ class StageLog(contextlib.ExitStack):
         self.flops += training_flops(self.context.model.config, self.objective, planned)
         if look:
             self.log_step(step, report)
+        elif step == self.first:
+            self.count_from_here()  # without compiling
         if step == self.total:
             tqdm.write(f"{self.objective.name}: {peak_memory() / 2**30:.1f} GiB of memory at most")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tiny_run
-from dynabert_jax import parallel, preflight, weights
+from dynabert_jax import parallel, preflight, stages, weights
 from dynabert_jax.config import ConfigError, RunConfig
 from dynabert_jax.data import TaskData, load_data, load_tokenizer
 from dynabert_jax.weights import Pretrained
@@ -177,14 +177,16 @@ def test_too_little_memory_is_noticed_before_anything_is_compiled(
 ) -> None:
     config = materials.config(tmp_path)
     pretrained = weights.load(config.model, labels=config.data.task.labels)
-    fixed, activations = preflight.training_memory(config, pretrained)
-    everything = parallel.num_devices() * (fixed + activations)
-    monkeypatch.setattr(preflight, "available_memory", lambda: everything)
+    data = load_data(config.data, load_tokenizer(materials.model))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
+    objectives = stages.plan(pretrained.config, config).objectives
+    everything = parallel.num_devices() * (5 * size + preflight.kept_activations(config, pretrained, data, objectives))
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    preflight.check_memory(config, pretrained)
+    monkeypatch.setattr(preflight, "available_memory", lambda: everything)
+    preflight.check_memory(config, pretrained, data)
     monkeypatch.setattr(preflight, "available_memory", lambda: everything - 1)
-    with pytest.raises(ConfigError, match=r"needs at least 0\.0 GiB of memory, .+; set gradient_accumulation to run a"):
-        preflight.check_memory(config, pretrained)
+    with pytest.raises(ConfigError, match=r"needs at least 0\.0 GiB of memory .+; set gradient_accumulation to run a"):
+        preflight.check_memory(config, pretrained, data)
     monkeypatch.setattr(preflight, "available_memory", lambda: 1)
     with pytest.raises(ConfigError, match="; use more or larger devices, or a smaller model"):
-        preflight.check_memory(config, pretrained)
+        preflight.check_memory(config, pretrained, data)

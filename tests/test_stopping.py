@@ -1,5 +1,6 @@
 """Signals wait only while there is something to lose, and a second one for nobody."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -9,42 +10,75 @@ import pytest
 from dynabert_jax.stopping import SIGNALS, Signals, Stopped
 
 
+def ask_to_stop(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_stops_at_once_where_nothing_can_be_lost(number: int) -> None:
-    with Signals(), pytest.raises(Stopped) as stopped:
-        os.kill(os.getpid(), number)
+    with pytest.raises(Stopped) as stopped, Signals():
+        ask_to_stop(number)
     assert stopped.value.number == number
     assert isinstance(stopped.value, KeyboardInterrupt)  # no `except Exception` on the way swallows it
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_waits_while_held_and_a_second_one_does_not(number: int) -> None:
-    with Signals() as signals:
-        signals.hold()
-        assert not signals.came
-        os.kill(os.getpid(), number)
-        assert signals.came == number
-        with pytest.raises(Stopped):
-            os.kill(os.getpid(), number)
+    def hold_and_ask_twice() -> None:
+        with Signals() as signals:
+            signals.hold()
+            assert not signals.came
+            ask_to_stop(number)
+            assert signals.came == number
+            ask_to_stop(number)
+            pytest.fail("the second signal waits")
+
+    with pytest.raises(Stopped):
+        hold_and_ask_twice()
 
 
 def test_what_has_waited_stops_where_nothing_can_be_lost_any_more() -> None:
-    with Signals() as signals:
-        signals.hold()
-        with signals.released():
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(Stopped), signals.released():
-            pytest.fail("this must not begin")
+    def hold_ask_and_release() -> None:
+        with Signals() as signals:
+            signals.hold()
+            with signals.released():
+                pass
+            ask_to_stop()
+            with signals.released():
+                pytest.fail("this must not begin")
+
+    with pytest.raises(Stopped):
+        hold_ask_and_release()
 
 
-def test_in_a_released_block_a_signal_stops_at_once_and_behind_it_waits_again() -> None:
-    with Signals() as signals:
-        signals.hold()
-        with pytest.raises(Stopped), signals.released():
-            os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.came == signal.SIGTERM
+def test_in_a_released_block_a_signal_stops_at_once() -> None:
+    def release_and_ask() -> None:
+        with Signals() as signals:
+            signals.hold()
+            with signals.released():
+                ask_to_stop()
+                pytest.fail("it waits")
+
+    with pytest.raises(Stopped):
+        release_and_ask()
+
+
+def test_a_signal_that_nobody_has_seen_to_stops_at_the_end_of_the_block() -> None:
+    """Whether it has waited, or something has swallowed what it raised."""
+
+    def hold_and_ask() -> None:
+        with Signals() as signals:
+            signals.hold()
+            ask_to_stop()
+
+    def swallow() -> None:
+        with Signals(), contextlib.suppress(Stopped):
+            ask_to_stop()
+
+    for unseen in (hold_and_ask, swallow):
+        with pytest.raises(Stopped) as stopped:
+            unseen()
+        assert stopped.value.number == signal.SIGTERM
 
 
 def test_the_handlers_of_before_come_back() -> None:
