@@ -15,7 +15,7 @@ from dynabert_jax import cli
 from dynabert_jax.bench import BenchSettings, bench_run
 from dynabert_jax.data import load_tokenizer
 from dynabert_jax.export import FORMATS, ExportError, export_run, verify
-from dynabert_jax.export.folder import whole_folder
+from dynabert_jax.export.folder import MARK, check_target, whole_folder
 from dynabert_jax.export.formats import Format
 from dynabert_jax.export.int8 import Loss, check_possible
 from dynabert_jax.export.model_card import latencies
@@ -177,7 +177,7 @@ def test_what_cannot_take_the_place_of_an_earlier_export_leaves_it(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "README.md").write_text("the earlier one")
+    (out / "README.md").write_text(f"the earlier one, {MARK}")
     rename = Path.rename
 
     def refuse(path: Path, target: Path) -> Path:
@@ -186,10 +186,48 @@ def test_what_cannot_take_the_place_of_an_earlier_export_leaves_it(
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(ExportError, match=r"cannot write .+ not today"), whole_folder(out) as folder:
+    with pytest.raises(ExportError, match=r"cannot write .+ not today"), whole_folder(out, force=True) as folder:
         (folder / "README.md").write_text("the new one")
-    assert (out / "README.md").read_text() == "the earlier one"
+    assert (out / "README.md").read_text().startswith("the earlier one")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_in_the_home_folder_is_as_safe(
+    force: bool, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match="mine is there already and is not an export's folder"):
+        export_run(run, "hf", Path("~/mine"), subs=[HALF], force=force)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    assert export_run(run, "hf", Path("~/new"), subs=[HALF]).folder == tmp_path / "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "new"}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_comes_while_an_export_is_written_stays(force: bool, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def write_thesis() -> None:
+        out.mkdir()
+        (out / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(ExportError, match="is there already"), whole_folder(out, force):
+        write_thesis()
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_force_is_offered_where_it_would_help(tmp_path: Path) -> None:
+    (tmp_path / "README.md").touch()
+    with pytest.raises(ExportError, match="so --force leaves it alone, too; name another folder"):
+        check_target(tmp_path / "README.md", force=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ExportError, match="or replace it with --force"):
+        check_target(tmp_path / "empty", force=False)
+    check_target(tmp_path / "empty", force=True)
 
 
 @pytest.mark.parametrize("wrong", [1e-3, np.nan])

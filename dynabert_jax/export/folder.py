@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynabert_jax.export.errors import ExportError
-from dynabert_jax.paths import expanded
 from dynabert_jax.run_folder import check_writable
 
 if TYPE_CHECKING:
@@ -24,12 +23,20 @@ def check_target(out: Path, force: bool) -> None:
         check_writable(out.parent)
     except OSError as error:
         raise ExportError(f"cannot write to {out.parent}: {error}; name another folder with --out") from error
+    _check_replaceable(out, force)
+
+
+def _check_replaceable(out: Path, force: bool) -> None:
+    """Raises ExportError where something is there that is to stay; --force is offered only where it would help."""
     if not out.exists():
         return
+    if not _may_be_replaced(out):
+        raise ExportError(
+            f"{out} is there already and is not an export's folder, so --force leaves it alone, too; name another "
+            "folder with --out"
+        )
     if not force:
         raise ExportError(f"{out} is there already; name another folder with --out, or replace it with --force")
-    if not _may_be_replaced(out):
-        raise ExportError(f"{out} is not an export's folder, so --force leaves it alone; name another with --out")
 
 
 def _may_be_replaced(out: Path) -> bool:
@@ -39,22 +46,23 @@ def _may_be_replaced(out: Path) -> bool:
 
 
 @contextlib.contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
+def whole_folder(out: Path, force: bool = False) -> Iterator[Path]:
     """A folder to write into, which takes the place of `out` at the end of the block, if that is reached.
 
     It has the name of `out` already: what reads it meanwhile may remember it by that name.
 
     Raises:
-        ExportError: the system refuses to write.
+        ExportError: the system refuses to write, or `out` is there by then and may not be replaced.
     """
     from safetensors import SafetensorError
 
-    out = expanded(out).absolute()
+    out = out.absolute()
     beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     try:
         folder = beside / out.name
         folder.mkdir(parents=True)
         yield folder
+        _check_replaceable(out, force)  # once more: writing takes its time, and something may have come meanwhile
         _take_place(folder, out, beside / "replaced")
     except (OSError, SafetensorError) as error:
         raise ExportError(f"cannot write {out}: {error}; free some space, or name another folder with --out") from error

@@ -13,6 +13,7 @@ from dynabert_jax.export.model_card import ModelCard
 from dynabert_jax.export.source import Source
 from dynabert_jax.export.verify import Check, read_sentences, verify
 from dynabert_jax.finished import Finished, read_finished
+from dynabert_jax.paths import expanded
 from dynabert_jax.subnetwork import SubNetwork
 
 
@@ -52,6 +53,7 @@ def export_run(
             already or cannot be written; or what was written does not answer as it should.
         RunFolderError, WeightsError, ConfigError, DataError: the run is damaged, or has no sub-network of that name.
     """
+    out = expanded(out)
     chosen = find_format(format)
     check_target(out, force)
     finished = read_finished(run)
@@ -61,7 +63,7 @@ def export_run(
     sentences = read_sentences(finished.config.data, tokenizer)
     if int8:
         check_possible(format, sentences)
-    with whole_folder(out) as folder:
+    with whole_folder(out, force) as folder:
         chosen.write(source, folder)
         write_tokenizer(folder, tokenizer, finished.config.data.max_length)
         check = verify(source, chosen.open(source, folder), sentences)
