@@ -20,9 +20,10 @@ from dynabert_jax.evaluate import check_finite
 from dynabert_jax.networks import PredictError as PredictError
 from dynabert_jax.networks import open_network
 from dynabert_jax.paths import whole
-from dynabert_jax.row_files import WRITTEN, Lines, Row, open_rows
+from dynabert_jax.row_files import WRITTEN, Lines, Row, is_unicode, open_rows
 from dynabert_jax.tables import check_columns
 
+NOT_UNICODE = "it holds half a character, or was not UTF-8 where it came from; mend it, or read it in its own encoding"
 CHUNK = 64  # batches of a file that are in memory, and sorted by length, together
 
 Text = str | tuple[str, str]  # a sentence, or a pair of them
@@ -167,9 +168,12 @@ class Predictor:
 def _sentences(text: Text) -> tuple[str, ...]:
     """The one or two that the text consists of."""
     parts = (text,) if isinstance(text, str) else text
-    if isinstance(parts, tuple | list) and len(parts) in (1, 2) and all(isinstance(part, str) for part in parts):
-        return tuple(parts)
-    raise PredictError(f"a text is a string, or a pair of them; got {text!r}")
+    if not (isinstance(parts, tuple | list) and len(parts) in (1, 2) and all(isinstance(part, str) for part in parts)):
+        raise PredictError(f"a text is a string, or a pair of them; got {text!r}")
+    for part in parts:
+        if not is_unicode(part):
+            raise PredictError(f"a text must be valid Unicode; got {part[:40]!r}; {NOT_UNICODE}")
+    return tuple(parts)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -305,6 +309,10 @@ def _with_texts(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
             if not isinstance(row.values.get(name), str):
                 came = "there is none" if row.values.get(name) is None else f"got {row.values[name]!r}"
                 raise PredictError(f"{row.place}: {name!r} must be a string, if an empty one; {came}")
+            if not is_unicode(row.values[name]):
+                raise PredictError(
+                    f"{row.place}: {name!r} is not valid Unicode: {row.values[name][:40]!r}; {NOT_UNICODE}"
+                )
         yield row
 
 

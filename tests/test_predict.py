@@ -144,6 +144,7 @@ def test_a_regression_answers_with_a_number(model: Callable[..., Path]) -> None:
         (["good", None], "a text is a string, or a pair of them; got None"),
         ([("good", "bad")], "sentences alone are read here; got 'good', 'bad'"),
         (["good", ("good", "bad", "fine")], "a text is a string, or a pair of them; got .+fine"),
+        (["good", "\udcff bad"], r"a text must be valid Unicode; got '\\udcff bad'; .+ was not UTF-8"),
     ],
 )
 def test_what_is_no_text_is_told(predictor: Predictor, texts: Any, message: str) -> None:
@@ -296,6 +297,12 @@ def test_memory_does_not_grow_with_the_file(extension: str, tmp_path: Path, monk
         ("in.txt", "good", "the extension '.txt' is not supported"),
         ("in.jsonl", '{"text": "good"}\n{"text": null}\n', r"row 2 \(line 2\): 'text' must be a string.+there is none"),
         ("in.jsonl", '{"text": "good"}\n{"text": 3}\n', "got 3"),
+        (
+            "in.jsonl",
+            '{"text": "good"}\n{"text": "\\ud800 x"}\n',
+            r"row 2 \(line 2\): 'text' is not valid Unicode: '\\ud8",
+        ),
+        ("in.jsonl", '{"text": "good", "id": "\\ud800"}\n', r"row 1 \(line 1\): .+ not valid Unicode"),
         ("in.jsonl", '{"text": "good"}\n{"text": \n', r"row 2 \(line 2\): not JSON"),
         ("in.jsonl", '[{"text": "good"}]\n', "a JSON object is needed"),
         ("in.jsonl", "\n", "the file holds no rows"),
