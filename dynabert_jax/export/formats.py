@@ -21,7 +21,7 @@ class Format:
         title: what it is, for people.
         write: writes the weights and what belongs to them into a folder.
         open: opens what `write` wrote.
-        usage: a program that uses the folder it stands in; for the model card.
+        usage: a program that uses the folder it stands in; for the model card. It cuts texts off where the run did.
         holds: how many sub-networks a folder holds: one, any number, or those that the model has, uncut.
         library: what the Hugging Face hub calls the library that loads it.
         packages: what it needs beyond what this package installs, and the command that installs them.
@@ -45,7 +45,7 @@ FORMATS: dict[str, Format] = {  # by `FormatName`
         usage="""\
 from transformers import pipeline
 
-classify = pipeline("text-classification", model=".")
+classify = pipeline("text-classification", model=".", truncation=True)
 print(classify("Never a minute too long."))""",
     ),
     "hf-exact": Format(
@@ -55,7 +55,7 @@ print(classify("Never a minute too long."))""",
         usage="""\
 from transformers import pipeline
 
-classify = pipeline("text-classification", model=".", trust_remote_code=True)
+classify = pipeline("text-classification", model=".", truncation=True, trust_remote_code=True)
 print(classify("Never a minute too long."))""",
     ),
     "reference": Format(
@@ -66,7 +66,7 @@ print(classify("Never a minute too long."))""",
 # The whole network, in transformers; the authors' code takes this folder as its model_dir.
 from transformers import pipeline
 
-classify = pipeline("text-classification", model=".")
+classify = pipeline("text-classification", model=".", truncation=True)
 print(classify("Never a minute too long."))""",
         holds="uncut",
         packages=("torch",),
@@ -81,7 +81,8 @@ import numpy as np
 import onnxruntime
 from transformers import AutoTokenizer
 
-tokens = AutoTokenizer.from_pretrained(".")(["Never a minute too long."], padding=True, return_tensors="np")
+tokenizer = AutoTokenizer.from_pretrained(".")
+tokens = tokenizer(["Never a minute too long."], padding=True, truncation=True, return_tensors="np")
 session = onnxruntime.InferenceSession("model.onnx")
 zeros = np.zeros_like(tokens["input_ids"])  # RoBERTa's tokenizer gives no token types
 inputs = {given.name: tokens.get(given.name, zeros).astype(np.int64) for given in session.get_inputs()}
@@ -99,7 +100,8 @@ import numpy as np
 from run_stablehlo import load_stablehlo
 from transformers import AutoTokenizer
 
-tokens = AutoTokenizer.from_pretrained(".")(["Never a minute too long."], padding=True, return_tensors="np")
+tokenizer = AutoTokenizer.from_pretrained(".")
+tokens = tokenizer(["Never a minute too long."], padding=True, truncation=True, return_tensors="np")
 network = load_stablehlo(".", "{sub}")
 types = tokens.get("token_type_ids", np.zeros_like(tokens["input_ids"]))  # RoBERTa's tokenizer gives none
 print(network(tokens["input_ids"], tokens["attention_mask"], types))""",
