@@ -319,6 +319,34 @@ def test_a_file_that_cannot_be_read_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_paths_in_the_home_folder(
+    finished: Finished, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").symlink_to(finished.folder)
+    assert predict_texts("~/run", ["good"], sub="w1_d0.5", batch_size=4) == predictor(["good"])
+    write_rows(tmp_path / "in.csv", rows_of(2))
+    assert predict_file(predictor, "~/in.csv", "~/out.csv") == 2
+    assert (tmp_path / "out.csv").is_file()
+
+
+@pytest.mark.parametrize(("sub", "batch_size"), [(5, 4), ("w1_d0.5", 1.5), ("w1_d0.5", "3"), ("w1_d0.5", True)])
+def test_settings_of_another_type_are_told(finished: Finished, sub: Any, batch_size: Any) -> None:
+    with pytest.raises(PredictError, match=r"named by a string, .+ got 5|must be at least 1; got .+ whole number"):
+        Predictor(finished.folder, sub, batch_size)
+
+
+def test_a_model_may_know_of_a_run(model: Callable[..., Path]) -> None:
+    file = model() / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"run_dir": "of another program"}))
+    assert len(predict_texts(file.parent, ["good"], batch_size=4)) == 1
+
+
+def test_a_folder_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(PredictError, match="is a folder; name a file"):
+        predictions.check_out(tmp_path, force=False)
+
+
 def test_what_is_interrupted_leaves_nothing(predictor: Predictor, tmp_path: Path, monkeypatch: Any) -> None:
     source = write_rows(tmp_path / "in.csv", rows_of(5))
     (tmp_path / "out.csv").write_text("before")

@@ -1,19 +1,23 @@
 """The folder of an export: it appears whole, once it is verified, or not at all."""
 
 import contextlib
+import json
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynabert_jax.export.errors import ExportError
+from dynabert_jax.paths import reason
 from dynabert_jax.run_folder import check_writable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CARD = "README.md"
+NO_LIMIT = sys.maxsize
 MARK = "exported by dynabert_jax"  # stands in every card: a folder with it may be replaced
 
 
@@ -65,7 +69,9 @@ def whole_folder(out: Path, force: bool = False) -> Iterator[Path]:
         _check_replaceable(out, force)  # once more: writing takes its time, and something may have come meanwhile
         _take_place(folder, out, beside / "replaced")
     except (OSError, SafetensorError) as error:
-        raise ExportError(f"cannot write {out}: {error}; free some space, or name another folder with --out") from error
+        raise ExportError(
+            f"cannot write {out}: {reason(error)}; free some space, or name another folder with --out"
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -84,9 +90,25 @@ def _take_place(folder: Path, out: Path, replaced: Path) -> None:
 def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
     """Writes the tokenizer whole, as today's tools read it, and its vocabulary alone, as older ones do.
 
-    It says that texts have at most `max_length` tokens: longer ones the network has never seen.
+    Both say that texts have at most `max_length` tokens: longer ones the network has never seen.
     """
-    tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
+    tokenizer.model_max_length = longest = min(tokenizer.model_max_length, max_length)
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.enable_truncation(longest)
     tokenizer.save_pretrained(folder)
     if tokenizer.is_fast:
         tokenizer.backend_tokenizer.model.save(str(folder))
+
+
+def truncation_of(folder: Path) -> int:
+    """How many tokens a text has at most, as a tokenizer.json by `write_tokenizer` tells it; else `NO_LIMIT`.
+
+    Only where no tokenizer_config.json tells: other programs leave in tokenizer.json what they happened to do last.
+    """
+    if (folder / "tokenizer_config.json").exists():
+        return NO_LIMIT
+    try:
+        values = json.loads((folder / "tokenizer.json").read_bytes())
+        return int(values["truncation"]["max_length"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return NO_LIMIT
