@@ -265,7 +265,7 @@ def timed_in_turn(
     return seconds
 
 
-def summary(seconds: Sequence[float], full: Sequence[float]) -> dict[str, float | None]:
+def summary(seconds: Sequence[float], full: Sequence[float]) -> dict[str, Any]:
     """What a measurement tells of the seconds of every round, and of the full network's in the same rounds.
 
     The speed-up is the median of the ratio within a round, which a machine that slows down changes least. Its interval

@@ -24,6 +24,7 @@ class Format:
         usage: a program that uses the folder it stands in; for the model card. It cuts texts off where the run did.
         holds: how many sub-networks a folder holds: one, any number, or those that the model has, uncut.
         library: what the Hugging Face hub calls the library that loads it.
+        backend: what `dynabert bench` times the same by; empty where it times nothing like it.
         packages: what it needs beyond what this package installs, and the command that installs them.
     """
 
@@ -33,6 +34,7 @@ class Format:
     usage: str
     holds: Literal["one", "some", "uncut"] = "one"
     library: str = "transformers"
+    backend: str = ""
     packages: tuple[str, ...] = ()
     install: str = ""
 
@@ -88,6 +90,7 @@ zeros = np.zeros_like(tokens["input_ids"])  # RoBERTa's tokenizer gives no token
 inputs = {given.name: tokens.get(given.name, zeros).astype(np.int64) for given in session.get_inputs()}
 print(session.run(["logits"], inputs)[0])""",
         library="onnx",
+        backend="onnxruntime",
         packages=("onnx", "onnxruntime"),
         install='pip install "dynabert_jax[onnx]"',
     ),
@@ -107,6 +110,7 @@ types = tokens.get("token_type_ids", np.zeros_like(tokens["input_ids"]))  # RoBE
 print(network(tokens["input_ids"], tokens["attention_mask"], types))""",
         holds="some",
         library="jax",
+        backend="jax",
     ),
 }
 
@@ -118,8 +122,9 @@ def find_format(name: str) -> Format:
         ExportError: there is none, or a package that it needs is missing.
     """
     if name not in FORMATS:
-        nearest = difflib.get_close_matches(name, get_args(FormatName), n=1, cutoff=0.0)[0]
-        raise ExportError(f"there is no format {name!r}; did you mean {nearest!r}? there are {', '.join(FORMATS)}")
+        near = difflib.get_close_matches(name, get_args(FormatName), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ExportError(f"there is no format {name!r}; {hint}there are {', '.join(FORMATS)}")
     found = FORMATS[name]
     require(found.packages, f"--format {name}", found.install)
     return found

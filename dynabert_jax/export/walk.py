@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynabert_jax.data import load_tokenizer
+from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.folder import check_target, whole_folder, write_tokenizer
 from dynabert_jax.export.formats import FormatName, check_count, find_format
 from dynabert_jax.export.int8 import Loss, check_possible, quantize
@@ -28,9 +29,9 @@ class Exported:
 
 
 def export_run(
-    run: Path,
+    run: str | Path,
     format: FormatName,
-    out: Path,
+    out: str | Path,
     *,
     subs: Sequence[str] = (),
     force: bool = False,
@@ -54,6 +55,8 @@ def export_run(
         RunFolderError, WeightsError, ConfigError, DataError: the run is damaged, or has no sub-network of that name.
     """
     out = expanded(out)
+    if isinstance(subs, str):
+        raise ExportError(f"subs is a list of names; got the name {subs!r} alone; put it in [ ]")
     chosen = find_format(format)
     check_target(out, force)
     finished = read_finished(run)
