@@ -154,7 +154,7 @@ def bench(
         batch: sentences a batch, by default 1; several are measured one after the other, as with all that follows.
         length: tokens a sentence; none: the longest of the run.
         dtype: what products multiply in with jax; none: what the run was trained in. Other backends have but one.
-        rounds: how often everything is timed.
+        rounds: how often everything is timed; fewer than 6 tell nothing of noise.
         backend: what runs the network: jax, onnxruntime in float32, or onnxruntime-int8 with weights in 8 bits; the
             latter two need `pip install "dynabert_jax[onnx]"` and run on the CPU.
         out: the card; left out: latency.json in the run's folder. What it holds of other devices and shapes stays.

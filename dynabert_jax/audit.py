@@ -42,6 +42,8 @@ class Shortfall:
 def audit(config: ModelConfig, subs: Mapping[str, SubNetwork], rows: Iterable[Measurement]) -> tuple[Shortfall, ...]:
     """The rows whose speed-up lies, beyond noise, below `CLEARLY_LESS` of their FLOPs' promise.
 
+    What was timed too seldom to tell noise is left out.
+
     Args:
         config: the model that the sub-networks are cut from.
         subs: by name.
@@ -49,7 +51,7 @@ def audit(config: ModelConfig, subs: Mapping[str, SubNetwork], rows: Iterable[Me
     return tuple(
         Shortfall(row, fixed_ms(row), likely_cause(config, subs[row.sub], row))
         for row in rows
-        if row.speed_up_high < CLEARLY_LESS * row.ideal_speed_up
+        if row.speed_up_high is not None and row.speed_up_high < CLEARLY_LESS * row.ideal_speed_up
     )
 
 

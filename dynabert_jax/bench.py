@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import jax
 import numpy as np
@@ -32,6 +32,7 @@ from dynabert_jax.score_table import markdown
 from dynabert_jax.subnetwork import SubNetwork
 
 WARM_UP = 3  # calls before the first that counts
+FEWEST = 6  # rounds of which the speed-up has an interval: all n lie on one side of the median once in 2^(n - 1)
 PACKAGES = ("dynabert_jax", "jax", "jaxlib", "flax", "numpy")  # what times may depend on
 MEMORY = (
     "jax: arguments (weights included), results and temporaries of the compiled program, as its compiler planned them; "
@@ -42,7 +43,7 @@ Case = TypeVar("Case", bound=Hashable)
 
 
 class BenchSettings(Checked):
-    """What is measured, and how often.
+    """What is measured, and how often. Several of anything are a tuple, or a list.
 
     Attributes:
         subs: names of sub-networks; none: all. The full network always runs beside them.
@@ -50,7 +51,7 @@ class BenchSettings(Checked):
         lengths: tokens a sentence; none: the longest of the run.
         dtypes: what products multiply in, of a backend that has several; none: what the run was trained in.
         backends: by name, of `BACKENDS`. One that has a single dtype is measured in that, whatever the others are.
-        rounds: how often everything is timed.
+        rounds: how often everything is timed; fewer than 6 tell nothing of noise.
     """
 
     subs: tuple[str, ...] = ()
@@ -60,8 +61,15 @@ class BenchSettings(Checked):
     backends: Annotated[tuple[BackendName, ...], pydantic.Field(min_length=1)] = ("jax",)
     rounds: AtLeastOne = 20
 
+    @pydantic.field_validator("subs", "batches", "lengths", "dtypes", "backends", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
 
-def bench_run(path: Path, settings: BenchSettings, out: Path | None = None, *, as_json: bool = False) -> Card:
+
+def bench_run(
+    path: str | Path, settings: BenchSettings, out: str | Path | None = None, *, as_json: bool = False
+) -> Card:
     """Measures a finished run, adds the rows to its latency card, and prints them with what is slower than promised.
 
     Args:
@@ -257,23 +265,30 @@ def timed_in_turn(
     return seconds
 
 
-def summary(seconds: Sequence[float], full: Sequence[float]) -> dict[str, float]:
+def summary(seconds: Sequence[float], full: Sequence[float]) -> dict[str, Any]:
     """What a measurement tells of the seconds of every round, and of the full network's in the same rounds.
 
     The speed-up is the median of the ratio within a round, which a machine that slows down changes least. Its interval
     holds the true median with a confidence of 95 %, whatever the distribution: of n ratios, the number that lie below
-    the true median is binomial, n / 2 with a standard deviation of sqrt(n) / 2.
+    the true median is binomial, n / 2 with a standard deviation of sqrt(n) / 2. Of fewer than `FEWEST` not even the
+    smallest and the largest are that sure to hold it, and there is none.
     """
     ratios = np.divide(full, seconds)
-    half = min(0.5, 1.96 / (2 * math.sqrt(len(ratios))))
-    low, middle, high = np.quantile(ratios, (0.5 - half, 0.5, 0.5 + half))
+    low, high = interval(ratios) if len(ratios) >= FEWEST else (None, None)
     return {
         "median_ms": 1e3 * float(np.median(seconds)),
         "p95_ms": 1e3 * float(np.quantile(seconds, 0.95)),
-        "speed_up": float(middle),
-        "speed_up_low": float(low),
-        "speed_up_high": float(high),
+        "speed_up": float(np.median(ratios)),
+        "speed_up_low": low,
+        "speed_up_high": high,
     }
+
+
+def interval(ratios: np.ndarray) -> tuple[float, float]:
+    """What holds the true median with a confidence of 95 %: see `summary`."""
+    half = 1.96 / (2 * math.sqrt(len(ratios)))
+    low, high = np.quantile(ratios, (0.5 - half, 0.5 + half))
+    return float(low), float(high)
 
 
 def told(origin: Origin, rows: Sequence[Measurement], slow: Sequence[Shortfall], out: Path) -> str:
@@ -298,12 +313,19 @@ def table(rows: Sequence[Measurement]) -> str:
             [
                 row.sub, row.backend, row.dtype, str(row.batch), str(row.length), f"{row.median_ms:.3f}",
                 f"{row.p95_ms:.3f}", f"{row.examples_per_second:.1f}",
-                f"{row.speed_up:.2f} ({row.speed_up_low:.2f}-{row.speed_up_high:.2f})", f"{row.ideal_speed_up:.2f}",
+                speed_up(row), f"{row.ideal_speed_up:.2f}",
                 "" if row.memory_bytes is None else f"{row.memory_bytes / 1e6:.4g}",
             ]
             for row in rows
         ],
     )  # fmt: skip
+
+
+def speed_up(row: Measurement) -> str:
+    """With its interval, where it has one."""
+    if row.speed_up_low is None or row.speed_up_high is None:
+        return f"{row.speed_up:.2f}"
+    return f"{row.speed_up:.2f} ({row.speed_up_low:.2f}-{row.speed_up_high:.2f})"
 
 
 def to_json(origin: Origin, rows: Sequence[Measurement], slow: Sequence[Shortfall], out: Path) -> str:

@@ -53,13 +53,19 @@ class Candidate:
         return value
 
 
+def _fraction(score: float) -> float:
+    if score > 1:
+        raise ValueError(f"scores are fractions; write {score / 100:g} for {score:g}")
+    return score
+
+
 class Limits(Checked):
     """What a sub-network must keep to; None: no limit. Scores are fractions: 0.8, not 80."""
 
     max_latency_ms: Positive | None = None
     max_parameters: Positive | None = None
     max_flops: Positive | None = None
-    min_score: Annotated[float, pydantic.Field(le=1.0, allow_inf_nan=False)] | None = None
+    min_score: Annotated[float, pydantic.Field(allow_inf_nan=False), pydantic.AfterValidator(_fraction)] | None = None
 
     @property
     def ceilings(self) -> dict[Cost, float]:

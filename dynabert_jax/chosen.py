@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from dynabert_jax.score_table import markdown
 log = logging.getLogger(__name__)
 
 NEAREST = 12  # how many are told where nothing fits; JSON has all
+MANY_TIMES = 10  # from which on nobody reads per cent
+FLOAT_SCORES = "Scores are the float model's; `dynabert export --format onnx --int8` measures what 8 bits cost."
 NAMES: Mapping[str, str] = {"latency_ms": "latency", "parameters": "parameters", "flops": "FLOPs", "score": "score"}
 
 
@@ -35,7 +37,7 @@ class Question:
     limits: Limits
     where: Where
     split: str | None = None
-    cards: tuple[Path, ...] = ()
+    cards: Sequence[str | Path] = ()
     cost: Cost | None = None
 
     @property
@@ -59,15 +61,16 @@ class Answer:
     measured: tuple[Measurement, ...]
 
 
-def choose_run(path: Path, question: Question, *, as_json: bool = False) -> Answer:
+def choose_run(path: str | Path, question: Question, *, as_json: bool = False) -> Answer:
     """Prints the best sub-network of a finished run that keeps to the limits, and the Pareto front around it.
 
     Raises:
         RunFolderError, WeightsError, ConfigError: the folder holds no finished run.
         LatencyError: latencies matter, and no card tells them.
-        ChoiceError: the run has no such split, or nothing fits; the message tells what is nearest. JSON is printed
-            before that, too.
+        ChoiceError: the run has no such split, latencies are described and do not matter, or nothing fits; the message
+            tells what is nearest. JSON is printed before that, too.
     """
+    check_used(question)
     answer = answer_for(read_finished(path), question)
     if as_json:
         print(to_json(answer))
@@ -76,6 +79,17 @@ def choose_run(path: Path, question: Question, *, as_json: bool = False) -> Answ
     if not as_json:
         print(told(answer, answer.choice.best))
     return answer
+
+
+def check_used(question: Question) -> None:
+    """Raises ChoiceError where it is said which latencies are meant, and none matter."""
+    given = [f"--{name}" for name, value in question.where if value is not None]
+    given += ["--card"] if question.cards else []
+    if given and not question.by_latency:
+        raise ChoiceError(
+            f"{', '.join(given)}: this says which latencies are meant, and nothing asks for latencies; add "
+            "--max-latency-ms or --by latency_ms, or leave it out"
+        )
 
 
 def answer_for(run: Finished, question: Question) -> Answer:
@@ -127,6 +141,7 @@ def told(answer: Answer, best: Candidate) -> str:
     parts = [
         f"{best.sub}: {row.metric} {best.score:.4f} on {row.split} ({row.examples:,} examples); {costs}",
         f"{budget(answer)}. {len(answer.choice.judged)} sub-networks compared; FLOPs at {row.length} tokens.",
+        *([FLOAT_SCORES] if answer.measured and answer.measured[0].dtype == "int8" else []),
         f"The Pareto front of {row.metric} against {NAMES[answer.choice.cost]}:",
         front_table(answer, best),
     ]
@@ -178,8 +193,15 @@ def missed(judged: Judged) -> str:
 
 
 def missed_one(miss: Miss) -> str:
-    side = "below" if miss.what == "score" else "above"
-    return f"{shown(miss.what, miss.value)}, {100 * miss.part:.1f} % {side} {shown(miss.what, miss.limit)}"
+    return f"{shown(miss.what, miss.value)}, {distance(miss)} {shown(miss.what, miss.limit)}"
+
+
+def distance(miss: Miss) -> str:
+    """Of a score the difference, of a cost the part; of one that is far beyond its limit how many times it is that."""
+    if miss.what == "score":
+        return f"{miss.limit - miss.value:.4f} below"
+    times = miss.value / miss.limit
+    return f"{times:,.0f} times" if times > MANY_TIMES else f"{100 * miss.part:.1f} % above"
 
 
 def shown(what: str, value: float) -> str:

@@ -318,10 +318,22 @@ def _from_pretrained(folder: Path) -> "PreTrainedTokenizerBase":
 
     if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         # False: a folder may name code of its own, and without an answer the user would be asked to run it.
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        options = {"local_files_only": True, "trust_remote_code": False, "config": _stock_config(folder)}
+        return transformers.AutoTokenizer.from_pretrained(folder, **options)
     if (folder / "vocab.txt").is_file():
         return transformers.BertTokenizer.from_pretrained(folder, local_files_only=True)
     return transformers.RobertaTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _stock_config(folder: Path) -> Any:
+    """Of an export in exact shapes the kind it stands for: of its own, transformers would warn. Else None."""
+    import transformers
+
+    try:
+        values = json.loads((folder / "config.json").read_bytes())
+        return transformers.AutoConfig.for_model(values["dynabert"]["model_type"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _damaged_part(folder: Path) -> Path:

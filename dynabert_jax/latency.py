@@ -14,7 +14,7 @@ import pydantic
 
 from dynabert_jax.checked import Checked, ConfigError
 from dynabert_jax.config import AtLeastOne, ModelConfig, NonNegative, Positive
-from dynabert_jax.paths import whole
+from dynabert_jax.paths import reason, whole
 from dynabert_jax.subnetwork import SubNetwork
 
 CARD = "latency.json"  # in a run's folder
@@ -57,7 +57,8 @@ class Measurement(Checked):
         rounds: how often it was timed.
         median_ms, p95_ms: milliseconds a batch; the 95th of 100 is as slow as the latter.
         speed_up: how many times as fast as the full network in the same rounds; the median over rounds.
-        speed_up_low, speed_up_high: between them the speed-up lies, with a confidence of 95 %.
+        speed_up_low, speed_up_high: between them the speed-up lies, with a confidence of 95 %; None where it was timed
+            too seldom to say so.
         ideal_speed_up: the full network's FLOPs over its own.
         memory_bytes: what it needs on the device; None where the backend does not tell.
     """
@@ -73,8 +74,8 @@ class Measurement(Checked):
     median_ms: Positive
     p95_ms: Positive
     speed_up: Positive
-    speed_up_low: Positive
-    speed_up_high: Positive
+    speed_up_low: Positive | None = None
+    speed_up_high: Positive | None = None
     ideal_speed_up: Positive
     memory_bytes: NonNegative | None = None
 
@@ -111,8 +112,8 @@ class Where(Checked):
     device: str | None = None
     backend: str | None = None
     dtype: str | None = None
-    batch: int | None = None
-    length: int | None = None
+    batch: AtLeastOne | None = None
+    length: AtLeastOne | None = None
 
 
 def fingerprint(config: ModelConfig, subs: Iterable[SubNetwork]) -> str:
@@ -160,7 +161,9 @@ def write_card(path: Path, card: Card) -> None:
         with whole(path) as temporary:
             temporary.write_text(card.to_json() + "\n", encoding="utf-8")
     except OSError as error:
-        raise LatencyError(f"cannot write {path}: {error}; free some space, or name another file with --out") from error
+        raise LatencyError(
+            f"cannot write {path}: {reason(error)}; free some space, or name another file with --out"
+        ) from error
 
 
 def merge(cards: Sequence[Card]) -> Card:

@@ -21,10 +21,12 @@ from dynabert_jax.cut import Cut, cut
 from dynabert_jax.data import load_tokenizer
 from dynabert_jax.export import FORMATS
 from dynabert_jax.export.errors import ExportError, require
+from dynabert_jax.export.folder import CARD, MARK, truncation_of
 from dynabert_jax.export.onnx_file import FLOAT, INT8, open_file
-from dynabert_jax.export.run_stablehlo import ENDING, WEIGHTS, load_stablehlo
+from dynabert_jax.export.run_stablehlo import ENDING, WEIGHTS, load_stablehlo, read_longest
 from dynabert_jax.finished import read_finished
 from dynabert_jax.hub import find_model
+from dynabert_jax.paths import expanded
 from dynabert_jax.subnetwork import SubNetwork
 
 if TYPE_CHECKING:
@@ -72,8 +74,10 @@ def open_network(path: str | Path, sub: str | None = None) -> Network:
         ExportError: the export is damaged, or what runs it is not installed.
         RunFolderError, ModelNotFoundError, ConfigError, WeightsError, DataError: the run or the model cannot be read.
     """
-    if _is_run(Path(path)):
-        return _open_run(Path(path), sub)
+    if sub is not None and not isinstance(sub, str):
+        raise PredictError(f"a sub-network is named by a string, such as 'w0.5_d0.5'; got {sub!r}")
+    if _is_run(expanded(path)):
+        return _open_run(expanded(path), sub)
     folder = find_model(path)
     if (folder / WEIGHTS).exists() or any(folder.glob(f"*{ENDING}")):
         return _open_stablehlo(folder, sub)
@@ -82,17 +86,24 @@ def open_network(path: str | Path, sub: str | None = None) -> Network:
             f"{path} is one network and no run, so that it has no sub-network {sub!r}; name the folder of the run, or "
             "leave the sub-network out"
         )
-    if (folder / FLOAT).exists() or (folder / INT8).exists():
+    if (folder / FLOAT).exists() or (folder / INT8).exists() or _is_card_of_onnx(folder / CARD):
         return _open_onnx(folder)
     return _open_model(path, folder)
 
 
 def _is_run(path: Path) -> bool:
-    """Whether the folder's config.json is a run's; a model's has no run_dir."""
+    """Whether the folder's config.json is a run's; a model's has a model_type."""
     try:
-        return '"run_dir"' in (path / "config.json").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        values = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
+    return isinstance(values, dict) and "run_dir" in values and "model_type" not in values
+
+
+def _is_card_of_onnx(card: Path) -> bool:
+    """Whether the model card is one of an export to ONNX, whatever else is left of it."""
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    return MARK in text and f"library_name: {FORMATS['onnx'].library}\n" in text
 
 
 # Runs and models, in jax
@@ -128,7 +139,7 @@ def _open_model(path: str | Path, folder: Path) -> Network:
 def _alone(folder: Path, config: ModelConfig, forward: Callable[[Batch], Any], devices: int = 1) -> Network:
     """The network of a folder that knows nothing of a run."""
     tokenizer = load_tokenizer(folder)
-    longest = min(LENGTHS[-1], config.max_length, tokenizer.model_max_length)
+    longest = min(LENGTHS[-1], config.max_length, tokenizer.model_max_length, truncation_of(folder))
     lengths = (*(length for length in LENGTHS if length < longest), longest)
     return Network(f"the network in {folder}", config, tokenizer, lengths, (), devices, forward)
 
@@ -172,6 +183,8 @@ def _open_stablehlo(folder: Path, name: str | None) -> Network:
     """One program of the export, on the first device."""
     config, name = _read_config(folder), _program_name(folder, name)
     file = folder / f"{name}{ENDING}"
+    with _damage_told(folder / WEIGHTS):
+        read_longest(folder)
     with _damage_told(file):
         network = load_stablehlo(folder, name)
 
@@ -223,8 +236,16 @@ def _damage_told(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         said = _first_line(str(error)) or type(error).__name__
         raise ExportError(f"{file} is damaged or not complete ({said}); copy it again, or export it again") from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether that is what an error of numpy, jax or ONNX Runtime says; each has its own kind."""
+    words = ("RESOURCE_EXHAUSTED", "out of memory", "allocate", "bad_alloc", "bad allocation")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _first_line(text: str) -> str:

@@ -14,6 +14,11 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
+def reason(error: Exception) -> str:
+    """Why the system refused, in its words; the names of temporary files, which mean nothing to a user, left out."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary file, with the same ending, that takes the path's name once it is written."""

@@ -18,11 +18,12 @@ from dynabert_jax.batches import make_batch, plan_evaluation
 from dynabert_jax.data import Split, tokenize
 from dynabert_jax.evaluate import check_finite
 from dynabert_jax.networks import PredictError as PredictError
-from dynabert_jax.networks import open_network
-from dynabert_jax.paths import whole
-from dynabert_jax.row_files import WRITTEN, Lines, Row, open_rows
+from dynabert_jax.networks import is_out_of_memory, open_network
+from dynabert_jax.paths import expanded, reason, whole
+from dynabert_jax.row_files import WRITTEN, Lines, Row, is_unicode, open_rows
 from dynabert_jax.tables import check_columns
 
+NOT_UNICODE = "it holds half a character, or was not UTF-8 where it came from; mend it, or read it in its own encoding"
 CHUNK = 64  # batches of a file that are in memory, and sorted by length, together
 
 Text = str | tuple[str, str]  # a sentence, or a pair of them
@@ -117,16 +118,27 @@ class Predictor:
         """The network's own answers, float32 `[n, C]`, in the texts' order.
 
         Raises:
-            PredictError: a text is no string, or they are not all sentences or all pairs.
+            PredictError: a text is no string, they are not all sentences or all pairs, or memory is short.
             EvaluationError: an answer is NaN or infinite.
         """
         split = self._encode(texts)
+        try:
+            logits = self._answers(split)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise PredictError(
+                f"there is not enough memory for {self.batch_size} texts at once; take a smaller --batch"
+            ) from error
+        check_finite(self.name, split, logits)
+        return logits
+
+    def _answers(self, split: Split) -> np.ndarray:
         logits = np.zeros((len(split), self._config.num_labels), np.float32)
         # All are under way before the first is waited for: the device has work while the next batches are made.
         running = list(self._run(split))
         for part in running:
             logits[part.rows] = np.asarray(part.logits)[: len(part.rows)]
-        check_finite(self.name, split, logits)
         return logits
 
     def _run(self, split: Split) -> "Iterator[_Answers]":
@@ -167,9 +179,12 @@ class Predictor:
 def _sentences(text: Text) -> tuple[str, ...]:
     """The one or two that the text consists of."""
     parts = (text,) if isinstance(text, str) else text
-    if isinstance(parts, tuple | list) and len(parts) in (1, 2) and all(isinstance(part, str) for part in parts):
-        return tuple(parts)
-    raise PredictError(f"a text is a string, or a pair of them; got {text!r}")
+    if not (isinstance(parts, tuple | list) and len(parts) in (1, 2) and all(isinstance(part, str) for part in parts)):
+        raise PredictError(f"a text is a string, or a pair of them; got {text!r}")
+    for part in parts:
+        if not is_unicode(part):
+            raise PredictError(f"a text must be valid Unicode; got {part[:40]!r}; {NOT_UNICODE}")
+    return tuple(parts)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -192,8 +207,8 @@ def _rounded(value: float) -> float:
 
 
 def _check_batch_size(batch_size: int, devices: int) -> None:
-    if batch_size < 1:
-        raise PredictError(f"the batch size must be at least 1; got {batch_size}")
+    if type(batch_size) is not int or batch_size < 1:
+        raise PredictError(f"the batch size must be at least 1; got {batch_size!r}; give a whole number")
     try:
         parallel.check_divides(batch_size, "the batch size", devices)
     except ValueError as error:
@@ -240,7 +255,12 @@ def _readable_line(text: Text, prediction: Prediction) -> str:
 
 
 def predict_file(
-    predictor: Predictor, source: Path, out: Path, text_columns: Sequence[str] = (), *, force: bool = False
+    predictor: Predictor,
+    source: str | Path,
+    out: str | Path,
+    text_columns: Sequence[str] = (),
+    *,
+    force: bool = False,
 ) -> int:
     """Writes the rows of a file with their predictions behind them, in their order, and returns how many there are.
 
@@ -257,6 +277,7 @@ def predict_file(
         PredictError: out cannot be written, or the columns do not suit the network.
         DataError: the source cannot be read; the message names the row.
     """
+    source, out = expanded(source), expanded(out)
     check_out(out, force)
     rows = open_rows(source)
     columns = _text_columns(predictor, text_columns, rows.columns)
@@ -274,16 +295,16 @@ def predict_file(
                     file.writelines(map(lines.line, _answered(predictor, chunk, columns)))
                     bar.update(len(chunk))
     except OSError as error:
-        raise PredictError(f"cannot write {out}: {error}; free some space, or name another file") from error
+        raise PredictError(f"cannot write {out}: {reason(error)}; free some space, or name another file") from error
     return total
 
 
 def check_out(out: Path, force: bool) -> None:
     """Raises PredictError unless the file can be written, and may."""
-    if out.suffix not in WRITTEN:
-        raise PredictError(f"{out}: the extension {out.suffix!r} is not supported; name a {', '.join(WRITTEN)}")
     if out.is_dir() or not out.parent.is_dir():
         raise PredictError(f"{out} {'is a folder' if out.is_dir() else 'is in no folder that is there'}; name a file")
+    if out.suffix not in WRITTEN:
+        raise PredictError(f"{out}: the extension {out.suffix!r} is not supported; name a {', '.join(WRITTEN)}")
     if out.exists() and not force:
         raise PredictError(f"{out} is there already; name another file, or give --force to write over it")
 
@@ -305,6 +326,10 @@ def _with_texts(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
             if not isinstance(row.values.get(name), str):
                 came = "there is none" if row.values.get(name) is None else f"got {row.values[name]!r}"
                 raise PredictError(f"{row.place}: {name!r} must be a string, if an empty one; {came}")
+            if not is_unicode(row.values[name]):
+                raise PredictError(
+                    f"{row.place}: {name!r} is not valid Unicode: {row.values[name][:40]!r}; {NOT_UNICODE}"
+                )
         yield row
 
 

@@ -194,6 +194,14 @@ class Lines:
         Raises:
             DataError: the row cannot stand in such a file.
         """
+        line = self._line(row)
+        if not is_unicode(line):
+            raise DataError(
+                f"{row.place}: it holds half a character, which no file can hold: not valid Unicode; mend it"
+            )
+        return line
+
+    def _line(self, row: Row) -> str:
         if self.extension == ".jsonl":
             return json.dumps(row.values, ensure_ascii=False, default=str) + "\n"
         others = [name for name in row.values if name not in self.columns]
@@ -214,6 +222,15 @@ class Lines:
                     "or .jsonl"
                 )
         return "\t".join(cells) + "\n"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can write it: JSON can hold half a character, and so can an argument that was no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _commas(cells: Sequence[str]) -> str:

@@ -216,9 +216,10 @@ def task(name: str) -> Task:
     """The task of that name.
 
     Raises:
-        ConfigError: there is none; the message names the nearest and all others.
+        ConfigError: there is none; the message names one that is near, if any, and all.
     """
     if name not in TASKS:
-        nearest = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"no task is called {name!r}; did you mean {nearest!r}? allowed: {', '.join(TASKS)}")
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"no task is called {name!r}; {hint}allowed: {', '.join(TASKS)}")
     return TASKS[name]

@@ -17,7 +17,16 @@ import pytest
 
 from dynabert_jax import backends, bench, cost
 from dynabert_jax.backends import Program
-from dynabert_jax.bench import WARM_UP, BenchSettings, bench_run, random_inputs, summary, time_shape, timed_in_turn
+from dynabert_jax.bench import (
+    WARM_UP,
+    BenchSettings,
+    bench_run,
+    random_inputs,
+    summary,
+    table,
+    time_shape,
+    timed_in_turn,
+)
 from dynabert_jax.checked import ConfigError
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.latency import Card, LatencyError, Where, fingerprint, latencies, read_card, write_card
@@ -99,11 +108,13 @@ def test_a_machine_that_slows_down_does_not_change_the_speed_up() -> None:
     assert summary(list(0.1 * drift), list(0.4 * drift))["speed_up"] == pytest.approx(4.0)
 
 
-def test_of_few_rounds_the_interval_is_all_of_them() -> None:
-    told = summary([1.0, 1.0, 1.0], [2.0, 5.0, 3.0])
-    assert (told["speed_up_low"], told["speed_up"], told["speed_up_high"]) == (2.0, 3.0, 5.0)
-    told = summary([1.0], [2.0])
-    assert told["speed_up_low"] == told["speed_up_high"] == 2.0
+@pytest.mark.parametrize("rounds", [1, 3, 5])
+def test_few_rounds_have_no_interval(rounds: int) -> None:
+    told = summary([1.0] * rounds, [2.0] * rounds)
+    assert (told["speed_up_low"], told["speed_up"], told["speed_up_high"]) == (None, 2.0, None)
+    assert None not in summary([1.0] * 6, [2.0] * 6).values()
+    row = measurement(rounds=rounds, speed_up=2.0, speed_up_low=None, speed_up_high=None)
+    assert "2.00 (" not in table([row])
 
 
 @pytest.mark.parametrize("rounds", [10, 20, 50])
@@ -145,7 +156,7 @@ def run(finished: Finished, tmp_path: Path) -> Path:
 
 
 def test_a_bench_writes_and_prints_a_card(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = BenchSettings(batches=(1, 2), lengths=(7,), dtypes=("float32", "bfloat16"), rounds=3)
+    settings = BenchSettings(batches=(1, 2), lengths=(7,), dtypes=("float32", "bfloat16"), rounds=6)
     new = bench_run(run, settings)
     output = capsys.readouterr().out
     assert read_card(run / "latency.json", fingerprint(MODEL, SUBS)) == new
@@ -155,7 +166,7 @@ def test_a_bench_writes_and_prints_a_card(run: Path, capsys: pytest.CaptureFixtu
     (origin,) = new.origins
     for row in new.rows:
         sub = next(sub for sub in SUBS if sub.name == row.sub)
-        assert (row.device, row.time, row.backend, row.length, row.rounds) == (origin.device, origin.time, "jax", 7, 3)
+        assert (row.device, row.time, row.backend, row.length, row.rounds) == (origin.device, origin.time, "jax", 7, 6)
         assert row.median_ms <= row.p95_ms
         assert row.speed_up_low <= row.speed_up <= row.speed_up_high
         assert row.ideal_speed_up == cost.flops(MODEL, SUBS[0], 7) / cost.flops(MODEL, sub, 7)
@@ -278,9 +289,14 @@ def test_a_package_that_a_backend_needs_is_told_before_anything_is_measured(
         bench_run(run, BenchSettings(backends=("onnxruntime",)))
 
 
+def test_several_of_anything_may_be_a_list() -> None:
+    assert BenchSettings(subs=["w1_d1"], batches=[1, 8]) == BenchSettings(subs=("w1_d1",), batches=(1, 8))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"subs": "w1_d1"},
         {"batches": (0,)},
         {"batches": ()},
         {"backends": ("onnx",)},

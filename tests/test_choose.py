@@ -150,7 +150,7 @@ def test_a_cost_that_is_not_known_is_no_cost() -> None:
 
 
 def test_scores_are_fractions() -> None:
-    with pytest.raises(ConfigError, match=r"min_score = 80\.0: should be less than or equal to 1"):
+    with pytest.raises(ConfigError, match=r"min_score = 80\.0: scores are fractions; write 0\.8 for 80"):
         Limits(min_score=80.0)
 
 

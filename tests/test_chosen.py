@@ -4,12 +4,14 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dynabert_jax import chosen
-from dynabert_jax.choose import ChoiceError, Limits
-from dynabert_jax.chosen import Answer, Question, answer_for, choose_run
+from dynabert_jax.checked import ConfigError
+from dynabert_jax.choose import ChoiceError, Limits, Miss
+from dynabert_jax.chosen import Answer, Question, answer_for, choose_run, missed_one
 from dynabert_jax.finished import Finished, read_finished
 from dynabert_jax.latency import LatencyError, Where, fingerprint, write_card
 from dynabert_jax.run_folder import RunFolder
@@ -138,7 +140,8 @@ def reading(measured: Finished, monkeypatch: pytest.MonkeyPatch) -> Finished:
 
 
 def ask(limits: Limits, *, as_json: bool = False) -> Answer:
-    return choose_run(Path("run"), Question(limits, Where(batch=1)), as_json=as_json)
+    where = Where() if limits.max_latency_ms is None else Where(batch=1)
+    return choose_run("run", Question(limits, where), as_json=as_json)
 
 
 @pytest.mark.usefixtures("reading")
@@ -152,7 +155,7 @@ def test_what_another_limit_keeps_off_the_front_stands_in_the_table(capsys: pyte
     ask(Limits(max_parameters=17.38e6, min_score=0.85))
     output = capsys.readouterr().out
     assert "Limits: at most 17.38M parameters, accuracy of at least 0.85." in output
-    assert "| w0.5_d0.5   | 0.8000   | 14.71M     | 384M  | score 0.8000, 5.9 % below score 0.8500" in output
+    assert "| w0.5_d0.5   | 0.8000   | 14.71M     | 384M  | score 0.8000, 0.0500 below score 0.8500" in output
     assert "latency" not in output
 
 
@@ -169,6 +172,37 @@ def test_where_nothing_fits_the_nearest_is_told(capsys: pytest.CaptureFixture[st
         "- w0.5_d1: 6 ms, 200.0 % above 2 ms",
         "- w1_d1: 8 ms, 300.0 % above 2 ms",
     ]
+
+
+def test_what_is_far_beyond_its_limit_is_so_many_times_it() -> None:
+    assert missed_one(Miss("parameters", 13_403_234, 2000)) == "13.4M parameters, 6,702 times 2K parameters"
+    assert missed_one(Miss("latency_ms", 20.0, 2.0)) == "20 ms, 900.0 % above 2 ms"
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [({"where": Where(backend="foo", batch=8)}, "--backend, --batch: "), ({"cards": ["phone.json"]}, "--card: ")],
+)
+def test_what_describes_latencies_that_do_not_matter_is_refused(more: dict[str, Any], named: str) -> None:
+    question = Question(**({"limits": Limits(max_parameters=20e6), "where": Where()} | more))
+    with pytest.raises(ChoiceError, match=f"^{named}this says which latencies are meant, and nothing asks for"):
+        choose_run("run", question)
+
+
+def test_a_batch_has_at_least_one_sentence() -> None:
+    for wrong in ({"batch": 0}, {"length": -1}):
+        with pytest.raises(ConfigError, match="greater than or equal to 1"):
+            Where(**wrong)
+
+
+def test_of_eight_bits_it_is_said_whose_scores_are_shown(
+    run: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [measurement(sub=sub, backend="onnxruntime-int8", dtype="int8") for sub in MILLISECONDS]
+    write_card(run.folder.path / "latency.json", card(*rows, model=model(run)))
+    monkeypatch.setattr(chosen, "read_finished", lambda _: run)
+    ask(Limits(max_latency_ms=1000.0))
+    assert "Scores are the float model's; `dynabert export --format onnx --int8` measures" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("reading")

@@ -334,6 +334,7 @@ BAD_JSON_LINES = [
     ('{"text": 1, "label": 1}\n{"text": 2, "label": 0}\n', "row 1 (line 1): a text must be a string; got 1"),
     ('{"text": "a", "label": "good"}\n{"text": "b"}\n', "row 2 (line 2): label is missing"),
     ('{"text": "a", \n', "not a readable .jsonl file: "),
+    ('{"text": "\\ud800 x", "label": 1}\n', "not a readable .jsonl file: JSON parse error: The surrogate pair"),
     ('{"txt": "a", "label": 0}\n', "no column 'text' (did you mean 'txt'?)"),
     ('{"text": "a", "label": 1}\n{"text": "b", "label": NaN}\n', "row 2 (line 2): label is missing"),
     ('{"text": ["a", "b"], "label": 1}\n', "row 1 (line 1): a text must be a string; got ['a', 'b']"),

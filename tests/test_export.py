@@ -2,10 +2,11 @@
 
 import json
 import logging
+import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from dynabert_jax import cli
 from dynabert_jax.bench import BenchSettings, bench_run
 from dynabert_jax.data import load_tokenizer
 from dynabert_jax.export import FORMATS, ExportError, export_run, verify
-from dynabert_jax.export.folder import whole_folder
+from dynabert_jax.export.folder import MARK, check_target, whole_folder
 from dynabert_jax.export.formats import Format
 from dynabert_jax.export.int8 import Loss, check_possible
 from dynabert_jax.export.model_card import latencies
@@ -65,7 +66,7 @@ def test_every_format_is_written_verified_and_used(
     subs = [] if format == "reference" else ["--sub", HALF]
     assert dynabert(monkeypatch, "export", run, "--format", format, "--out", out, *subs) == 0
     said = capsys.readouterr().out
-    assert "is the largest difference of a logit, over 21 sentences of dev" in said
+    assert re.search("(is the largest difference of a logit|no logit differs), over 21 sentences of dev", said)
     assert said.endswith(f"written to {out}\n")
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     assert {"README.md", "config.json", "tokenizer.json"} | FILES[format] <= {path.name for path in out.iterdir()}
@@ -73,9 +74,15 @@ def test_every_format_is_written_verified_and_used(
     card = (out / "README.md").read_text()
     assert "scores on test x 100 (13 examples): accuracy " in card
     assert "latency" not in card
-    use(card, out, monkeypatch)
-    answer = capsys.readouterr().out
+    assert "\nA BERT for the task words, " in card
+
+    def said_of(text: str) -> str:
+        use(card.replace("Never a minute too long.", text), out, monkeypatch)
+        return capsys.readouterr().out
+
+    answer = said_of("Never a minute too long.")
     assert "'good'" in answer or "'bad'" in answer or answer.count(".") == 2  # a label, or two logits
+    assert said_of("the " * 600) == said_of("the " * 10) != said_of("the " * 8)  # the run's texts have 12 tokens
 
 
 def use(card: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +105,9 @@ def test_quantizing_tells_what_it_costs(
     assert dynabert(monkeypatch, *arguments, "--force") == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("model_int8.onnx: ")]
     assert "accuracy x 100 on dev (21 examples) is " in line
-    assert line in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert line in card
+    assert "model_int8.onnx is run in the same way: give its name to the session" in card
     assert str(Loss("dev", 1000, "accuracy", 0.845, 0.84)).endswith("is 84.00, and 84.50 in float32: -0.50")
 
 
@@ -129,9 +138,18 @@ def test_what_cannot_be_exported_is_told(
 
 
 def test_a_format_that_is_not_known_is_told_in_python(run: Path, tmp_path: Path) -> None:
-    name: Any = "onx"
-    with pytest.raises(ExportError, match="there is no format 'onx'; did you mean 'onnx'"):
-        export_run(run, name, tmp_path / "out")
+    for name, hint in (("onx", "did you mean 'onnx'. "), ("zip", "")):
+        with pytest.raises(ExportError, match=f"there is no format '{name}'; {hint}there are hf, "):
+            export_run(run, cast(Any, name), tmp_path / "out")
+
+
+def test_what_is_the_same_has_no_difference() -> None:
+    assert str(verify.Check("jax", "sentences of dev", 21, 0.0)) == "no logit differs, over 21 sentences of dev; jax"
+
+
+def test_one_name_is_no_list_of_names(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"subs is a list of names; got the name 'w1_d0\.5' alone; put it in \[ \]"):
+        export_run(str(run), "hf", str(tmp_path / "out"), subs=HALF)
 
 
 def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +195,7 @@ def test_what_cannot_take_the_place_of_an_earlier_export_leaves_it(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "README.md").write_text("the earlier one")
+    (out / "README.md").write_text(f"the earlier one, {MARK}")
     rename = Path.rename
 
     def refuse(path: Path, target: Path) -> Path:
@@ -186,10 +204,48 @@ def test_what_cannot_take_the_place_of_an_earlier_export_leaves_it(
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(ExportError, match=r"cannot write .+ not today"), whole_folder(out) as folder:
+    with pytest.raises(ExportError, match=r"cannot write .+ not today"), whole_folder(out, force=True) as folder:
         (folder / "README.md").write_text("the new one")
-    assert (out / "README.md").read_text() == "the earlier one"
+    assert (out / "README.md").read_text().startswith("the earlier one")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_in_the_home_folder_is_as_safe(
+    force: bool, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match="mine is there already and is not an export's folder"):
+        export_run(run, "hf", Path("~/mine"), subs=[HALF], force=force)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    assert export_run(run, "hf", Path("~/new"), subs=[HALF]).folder == tmp_path / "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "new"}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_comes_while_an_export_is_written_stays(force: bool, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def write_thesis() -> None:
+        out.mkdir()
+        (out / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(ExportError, match="is there already"), whole_folder(out, force):
+        write_thesis()
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_force_is_offered_where_it_would_help(tmp_path: Path) -> None:
+    (tmp_path / "README.md").touch()
+    with pytest.raises(ExportError, match="so --force leaves it alone, too; name another folder"):
+        check_target(tmp_path / "README.md", force=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ExportError, match="or replace it with --force"):
+        check_target(tmp_path / "empty", force=False)
+    check_target(tmp_path / "empty", force=True)
 
 
 @pytest.mark.parametrize("wrong", [1e-3, np.nan])
@@ -240,12 +296,13 @@ def test_without_the_runs_data_other_sentences_are_compared(
 
 def test_latencies_are_told_where_the_run_has_them(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    assert latencies(read_finished(copy), HALF) == []
+    assert latencies(read_finished(copy), HALF, ["jax"]) == []
     (row,) = (row for row in bench_run(copy, BenchSettings(rounds=1)).rows if row.sub == HALF)
-    (line,) = latencies(read_finished(copy), HALF)
+    (line,) = latencies(read_finished(copy), HALF, ["jax"])
+    assert latencies(read_finished(copy), HALF, ["onnxruntime"]) == []
     assert line.startswith(f"- latency: {row.median_ms:.2f} ms for 1 x 12 tokens on {row.device} (jax, float32; ")
     card = copy / "latency.json"
     card.write_text(card.read_text().replace('"model": "', '"model": "0'))
-    assert latencies(read_finished(copy), HALF) == []
+    assert latencies(read_finished(copy), HALF, ["jax"]) == []
     assert "goes without latencies" in caplog.text
     assert "is the latency card of another model" in caplog.text

@@ -54,6 +54,12 @@ def test_a_card_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["card.json"]
 
 
+def test_a_card_of_few_rounds_has_no_intervals(tmp_path: Path) -> None:
+    written = card(measurement(rounds=3, speed_up_low=None, speed_up_high=None))
+    write_card(tmp_path / "card.json", written)
+    assert read_card(tmp_path / "card.json", "abc") == written
+
+
 def test_examples_per_second_are_those_of_the_median() -> None:
     assert measurement(batch=8, median_ms=4.0).examples_per_second == 2000.0
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dynabert_jax.export import FORMATS, ExportError, export_run
+from dynabert_jax.export.source import Reader
 from dynabert_jax.predict import PredictError, Predictor
 from tiny_run import Finished, sentences
 
@@ -78,8 +79,9 @@ def overwrite(file: Path) -> None:
         ("stablehlo", f"{HALF}.stablehlo", cut_off, "w1_d0.5.stablehlo is damaged or not complete .+ export it again"),
         ("stablehlo", f"{HALF}.stablehlo", overwrite, "w1_d0.5.stablehlo is damaged or not complete"),
         ("stablehlo", f"{HALF}.stablehlo", Path.unlink, r"has weights, but no \*.stablehlo; export it again"),
-        ("stablehlo", "weights.safetensors", cut_off, "is damaged or not complete"),
-        ("stablehlo", "weights.safetensors", Path.unlink, "is damaged or not complete"),
+        ("stablehlo", "weights.safetensors", cut_off, "weights.safetensors is damaged or not complete"),
+        ("stablehlo", "weights.safetensors", Path.unlink, "weights.safetensors is damaged or not complete"),
+        ("onnx", "model.onnx", Path.unlink, "model.onnx is not there; .+ export it again"),
     ],
 )
 def test_a_damaged_export_is_told(
@@ -89,6 +91,36 @@ def test_a_damaged_export_is_told(
     damage(folder / file)
     with pytest.raises(ExportError, match=message):
         Predictor(folder)(["good film"])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_export_knows_its_length_without_tokenizer_config(format: str, copied: Callable[[str], Path]) -> None:
+    folder = copied(format)
+    expected = Predictor(folder, batch_size=4).logits(TEXTS)
+    (folder / "tokenizer_config.json").unlink()
+    np.testing.assert_allclose(Predictor(folder, batch_size=4).logits(TEXTS), expected, rtol=0, atol=1e-6)
+
+
+def test_exact_shapes_are_opened_without_a_warning(exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = list[str]()
+    monkeypatch.setattr("transformers.configuration_utils.logger.warning", lambda text, *_: said.append(text))
+    Predictor(exports / "hf-exact", batch_size=4)
+    assert said == []
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")])
+@pytest.mark.parametrize("format", ["hf", "onnx", "stablehlo"])
+def test_too_large_a_batch_is_no_damage(
+    format: str, error: Exception, exports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("dynabert_jax.networks.load_stablehlo", lambda *_: refuse)
+    monkeypatch.setattr("dynabert_jax.networks.answer_program", lambda *_: refuse)
+    monkeypatch.setattr("dynabert_jax.networks.open_file", lambda _: Reader("a runtime", refuse))
+    with pytest.raises(PredictError, match="not enough memory for 4000 texts at once; take a smaller --batch"):
+        Predictor(exports / format, batch_size=4000)(TEXTS)
 
 
 def test_labels_of_another_network_are_told(copied: Callable[[str], Path]) -> None:

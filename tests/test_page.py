@@ -18,7 +18,7 @@ from dynabert_jax import __main__ as commands
 from dynabert_jax import cli
 from dynabert_jax.bench import BenchSettings, bench_run
 from dynabert_jax.finished import read_finished
-from dynabert_jax.page import ReportError, facts, write_page, write_pictures
+from dynabert_jax.page import ReportError, facts, report_run, write_page, write_pictures
 from dynabert_jax.page.document import document
 from dynabert_jax.page.facts import Facts, Latency, Score, Size
 from dynabert_jax.page.pictures import pareto
@@ -281,6 +281,39 @@ def test_the_cost_that_is_limited_can_be_chosen(page: Any) -> None:
     assert page.find_element("css selector", "#setting-choice").is_displayed()
 
 
+def test_what_was_timed_is_what_is_exported(browser: Any, grid: Facts, tmp_path: Path) -> None:
+    formats = {"jax": "stablehlo", "onnxruntime": "onnx", "onnxruntime-int8": "onnx --int8"}
+    timed = tuple(Latency(f"a device, batch 1, 8 tokens, dtype, {name}", LATENCY.milliseconds) for name in formats)
+    page = opened(browser, dataclasses.replace(grid, latencies=timed), tmp_path)
+    assert "--format hf" in text_of(page, "#command")
+    page.find_element("css selector", "#costs [data-cost=latency]").click()
+    for i, (name, format) in enumerate(formats.items()):
+        page.execute_script(
+            "const setting = document.getElementById('setting'); setting.selectedIndex = arguments[0];"
+            "setting.dispatchEvent(new Event('change'))",
+            i,
+        )
+        assert f" --format {format} --out " in text_of(page, "#command")
+        assert page.find_element("css selector", "#setting-note").is_displayed() == (name == "onnxruntime-int8")
+    page.find_element("css selector", "#costs [data-cost=flops]").click()
+    assert "--format hf" in text_of(page, "#command")
+    assert not page.find_element("css selector", "#setting-note").is_displayed()
+
+
+def test_a_name_covers_no_other_point(page: Any) -> None:
+    around = [[x, y] for x in range(60, 141, 8) for y in range(85, 116, 6)]
+    spot = page.execute_script(
+        "return roomiest(100, 100, 60, arguments[0], { left: 0, right: 300, bottom: 300 })", around
+    )
+    assert spot["y"] == 38 or spot["y"] <= -28
+
+
+def test_captions_and_charts_stand_on_lines(page: Any) -> None:
+    for selector in ("#fronts figcaption", "#fronts svg"):
+        tops = "return [...document.querySelectorAll(arguments[0])].map((part) => part.getBoundingClientRect().top)"
+        assert len(set(page.execute_script(tops, selector))) == 1
+
+
 def test_another_split_has_other_scores(page: Any) -> None:
     page.execute_script(
         "const split = document.getElementById('split'); split.selectedIndex = 1;"
@@ -406,9 +439,23 @@ def test_the_command_writes_the_page(
     assert report(finished.folder, "--out", out, "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"page": str(out), "pictures": []}
     assert report(finished.folder, "--out", tmp_path / "missing" / "page.html") == 2
-    assert "name another file with --out" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"error: cannot write {tmp_path / 'missing' / 'page.html'}: No such file or directory; "
+        "name another file with --out\n"
+    )
+    assert report(finished.folder, "--out", tmp_path) == 2
+    assert "Is a directory; name" in capsys.readouterr().err
     assert report(tmp_path) == 2
     assert "is no run folder" in capsys.readouterr().err
+
+
+def test_paths_in_the_home_folder(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").symlink_to(finished.folder)
+    reported = report_run("~/run", "~/page.html", "~/pictures")
+    assert reported.page == tmp_path / "page.html"
+    assert {picture.parent for picture in reported.pictures} == {tmp_path / "pictures"}
 
 
 def test_a_run_that_has_not_finished_has_no_page(tmp_path: Path) -> None:

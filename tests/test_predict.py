@@ -144,6 +144,7 @@ def test_a_regression_answers_with_a_number(model: Callable[..., Path]) -> None:
         (["good", None], "a text is a string, or a pair of them; got None"),
         ([("good", "bad")], "sentences alone are read here; got 'good', 'bad'"),
         (["good", ("good", "bad", "fine")], "a text is a string, or a pair of them; got .+fine"),
+        (["good", "\udcff bad"], r"a text must be valid Unicode; got '\\udcff bad'; .+ was not UTF-8"),
     ],
 )
 def test_what_is_no_text_is_told(predictor: Predictor, texts: Any, message: str) -> None:
@@ -296,6 +297,12 @@ def test_memory_does_not_grow_with_the_file(extension: str, tmp_path: Path, monk
         ("in.txt", "good", "the extension '.txt' is not supported"),
         ("in.jsonl", '{"text": "good"}\n{"text": null}\n', r"row 2 \(line 2\): 'text' must be a string.+there is none"),
         ("in.jsonl", '{"text": "good"}\n{"text": 3}\n', "got 3"),
+        (
+            "in.jsonl",
+            '{"text": "good"}\n{"text": "\\ud800 x"}\n',
+            r"row 2 \(line 2\): 'text' is not valid Unicode: '\\ud8",
+        ),
+        ("in.jsonl", '{"text": "good", "id": "\\ud800"}\n', r"row 1 \(line 1\): .+ not valid Unicode"),
         ("in.jsonl", '{"text": "good"}\n{"text": \n', r"row 2 \(line 2\): not JSON"),
         ("in.jsonl", '[{"text": "good"}]\n', "a JSON object is needed"),
         ("in.jsonl", "\n", "the file holds no rows"),
@@ -310,6 +317,34 @@ def test_a_file_that_cannot_be_read_leaves_nothing(
     with pytest.raises((DataError, PredictError), match=message):
         predict_file(predictor, tmp_path / name, tmp_path / "out.csv")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_paths_in_the_home_folder(
+    finished: Finished, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").symlink_to(finished.folder)
+    assert predict_texts("~/run", ["good"], sub="w1_d0.5", batch_size=4) == predictor(["good"])
+    write_rows(tmp_path / "in.csv", rows_of(2))
+    assert predict_file(predictor, "~/in.csv", "~/out.csv") == 2
+    assert (tmp_path / "out.csv").is_file()
+
+
+@pytest.mark.parametrize(("sub", "batch_size"), [(5, 4), ("w1_d0.5", 1.5), ("w1_d0.5", "3"), ("w1_d0.5", True)])
+def test_settings_of_another_type_are_told(finished: Finished, sub: Any, batch_size: Any) -> None:
+    with pytest.raises(PredictError, match=r"named by a string, .+ got 5|must be at least 1; got .+ whole number"):
+        Predictor(finished.folder, sub, batch_size)
+
+
+def test_a_model_may_know_of_a_run(model: Callable[..., Path]) -> None:
+    file = model() / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"run_dir": "of another program"}))
+    assert len(predict_texts(file.parent, ["good"], batch_size=4)) == 1
+
+
+def test_a_folder_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(PredictError, match="is a folder; name a file"):
+        predictions.check_out(tmp_path, force=False)
 
 
 def test_what_is_interrupted_leaves_nothing(predictor: Predictor, tmp_path: Path, monkeypatch: Any) -> None:

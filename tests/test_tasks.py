@@ -31,6 +31,8 @@ def test_labels_stand_in_the_hubs_order(name: str, labels: tuple[str, ...]) -> N
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="no task is called 'weather'; allowed: "):
+        task("weather")
     with pytest.raises(ConfigError, match="no task is called 'sst-2'; did you mean 'sst2'"):
         task("sst-2")
 

@@ -1,20 +1,23 @@
 """The folder of an export: it appears whole, once it is verified, or not at all."""
 
 import contextlib
+import json
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynabert_jax.export.errors import ExportError
-from dynabert_jax.paths import expanded
+from dynabert_jax.paths import reason
 from dynabert_jax.run_folder import check_writable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CARD = "README.md"
+NO_LIMIT = sys.maxsize
 MARK = "exported by dynabert_jax"  # stands in every card: a folder with it may be replaced
 
 
@@ -24,12 +27,20 @@ def check_target(out: Path, force: bool) -> None:
         check_writable(out.parent)
     except OSError as error:
         raise ExportError(f"cannot write to {out.parent}: {error}; name another folder with --out") from error
+    _check_replaceable(out, force)
+
+
+def _check_replaceable(out: Path, force: bool) -> None:
+    """Raises ExportError where something is there that is to stay; --force is offered only where it would help."""
     if not out.exists():
         return
+    if not _may_be_replaced(out):
+        raise ExportError(
+            f"{out} is there already and is not an export's folder, so --force leaves it alone, too; name another "
+            "folder with --out"
+        )
     if not force:
         raise ExportError(f"{out} is there already; name another folder with --out, or replace it with --force")
-    if not _may_be_replaced(out):
-        raise ExportError(f"{out} is not an export's folder, so --force leaves it alone; name another with --out")
 
 
 def _may_be_replaced(out: Path) -> bool:
@@ -39,25 +50,28 @@ def _may_be_replaced(out: Path) -> bool:
 
 
 @contextlib.contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
+def whole_folder(out: Path, force: bool = False) -> Iterator[Path]:
     """A folder to write into, which takes the place of `out` at the end of the block, if that is reached.
 
     It has the name of `out` already: what reads it meanwhile may remember it by that name.
 
     Raises:
-        ExportError: the system refuses to write.
+        ExportError: the system refuses to write, or `out` is there by then and may not be replaced.
     """
     from safetensors import SafetensorError
 
-    out = expanded(out).absolute()
+    out = out.absolute()
     beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     try:
         folder = beside / out.name
         folder.mkdir(parents=True)
         yield folder
+        _check_replaceable(out, force)  # once more: writing takes its time, and something may have come meanwhile
         _take_place(folder, out, beside / "replaced")
     except (OSError, SafetensorError) as error:
-        raise ExportError(f"cannot write {out}: {error}; free some space, or name another folder with --out") from error
+        raise ExportError(
+            f"cannot write {out}: {reason(error)}; free some space, or name another folder with --out"
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -76,9 +90,25 @@ def _take_place(folder: Path, out: Path, replaced: Path) -> None:
 def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
     """Writes the tokenizer whole, as today's tools read it, and its vocabulary alone, as older ones do.
 
-    It says that texts have at most `max_length` tokens: longer ones the network has never seen.
+    Both say that texts have at most `max_length` tokens: longer ones the network has never seen.
     """
-    tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
+    tokenizer.model_max_length = longest = min(tokenizer.model_max_length, max_length)
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.enable_truncation(longest)
     tokenizer.save_pretrained(folder)
     if tokenizer.is_fast:
         tokenizer.backend_tokenizer.model.save(str(folder))
+
+
+def truncation_of(folder: Path) -> int:
+    """How many tokens a text has at most, as a tokenizer.json by `write_tokenizer` tells it; else `NO_LIMIT`.
+
+    Only where no tokenizer_config.json tells: other programs leave in tokenizer.json what they happened to do last.
+    """
+    if (folder / "tokenizer_config.json").exists():
+        return NO_LIMIT
+    try:
+        values = json.loads((folder / "tokenizer.json").read_bytes())
+        return int(values["truncation"]["max_length"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return NO_LIMIT

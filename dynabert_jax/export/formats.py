@@ -21,9 +21,10 @@ class Format:
         title: what it is, for people.
         write: writes the weights and what belongs to them into a folder.
         open: opens what `write` wrote.
-        usage: a program that uses the folder it stands in; for the model card.
+        usage: a program that uses the folder it stands in; for the model card. It cuts texts off where the run did.
         holds: how many sub-networks a folder holds: one, any number, or those that the model has, uncut.
         library: what the Hugging Face hub calls the library that loads it.
+        backend: what `dynabert bench` times the same by; empty where it times nothing like it.
         packages: what it needs beyond what this package installs, and the command that installs them.
     """
 
@@ -33,6 +34,7 @@ class Format:
     usage: str
     holds: Literal["one", "some", "uncut"] = "one"
     library: str = "transformers"
+    backend: str = ""
     packages: tuple[str, ...] = ()
     install: str = ""
 
@@ -45,7 +47,7 @@ FORMATS: dict[str, Format] = {  # by `FormatName`
         usage="""\
 from transformers import pipeline
 
-classify = pipeline("text-classification", model=".")
+classify = pipeline("text-classification", model=".", truncation=True)
 print(classify("Never a minute too long."))""",
     ),
     "hf-exact": Format(
@@ -55,7 +57,7 @@ print(classify("Never a minute too long."))""",
         usage="""\
 from transformers import pipeline
 
-classify = pipeline("text-classification", model=".", trust_remote_code=True)
+classify = pipeline("text-classification", model=".", truncation=True, trust_remote_code=True)
 print(classify("Never a minute too long."))""",
     ),
     "reference": Format(
@@ -66,7 +68,7 @@ print(classify("Never a minute too long."))""",
 # The whole network, in transformers; the authors' code takes this folder as its model_dir.
 from transformers import pipeline
 
-classify = pipeline("text-classification", model=".")
+classify = pipeline("text-classification", model=".", truncation=True)
 print(classify("Never a minute too long."))""",
         holds="uncut",
         packages=("torch",),
@@ -81,12 +83,14 @@ import numpy as np
 import onnxruntime
 from transformers import AutoTokenizer
 
-tokens = AutoTokenizer.from_pretrained(".")(["Never a minute too long."], padding=True, return_tensors="np")
+tokenizer = AutoTokenizer.from_pretrained(".")
+tokens = tokenizer(["Never a minute too long."], padding=True, truncation=True, return_tensors="np")
 session = onnxruntime.InferenceSession("model.onnx")
 zeros = np.zeros_like(tokens["input_ids"])  # RoBERTa's tokenizer gives no token types
 inputs = {given.name: tokens.get(given.name, zeros).astype(np.int64) for given in session.get_inputs()}
 print(session.run(["logits"], inputs)[0])""",
         library="onnx",
+        backend="onnxruntime",
         packages=("onnx", "onnxruntime"),
         install='pip install "dynabert_jax[onnx]"',
     ),
@@ -99,12 +103,14 @@ import numpy as np
 from run_stablehlo import load_stablehlo
 from transformers import AutoTokenizer
 
-tokens = AutoTokenizer.from_pretrained(".")(["Never a minute too long."], padding=True, return_tensors="np")
+tokenizer = AutoTokenizer.from_pretrained(".")
+tokens = tokenizer(["Never a minute too long."], padding=True, truncation=True, return_tensors="np")
 network = load_stablehlo(".", "{sub}")
 types = tokens.get("token_type_ids", np.zeros_like(tokens["input_ids"]))  # RoBERTa's tokenizer gives none
 print(network(tokens["input_ids"], tokens["attention_mask"], types))""",
         holds="some",
         library="jax",
+        backend="jax",
     ),
 }
 
@@ -116,8 +122,9 @@ def find_format(name: str) -> Format:
         ExportError: there is none, or a package that it needs is missing.
     """
     if name not in FORMATS:
-        nearest = difflib.get_close_matches(name, get_args(FormatName), n=1, cutoff=0.0)[0]
-        raise ExportError(f"there is no format {name!r}; did you mean {nearest!r}? there are {', '.join(FORMATS)}")
+        near = difflib.get_close_matches(name, get_args(FormatName), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ExportError(f"there is no format {name!r}; {hint}there are {', '.join(FORMATS)}")
     found = FORMATS[name]
     require(found.packages, f"--format {name}", found.install)
     return found

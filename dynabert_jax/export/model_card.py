@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from dynabert_jax import cost
@@ -9,6 +10,7 @@ from dynabert_jax.evaluate import Row
 from dynabert_jax.export.folder import CARD, MARK
 from dynabert_jax.export.formats import Format
 from dynabert_jax.export.int8 import Loss
+from dynabert_jax.export.onnx_file import FLOAT, INT8
 from dynabert_jax.export.source import Source
 from dynabert_jax.export.verify import Check
 from dynabert_jax.finished import Finished
@@ -18,6 +20,8 @@ from dynabert_jax.subnetwork import SubNetwork
 
 log = logging.getLogger(__name__)
 
+KINDS = {"bert": "BERT", "roberta": "RoBERTa"}
+EIGHT_BITS = f"{INT8} is run in the same way: give its name to the session in the place of {FLOAT}."
 LATENCY = (
     "- latency: {median_ms:.2f} ms for {batch} x {length} tokens on {device} ({backend}, {dtype}; measured in the run, "
     "not of this export)"
@@ -48,16 +52,18 @@ class ModelCard:
     def text(self, folder: Path) -> str:
         """The card of a folder in which everything else lies already."""
         task, model = self.finished.config.data.task.name, self.finished.config.model
+        kind = KINDS[self.source.config.model_type]
         parts = (
             f"---\nlibrary_name: {self.format.library}\npipeline_tag: text-classification\n---",
             f"# {task}: {', '.join(sub.name for sub in self.source.subs)}",
-            f"A {self.source.config.model_type} for the task {task}, out of a DynaBERT that was trained from {model}; "
+            f"A {kind} for the task {task}, out of a DynaBERT that was trained from {model}; "
             f"{MARK} {version('dynabert_jax') or ''} for {self.format.title}.",
             *(self.about(sub) for sub in self.source.subs),
             f"## Files\n\n{files(folder)}",
             f"## Verified\n\n{self.check}.",
             *(f"{loss}." for loss in self.losses),
             f"## Use it\n\nIn this folder:\n\n```python\n{self.usage()}\n```",
+            *([EIGHT_BITS] if self.losses else []),
             f"## How it was made\n\n{self.making()}",
         )
         return "\n\n".join(parts) + "\n"
@@ -71,9 +77,14 @@ class ModelCard:
             f"- neurons: {', '.join(map(str, sub.neurons))}",
             f"- parameters: {cost.parameters(config, sub):,}",
             *(score(row) for row in self.finished.rows if row.sub == sub.name),
-            *latencies(self.finished, sub.name),
+            *latencies(self.finished, sub.name, self.backends),
         ]
         return f"## {sub.name}\n\n" + "\n".join(lines)
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """What times the same files: others' times would tell nothing of this export."""
+        return (self.format.backend, *([f"{self.format.backend}-int8"] if self.losses else []))
 
     def usage(self) -> str:
         return self.format.usage.replace("{sub}", self.source.subs[0].name)
@@ -98,8 +109,8 @@ def score(row: Row) -> str:
     return f"- scores on {row.split} x 100 ({row.examples:,} examples): {values}"
 
 
-def latencies(finished: Finished, sub: str) -> list[str]:
-    """One line for each measurement of the sub-network, if its run has any; a card of no use is told and left out."""
+def latencies(finished: Finished, sub: str, backends: Sequence[str]) -> list[str]:
+    """One line for each measurement of the sub-network by these backends; a card of no use is told and left out."""
     if not finished.card_file.exists():
         return []
     try:
@@ -107,7 +118,7 @@ def latencies(finished: Finished, sub: str) -> list[str]:
     except LatencyError as error:
         log.warning("the model card goes without latencies: %s", error)
         return []
-    return [LATENCY.format(**row.model_dump()) for row in card.rows if row.sub == sub]
+    return [LATENCY.format(**row.model_dump()) for row in card.rows if row.sub == sub and row.backend in backends]
 
 
 def files(folder: Path) -> str:

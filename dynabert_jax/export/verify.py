@@ -70,9 +70,8 @@ class Check:
     largest: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.largest:.1e} is the largest difference of a logit, over {self.sentences} {self.origin}; {self.by}"
-        )
+        found = f"{self.largest:.1e} is the largest difference of a logit" if self.largest else "no logit differs"
+        return f"{found}, over {self.sentences} {self.origin}; {self.by}"
 
 
 def read_sentences(config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> Sentences:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynabert_jax.data import load_tokenizer
+from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.folder import check_target, whole_folder, write_tokenizer
 from dynabert_jax.export.formats import FormatName, check_count, find_format
 from dynabert_jax.export.int8 import Loss, check_possible, quantize
@@ -13,6 +14,7 @@ from dynabert_jax.export.model_card import ModelCard
 from dynabert_jax.export.source import Source
 from dynabert_jax.export.verify import Check, read_sentences, verify
 from dynabert_jax.finished import Finished, read_finished
+from dynabert_jax.paths import expanded
 from dynabert_jax.subnetwork import SubNetwork
 
 
@@ -27,9 +29,9 @@ class Exported:
 
 
 def export_run(
-    run: Path,
+    run: str | Path,
     format: FormatName,
-    out: Path,
+    out: str | Path,
     *,
     subs: Sequence[str] = (),
     force: bool = False,
@@ -52,6 +54,9 @@ def export_run(
             already or cannot be written; or what was written does not answer as it should.
         RunFolderError, WeightsError, ConfigError, DataError: the run is damaged, or has no sub-network of that name.
     """
+    out = expanded(out)
+    if isinstance(subs, str):
+        raise ExportError(f"subs is a list of names; got the name {subs!r} alone; put it in [ ]")
     chosen = find_format(format)
     check_target(out, force)
     finished = read_finished(run)
@@ -61,7 +66,7 @@ def export_run(
     sentences = read_sentences(finished.config.data, tokenizer)
     if int8:
         check_possible(format, sentences)
-    with whole_folder(out) as folder:
+    with whole_folder(out, force) as folder:
         chosen.write(source, folder)
         write_tokenizer(folder, tokenizer, finished.config.data.max_length)
         check = verify(source, chosen.open(source, folder), sentences)

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from dynabert_jax.page.facts import Facts, ReportError
-from dynabert_jax.paths import whole
+from dynabert_jax.paths import reason, whole
 
 
 def write_page(facts: Facts, out: Path) -> None:
@@ -23,7 +23,7 @@ def write_page(facts: Facts, out: Path) -> None:
         with whole(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ReportError(f"cannot write {out}: {error}; name another file with --out") from error
+        raise ReportError(f"cannot write {out}: {reason(error)}; name another file with --out") from error
 
 
 def document(facts: Facts) -> str:

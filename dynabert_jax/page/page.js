@@ -52,9 +52,14 @@ const detail = () => ({
   latency: facts.latencies.length ? facts.latencies[state.setting].setting : "",
 });
 
+// What was timed is what is to be exported. The setting of a latency ends with its backend.
+const formats = { jax: "stablehlo", onnxruntime: "onnx", "onnxruntime-int8": "onnx --int8" };
+const backend = () => (state.cost === "latency" ? facts.latencies[state.setting].setting.split(", ").at(-1) : "");
+const formatOf = () => formats[backend()] || "hf";
+
 const scoreOf = (size) => size.scores[state.split];
 const showScore = (score) => number(score.value, 2) + (score.error === null ? "" : ` ± ${number(score.error, 1)}`);
-const commandOf = (size) => `${facts.command} --sub ${size.name} --format hf --out ${size.name}`;
+const commandOf = (size) => `${facts.command} --sub ${size.name} --format ${formatOf()} --out ${size.name}`;
 const scored = () => facts.sizes.filter((size) => scoreOf(size));
 const priced = (cost) => scored().filter((size) => costs[cost].of(size) !== undefined);
 
@@ -270,7 +275,9 @@ function drawFront(place) {
 // Where beside (x, y) a text of this width covers the fewest of the other points and stays in the chart.
 function roomiest(x, y, width, others, inner) {
   const starts = { start: 0, end: -width, middle: -width / 2 };
-  const spots = [[14, 20, "start"], [14, -10, "start"], [-14, -10, "end"], [-14, 20, "end"], [0, 28, "middle"], [0, -18, "middle"]];
+  const near = [[14, 20, "start"], [14, -10, "start"], [-14, -10, "end"], [-14, 20, "end"], [0, 28, "middle"], [0, -18, "middle"], [18, 5, "start"], [-18, 5, "end"]];
+  const farther = [[16, 38, "start"], [16, -28, "start"], [-16, -28, "end"], [-16, 38, "end"], [0, 46, "middle"], [0, -36, "middle"]];
+  const spots = [...near, ...farther];
   const cost = ([dx, dy, anchor]) => {
     const [left, top] = [x + dx + starts[anchor], y + dy - 11];
     const outside = left < inner.left || left + width > inner.right + 12 || top < 0 || y + dy > inner.bottom;
@@ -466,6 +473,7 @@ function limitBy(cost) {
     button.setAttribute("tabindex", button.dataset.cost === cost ? "0" : "-1");
   }
   byId("setting-choice").hidden = cost !== "latency";
+  byId("setting-note").hidden = backend() !== "onnxruntime-int8";
 }
 
 function drawAll() {

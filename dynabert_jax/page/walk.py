@@ -18,7 +18,9 @@ class Reported:
     pictures: tuple[Path, ...]
 
 
-def report_run(path: Path, out: Path | None = None, pictures: Path | None = None, *, as_json: bool = False) -> Reported:
+def report_run(
+    path: str | Path, out: str | Path | None = None, pictures: str | Path | None = None, *, as_json: bool = False
+) -> Reported:
     """Writes a page about a finished run, and prints where it is.
 
     Args:
@@ -31,10 +33,11 @@ def report_run(path: Path, out: Path | None = None, pictures: Path | None = None
         ReportError: something cannot be written, or matplotlib is needed and not installed.
         RunFolderError, WeightsError, ConfigError: the folder holds no finished run.
     """
+    path = expanded(path)
     told = facts(path)
-    page = expanded(path / "report.html" if out is None else out)
+    page = path / "report.html" if out is None else expanded(out)
     write_page(told, page)
-    reported = Reported(page, () if pictures is None else tuple(write_pictures(told, pictures)))
+    reported = Reported(page, () if pictures is None else tuple(write_pictures(told, expanded(pictures))))
     print(to_json(reported) if as_json else "\n".join(f"written to {file}" for file in (page, *reported.pictures)))
     return reported
 
