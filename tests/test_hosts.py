@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 import numpy as np
 import pytest
@@ -40,13 +41,18 @@ def start(command: Sequence[str], devices: int, programs: Path, **environment: s
     )
 
 
-def start_together(command: Sequence[str], processes: int, programs: Path) -> list[subprocess.Popen[str]]:
-    """A run in so many processes, of one device each."""
+def start_together(
+    command: Sequence[str], processes: int, programs: Path, second: Sequence[str] = ()
+) -> list[subprocess.Popen[str]]:
+    """A run in so many processes, of one device each; the second one with arguments of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
-    return [start(command, 1, programs, **together, JAX_PROCESS_ID=str(number)) for number in range(processes)]
+    return [
+        start([*command, *(second if number == 1 else ())], 1, programs, **together, JAX_PROCESS_ID=str(number))
+        for number in range(processes)
+    ]
 
 
 def finish(processes: Sequence[subprocess.Popen[str]], timeout: float = 300) -> list[str]:
@@ -95,7 +101,9 @@ def assert_same_but_for_rounding(left: RunConfig, right: RunConfig) -> None:
 
 def scores_of(config: RunConfig) -> list[tuple[Any, ...]]:
     logged = lines(Path(config.run_dir) / "evaluations.jsonl")
-    return [(line["stage"], line["step"], line["sub"], line["split"], line["examples"]) for line in logged]
+    return [
+        (line["stage"], line["step"], line["sub"], line["split"], line["examples"], line["scores"]) for line in logged
+    ]
 
 
 @pytest.mark.slow
@@ -166,6 +174,28 @@ def test_one_signal_saves_and_stops_all(materials: Materials, programs: Path, tm
     assert told[1], errors
     assert told[0][1] == told[1][1]
     assert int(told[0][1]) <= STEPS
+
+
+@pytest.mark.slow
+def test_one_that_cannot_begin_ends_all(materials: Materials, programs: Path, tmp_path: Path) -> None:
+    config = materials.few_students(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    with filelock.FileLock(tmp_path / "run" / ".lock"):
+        running = start_together(command_of(config, tmp_path), 2, programs)
+        errors = finish(running, timeout=90)
+    assert running[0].returncode == 2, errors
+    assert "another process is training in" in errors[0]
+    assert running[1].returncode not in (0, -signal.SIGKILL), errors
+
+
+@pytest.mark.slow
+def test_data_that_differs_between_processes_is_refused(materials: Materials, programs: Path, tmp_path: Path) -> None:
+    """By all of them, and before anything is trained."""
+    config = materials.few_students(tmp_path / "run")
+    running = start_together(command_of(config, tmp_path), 2, programs, second=("--seed", "7"))
+    errors = finish(running, timeout=90)
+    assert [process.returncode for process in running] == [2, 2], errors
+    assert all("the configuration or the data is not the same everywhere: processes 1" in one for one in errors)
 
 
 # Settings

@@ -142,11 +142,12 @@ def chain(bench: Bench, draw: random.Random, number: int) -> collections.Counter
     counts: collections.Counter[str] = collections.Counter()
     while True:
         kind = draw.choice(list(FAULTS))
-        if not FAULTS[kind](bench, config, draw):
+        did = FAULTS[kind](bench, config, draw)
+        if did is None:
             break
         stage = stage_of(Path(config.run_dir))
-        counts.update(("faults", kind, stage))
-        print(f"chain {number}, fault {counts['faults']}: {kind} in stage {stage}", flush=True)
+        counts.update(("faults", did, stage))
+        print(f"chain {number}, fault {counts['faults']}: {did} in stage {stage}", flush=True)
     bench.compare(config)
     shutil.rmtree(config.run_dir)
     return counts
@@ -159,53 +160,56 @@ def stage_of(run: Path) -> str:
     return next((stage for stage in reversed(STAGES) if (run / stage).exists()), "before")
 
 
-# Faults: each starts the run, disturbs it, and tells whether it did so before the run ended.
+# Faults: each starts the run, disturbs it, and names what it did; None where the run had ended before.
 
 
-def kill(bench: Bench, config: RunConfig, draw: random.Random) -> bool:
+def kill(bench: Bench, config: RunConfig, draw: random.Random) -> str | None:
     """No process can answer this signal."""
-    return end_by(signal.SIGKILL, bench, config, draw) == -signal.SIGKILL
+    return "kill" if end_by(signal.SIGKILL, bench, config, draw) == -signal.SIGKILL else None
 
 
-def terminate(bench: Bench, config: RunConfig, draw: random.Random) -> bool:
+def terminate(bench: Bench, config: RunConfig, draw: random.Random) -> str | None:
     """As clusters do; the process saves, and says so."""
     code = end_by(signal.SIGTERM, bench, config, draw)
     if code not in (0, 128 + signal.SIGTERM, -signal.SIGTERM):  # the last: before it had begun to listen
         raise FaultError(f"SIGTERM ended in {code}: {bench.log.read_text()}")
-    return code != 0
+    return "terminate" if code else None
 
 
-def interrupt(bench: Bench, config: RunConfig, draw: random.Random) -> bool:
-    """Ctrl-C."""
+def interrupt(bench: Bench, config: RunConfig, draw: random.Random) -> str | None:
+    """Ctrl-C; before the process has begun to listen, Python's own KeyboardInterrupt ends it."""
     code = end_by(signal.SIGINT, bench, config, draw)
-    if code not in (0, 130, CRASHED, -signal.SIGINT):  # the last two: before it had begun to listen
-        raise FaultError(f"Ctrl-C ended in {code}: {bench.log.read_text()}")
-    return code != 0
+    told = bench.log.read_text()
+    if code not in (0, 128 + signal.SIGINT) and not (code == CRASHED and "in guarded" not in told):
+        raise FaultError(f"Ctrl-C ended in {code}: {told}")
+    return "interrupt" if code else None
 
 
-def damage(bench: Bench, config: RunConfig, draw: random.Random) -> bool:
-    """A kill, and then a file of the newest checkpoint that is cut off, changed or lost."""
+def damage(bench: Bench, config: RunConfig, draw: random.Random) -> str | None:
+    """A kill, and then a file of the newest checkpoint is cut off, changed or lost, where there is one before it."""
     if not kill(bench, config, draw):
-        return False
+        return None
     stage = Path(config.run_dir) / stage_of(Path(config.run_dir)) / "last"
     steps = sorted(int(path.name) for path in stage.glob("*") if path.name.isdecimal())
-    if len(steps) > 1:
-        files = sorted(path for item in ("tree", "record") for path in (stage / str(steps[-1]) / item).rglob("*"))
-        file = draw.choice([path for path in files if path.is_file() and path.stat().st_size])
-        draw.choice([flip_a_bit, cut_off, remove])(file, draw)
-    return True
+    if len(steps) < 2:
+        return "kill"
+    files = sorted(path for item in ("tree", "record") for path in (stage / str(steps[-1]) / item).rglob("*"))
+    file = draw.choice([path for path in files if path.is_file() and path.stat().st_size])
+    draw.choice([flip_a_bit, cut_off, remove])(file, draw)
+    return "damage"
 
 
-def fill_the_disk(bench: Bench, config: RunConfig, draw: random.Random) -> bool:
-    """The process can write nothing but small files, and must say so in plain words."""
+def fill_the_disk(bench: Bench, config: RunConfig, draw: random.Random) -> str | None:
+    """The process can write nothing but small files, which a full disk is like, and must say so in plain words."""
     process = bench.start(config, limit=draw.randrange(*FULL_DISK))
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    if code not in (0, 2) or "Traceback" in bench.log.read_text():
-        raise FaultError(f"a full disk ended in {code}: {bench.log.read_text()}")
-    return code != 0
+    told = bench.log.read_text()
+    if code and (code != 2 or "error: cannot write" not in told or "Traceback" in told):
+        raise FaultError(f"a full disk ended in {code}: {told}")
+    return "full disk" if code else None
 
 
-FAULTS: dict[str, Callable[[Bench, RunConfig, random.Random], bool]] = {
+FAULTS: dict[str, Callable[[Bench, RunConfig, random.Random], str | None]] = {
     "kill": kill,
     "terminate": terminate,
     "interrupt": interrupt,
