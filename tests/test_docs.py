@@ -55,6 +55,7 @@ NOT_RUN = (
     "pip install",
     "bash scripts/test.sh",  # this
     "bash scripts/venv.sh",
+    "python -m tests.faults",
     "bash scripts/check.sh",
     "python -m tests.fuzz",  # takes minutes; its short form is tests/fuzz
     "dynabert compare",  # needs a clone of the authors' repository; see test_compare.py

@@ -325,6 +325,7 @@ def test_no_secret_of_the_environment_is_written(
     assert not [path for path in files if b"nobodyknows" in path.read_bytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_first_and_says_how_to_go_on(finished: Finished, tmp_path: Path, number: int) -> None:
