@@ -7,6 +7,7 @@ import contextlib
 import csv
 import dataclasses
 import difflib
+import errno
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how the system says so
 NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")  # how `datasets` says so of text and Parquet
 
 
@@ -285,9 +287,21 @@ def _load_local(path: Path, kind: str, **options: Any) -> "datasets.Dataset":
             )
         except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
             why = str(error.__cause__ or error)
+            if any(getattr(one, "errno", None) in NO_SPACE for one in _causes(error)):
+                raise DataError(
+                    f"cannot write what {path} becomes to {cache}: {why}; free some space there, or set TMPDIR to "
+                    f"another folder"
+                ) from error
             if any(words in why for words in NO_ROWS):
                 raise DataError(f"{path}: the file holds no rows") from None
             raise DataError(f"{path}: not a readable {path.suffix} file: {why}; write it anew") from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it came from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _lines_with_content(path: Path) -> list[int]:

@@ -14,8 +14,9 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dynabert_jax.config import DataConfig
-from dynabert_jax.data import DataError, Split, load_data, load_tokenizer
+from dynabert_jax.data import DataError, Split, load_data, load_tokenizer, read_texts
 from dynabert_jax.tasks import TASKS, Task, task
+from full_disk import files_up_to
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d", '"', "na", "null", "é", ","]
 ID = {token: i for i, token in enumerate(VOCABULARY)}
@@ -591,3 +592,18 @@ def test_a_fingerprint_tells_one_set_of_examples_from_another() -> None:
     ]
     assert len({examples.fingerprint for examples in different}) == len(different)
     assert split(ids, types, [0, 1]).fingerprint == different[0].fingerprint
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # `datasets` leaves the file open then
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_full_disk_is_not_blamed_on_the_data(tmp_path: Path) -> None:
+    """`datasets` writes what it reads to a temporary folder."""
+    file = tmp_path / "train.csv"
+    file.write_text("text,label\n" + "a good film,good\na bad one,bad\n" * 2000)
+    config = DataConfig(task=Task(name="words", text_columns=("text",), labels=("bad", "good")), train_file=str(file))
+    with (
+        files_up_to(1000),
+        pytest.raises(DataError, match=r"cannot write what .+train\.csv becomes to .+; free some space"),
+    ):
+        read_texts(config)
+    assert len(read_texts(config).train.texts) == 3600

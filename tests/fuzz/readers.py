@@ -83,7 +83,7 @@ def settings(rng: Random, folder: Path) -> None:
     sound.write(folder, {"config.py": sound.CONFIG_FILE})
     arguments = [word for _ in range(rng.randint(1, 3)) for word in _setting(rng)]
     file = rng.choice(("nothing.py", "", "\0", "x" * 300, ".")) if rng.random() < 0.05 else "config.py"
-    cli.train(lambda _config, _stage: None, [str(folder / file), *arguments])
+    cli.train(lambda *_, **__: None, [str(folder / file), *arguments])
 
 
 def _setting(rng: Random) -> list[str]:
