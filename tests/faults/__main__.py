@@ -177,10 +177,10 @@ def terminate(bench: Bench, config: RunConfig, draw: random.Random) -> str | Non
 
 
 def interrupt(bench: Bench, config: RunConfig, draw: random.Random) -> str | None:
-    """Ctrl-C; before the process has begun to listen, Python's own KeyboardInterrupt ends it."""
+    """Ctrl-C; before and after the process listens, Python's own KeyboardInterrupt comes."""
     code = end_by(signal.SIGINT, bench, config, draw)
     told = bench.log.read_text()
-    if code not in (0, 128 + signal.SIGINT) and not (code == CRASHED and "in guarded" not in told):
+    if code not in (0, 128 + signal.SIGINT) and not (code == CRASHED and "in train_stage" not in told):
         raise FaultError(f"Ctrl-C ended in {code}: {told}")
     return "interrupt" if code else None
 
