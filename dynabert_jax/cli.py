@@ -133,7 +133,7 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped") -> int:
         print(f"\n{when_stopped}", file=sys.stderr)
         return ended(130)
     except Exception as error:
-        if not (jax.distributed.is_initialized() and parallel.num_hosts() > 1):
+        if not parallel.is_joined():
             raise
         traceback.print_exc()
         if isinstance(error, jax.errors.JaxRuntimeError):
@@ -151,7 +151,7 @@ LOST = (
 
 def ended(code: int) -> int:
     """The exit code. One of several processes ends here: Python's own end would wait for the others."""
-    if jax.distributed.is_initialized() and parallel.num_hosts() > 1:
+    if parallel.is_joined():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

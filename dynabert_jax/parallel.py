@@ -104,6 +104,11 @@ def num_hosts() -> int:
     return jax.process_count()
 
 
+def is_joined() -> bool:
+    """Whether this is one of several processes; asking starts no device, unlike counting them."""
+    return jax.distributed.is_initialized() and num_hosts() > 1
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes logs and results."""
     return jax.process_index() == 0

@@ -89,6 +89,8 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
         best.record()  # a damaged one is told before anything is trained
         log.start(first, total)
         if first in evaluations and not is_evaluated(context, objective, first):
+            if parallel.is_first():
+                context.folder.forget_evaluation(name, first)  # of which a kill may have left a part
             evaluate_and_keep_best(context, objective, state, best, log, first)
         for step, planned in steps_from(context, objective, first):
             batch = batch_of(context, planned)
@@ -202,11 +204,8 @@ def resume(context: Context, objective: Objective, state: TrainState, last: Chec
             f"new folder"
         )
     step = 0 if saved is None else saved.step
-    evaluated = is_evaluated(context, objective, step)
     if parallel.is_first():
         context.folder.forget_after(objective.name, step)
-        if not evaluated:
-            context.folder.forget_evaluation(objective.name, step)
     return state if saved is None else saved.tree
 
 

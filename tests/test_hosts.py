@@ -64,6 +64,12 @@ def finish(processes: Sequence[subprocess.Popen[str]], timeout: float = 300) -> 
             process.kill()
 
 
+def run_alone(config: RunConfig, folder: Path, devices: int, programs: Path) -> None:
+    """To its end, in one process."""
+    (errors,) = finish([start(command_of(config, folder), devices, programs)])
+    assert (Path(config.run_dir) / "results.md").exists(), errors
+
+
 def command_of(config: RunConfig, folder: Path) -> list[str]:
     return [sys.executable, str(Path(train.__file__)), str(write_config(folder / "config.py", config))]
 
@@ -78,8 +84,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_one_device(materials: Materials, programs: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     folder = tmp_path_factory.mktemp("one")
     config = materials.few_students(folder / "run")
-    (errors,) = finish([start(command_of(config, folder), 1, programs)])
-    assert (folder / "run" / "results.md").exists(), errors
+    run_alone(config, folder, 1, programs)
     return config
 
 
@@ -112,8 +117,7 @@ def test_devices_share_a_run(
     devices: int, on_one_device: RunConfig, materials: Materials, programs: Path, tmp_path: Path
 ) -> None:
     config = materials.few_students(tmp_path / "run")
-    (errors,) = finish([start(command_of(config, tmp_path), devices, programs)])
-    assert (tmp_path / "run" / "results.md").exists(), errors
+    run_alone(config, tmp_path, devices, programs)
     assert_same_but_for_rounding(on_one_device, config)
 
 
@@ -151,8 +155,7 @@ def test_the_others_end_when_one_is_killed_and_another_number_of_them_goes_on(
     assert running[1 - killed].returncode not in (0, -signal.SIGKILL)
     assert "another process of this run has ended" in errors.replace("\n", " ") or "another task died" in errors
     finish(running)
-    (errors,) = finish([start(command, 4, programs)])
-    assert (tmp_path / "run" / "results.md").exists(), errors
+    run_alone(config, tmp_path, 4, programs)
     assert_same_but_for_rounding(on_one_device, config)
 
 
