@@ -24,6 +24,7 @@ from dynabert_jax import weights
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import DepthStage, ModelConfig
 from dynabert_jax.data import has_tokenizer, load_tokenizer
+from dynabert_jax.paths import expanded
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Difference:
         return self.logits <= TOLERANCE and self.last_hidden <= TOLERANCE  # false for NaN
 
 
-def compare_with_reference(checkpoint: str, reference: Path, *, as_json: bool = False) -> tuple[Difference, ...]:
+def compare_with_reference(checkpoint: str, reference: str | Path, *, as_json: bool = False) -> tuple[Difference, ...]:
     """Runs a checkpoint here and in the authors' code, both in float32, and prints the largest differences.
 
     Every sub-network of the paper's grid gets the same batch: random tokens with padding, and sentences where the
@@ -85,6 +86,7 @@ def compare_with_reference(checkpoint: str, reference: Path, *, as_json: bool = 
         CompareError: a difference is larger than `TOLERANCE`, or the authors' code is not there or does not run.
         ModelNotFoundError, WeightsError, ConfigError, DataError: the checkpoint cannot be loaded.
     """
+    reference = expanded(reference)
     check_reference(reference)
     loaded = weights.load(checkpoint)
     subs = paper_grid(checkpoint, loaded.config)

@@ -40,7 +40,7 @@ def publish(context: Context, plan: Plan, params: Params, tokenizer_from: Path) 
     return _score(context.folder, context.config, shape, params, results_of(shape, plan), context.data)
 
 
-def evaluate_run(path: Path, *, as_json: bool = False) -> list[Row]:
+def evaluate_run(path: str | Path, *, as_json: bool = False) -> list[Row]:
     """Scores the sub-networks of a finished run again, on this device, and prints and writes the table.
 
     Args:

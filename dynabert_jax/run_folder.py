@@ -99,7 +99,7 @@ class RunFolder:
             yield
 
     @classmethod
-    def existing(cls, path: Path) -> "RunFolder":
+    def existing(cls, path: str | Path) -> "RunFolder":
         """A folder that a run has made."""
         folder = cls(path)
         if not folder.config_file.is_file():

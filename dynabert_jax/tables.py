@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LONGEST_CELL = 2**24  # characters of a .csv or .tsv: a quote that is never closed must not take a large file with it
 EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how the system says so
 NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")  # how `datasets` says so of text and Parquet
@@ -204,6 +205,7 @@ def _rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
 def delimited_rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Every row with the line it starts on, one after the other; a line with nothing on it is a row of no cells."""
     start = 1
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))  # it knows one for the whole process
     with open_text(path, newline="") as file:
         reader = csv.reader(file, delimiter=dialect.delimiter, quoting=dialect.quoting)  # type: ignore[arg-type]
         try:

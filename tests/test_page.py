@@ -43,7 +43,7 @@ def size(width: float, depth: float, score: float, cost: int) -> Size:
 
 # Two are on the front of every cost but w1_d1: w0.5_d1 costs more than w1_d0.5 and scores less.
 SIZES = (size(1, 1, 90, 4000), size(0.5, 1, 80, 3000), size(1, 0.5, 85, 2000), size(0.5, 0.5, 70, 1000))
-LATENCY = Latency("a device, batch 1, 8 tokens, float32", {"w1_d1": 4.0, "w1_d0.5": 2.5, "w0.5_d0.5": 1.0})
+LATENCY = Latency("a device, batch 1, 8 tokens, float32, jax", "jax", {"w1_d1": 4.0, "w1_d0.5": 2.5, "w0.5_d0.5": 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +283,9 @@ def test_the_cost_that_is_limited_can_be_chosen(page: Any) -> None:
 
 def test_what_was_timed_is_what_is_exported(browser: Any, grid: Facts, tmp_path: Path) -> None:
     formats = {"jax": "stablehlo", "onnxruntime": "onnx", "onnxruntime-int8": "onnx --int8"}
-    timed = tuple(Latency(f"a device, batch 1, 8 tokens, dtype, {name}", LATENCY.milliseconds) for name in formats)
+    timed = tuple(
+        Latency(f"a device, batch 1, 8 tokens, dtype, {name}", name, LATENCY.milliseconds) for name in formats
+    )
     page = opened(browser, dataclasses.replace(grid, latencies=timed), tmp_path)
     assert "--format hf" in text_of(page, "#command")
     page.find_element("css selector", "#costs [data-cost=latency]").click()

@@ -69,11 +69,13 @@ class Latency:
     """How long sub-networks took in one setting.
 
     Attributes:
-        setting: device, data type, batch and length, in words.
+        setting: device, batch, length, data type and backend, in words.
+        backend: what ran them, by its name in `backends.py`.
         milliseconds: a batch, the median; by the sub-network's name.
     """
 
     setting: str
+    backend: str
     milliseconds: dict[str, float]
 
 
@@ -202,11 +204,11 @@ def _latencies(run: Finished) -> tuple[tuple[Latency, ...], str]:
     except LatencyError as error:
         log.warning("the page goes without latencies: %s", error)
         return (), f"Latencies are left out: {error}. `{command}` measures."
-    by_setting: dict[str, dict[str, float]] = {}
+    settings: dict[str, Latency] = {}
     for row in card.rows:
-        by_setting.setdefault(_setting(row), {})[row.sub] = row.median_ms
-    settings = [Latency(setting, milliseconds) for setting, milliseconds in by_setting.items()]
-    return tuple(sorted(settings, key=lambda setting: -len(setting.milliseconds))), ""
+        setting = settings.setdefault(_setting(row), Latency(_setting(row), row.backend, {}))
+        setting.milliseconds[row.sub] = row.median_ms
+    return tuple(sorted(settings.values(), key=lambda setting: -len(setting.milliseconds))), ""
 
 
 def _setting(row: Measurement) -> str:

@@ -52,9 +52,9 @@ const detail = () => ({
   latency: facts.latencies.length ? facts.latencies[state.setting].setting : "",
 });
 
-// What was timed is what is to be exported. The setting of a latency ends with its backend.
+// What was timed is what is to be exported.
 const formats = { jax: "stablehlo", onnxruntime: "onnx", "onnxruntime-int8": "onnx --int8" };
-const backend = () => (state.cost === "latency" ? facts.latencies[state.setting].setting.split(", ").at(-1) : "");
+const backend = () => (state.cost === "latency" ? facts.latencies[state.setting].backend : "");
 const formatOf = () => formats[backend()] || "hf";
 
 const scoreOf = (size) => size.scores[state.split];
