@@ -72,13 +72,14 @@ class Parts:
         self.targets = {group.teacher: self.answers(group.teacher) for group in self.objective.groups}
 
     def cases(self) -> dict[str, Callable[[], None]]:
-        """By name: the whole step, the gradients' zeros, each teacher, each student, the update."""
+        """By name: the whole step, the gradients' zeros, each teacher, each family of students, the update."""
         named: dict[str, Callable[[], None]] = {STEP: self.step, "zeros": self.zeros}
         for group in self.objective.groups:
             if group.teacher is not None:
                 named[f"teach {group.teacher.name}"] = functools.partial(self.teach, group.teacher)
-            for student in group.students:
-                named[f"accumulate {student.name}"] = functools.partial(self.accumulate, group.teacher, student)
+            for family in group.families:
+                name = f"accumulate {', '.join(student.name for student in family)}"
+                named[name] = functools.partial(self.accumulate, group.teacher, family)
         return named | {"update": self.update}
 
     def step(self) -> None:
@@ -93,15 +94,17 @@ class Parts:
     def teach(self, teacher: SubNetwork) -> None:
         jax.block_until_ready(self.answers(teacher))
 
-    def accumulate(self, teacher: SubNetwork | None, student: SubNetwork) -> None:
-        self.grads, self.losses[student] = self.programs.accumulate(
+    def accumulate(self, teacher: SubNetwork | None, family: tuple[SubNetwork, ...]) -> None:
+        self.grads, losses = self.programs.accumulate(
             self.state.params, self.grads, self.on_devices, self.rows, self.targets[teacher], self.objective.weights,
-            self.key, student,
+            self.key, family,
         )  # fmt: skip
+        self.losses |= dict(zip(family, losses, strict=True))
         jax.block_until_ready(self.grads)
 
     def update(self) -> None:
-        self.state, _ = self.apply_update(self.state, self.grads, tuple(self.losses.values()))
+        losses = tuple(self.losses[student] for student in self.objective.students)
+        self.state, _ = self.apply_update(self.state, self.grads, losses)
         jax.block_until_ready(self.state)
 
     def new_zeros(self) -> Any:

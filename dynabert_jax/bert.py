@@ -19,7 +19,7 @@ from flax import struct
 
 from dynabert_jax.config import Dtype, ModelConfig
 from dynabert_jax.products import product
-from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.subnetwork import KeptLayer, SubNetwork, ways
 
 # What BERT adds to the scores of positions that may not be attended to.
 MASKED = -10000.0
@@ -90,6 +90,37 @@ class Bert(nn.Module):
         logits = self.classify(outputs.hidden_states[-1], dropout=dropout)
         return dataclasses.replace(outputs, logits=logits)
 
+    def run_together(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array,
+        subs: tuple[SubNetwork, ...],
+        *,
+        dropout: jax.Array | None = None,
+    ) -> tuple[Outputs, ...]:
+        """What each of the sub-networks answers, `__call__` by `__call__`; what they begin with alike runs once.
+
+        That is most of what sub-networks of one width and several depths do, forwards and backwards: the gradient of
+        the shared layers' output is the sum of what comes back through each of them.
+        """
+        for sub in subs:
+            sub.check_fits(self.config)
+        bias = attention_bias(attention_mask)
+        states: dict[tuple[KeptLayer, ...], jax.Array] = {}  # by the way that leads to them
+        states[()] = self.embed(input_ids, token_type_ids, dropout=dropout)
+        for way in ways(subs):
+            before, kept = states[way[:-1]], way[-1]
+            block = getattr(self, f"layer_{kept.layer}")
+            states[way], _ = block(before, bias, kept.heads, kept.neurons, None, dropout=dropout)
+        return tuple(
+            Outputs(
+                logits=self.classify(states[sub.kept], dropout=dropout),
+                hidden_states=tuple(states[sub.kept[:end]] for end in range(len(sub.kept) + 1)),
+            )
+            for sub in subs
+        )
+
     def embed(self, input_ids: jax.Array, token_type_ids: jax.Array, *, dropout: jax.Array | None = None) -> jax.Array:
         """Token ids `[B, S]` to the hidden state that enters the first block, `[B, S, H]`."""
         return self.embeddings(input_ids, token_type_ids, dropout=dropout)
@@ -115,7 +146,7 @@ class Bert(nn.Module):
         Returns:
             Outputs whose hidden states are `hidden` and each block's output. The logits are empty, `[B, 0]`.
         """
-        bias = (1.0 - attention_mask[:, None, None, :].astype(jnp.float32)) * MASKED  # [B, 1, 1, S]
+        bias = attention_bias(attention_mask)
         hidden_states, scores = [hidden], []
         for k in range(len(sub.layers))[start:stop]:
             layer = sub.layers[k]
@@ -133,6 +164,11 @@ class Bert(nn.Module):
             first = self.first_token_dropout(first, dropout)
         pooled = jnp.tanh(self.pooler(first))  # [B, H]
         return self.classifier(self.pooled_dropout(pooled, dropout))
+
+
+def attention_bias(attention_mask: jax.Array) -> jax.Array:
+    """A mask `[B, S]` of ones and zeros as what is added to the scores, `[B, 1, 1, S]`."""
+    return (1.0 - attention_mask[:, None, None, :].astype(jnp.float32)) * MASKED
 
 
 class Embeddings(nn.Module):

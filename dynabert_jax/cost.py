@@ -1,7 +1,9 @@
 """What a sub-network costs on paper: parameters and floating point operations. Plain arithmetic, no jax."""
 
+from collections.abc import Sequence
+
 from dynabert_jax.config import ModelConfig
-from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.subnetwork import SubNetwork, ways
 
 
 def parameters(config: ModelConfig, sub: SubNetwork) -> int:
@@ -27,23 +29,29 @@ def flops(config: ModelConfig, sub: SubNetwork, length: int) -> int:
 
     Two for every multiply-add of the matrix products; normalisation, activations and look-ups are not counted.
     """
-    hidden, total = config.hidden_size, 0
-    for heads, neurons in zip(sub.heads, sub.neurons, strict=True):
-        projections = 4 * length * hidden * heads * config.head_size
-        attention = 2 * length * length * heads * config.head_size
-        feed_forward = 2 * length * hidden * neurons
+    return flops_together(config, (sub,), length)
+
+
+def flops_together(config: ModelConfig, subs: Sequence[SubNetwork], length: int) -> int:
+    """`flops` of several sub-networks that run what they begin with alike once, as `Bert.run_together` does."""
+    hidden = config.hidden_size
+    total = len(subs) * (hidden * hidden + hidden * config.num_labels)
+    for kept in (way[-1] for way in ways(subs)):
+        projections = 4 * length * hidden * kept.heads * config.head_size
+        attention = 2 * length * length * kept.heads * config.head_size
+        feed_forward = 2 * length * hidden * kept.neurons
         total += projections + attention + feed_forward
-    return 2 * (total + hidden * hidden + hidden * config.num_labels)
+    return 2 * total
 
 
-def activations(config: ModelConfig, sub: SubNetwork, length: int, rematerialize: bool = False) -> int:
-    """Numbers that the backward pass needs at least of one sentence of `length` tokens.
+def activations(config: ModelConfig, subs: Sequence[SubNetwork], length: int, rematerialize: bool = False) -> int:
+    """Numbers that the backward pass of sub-networks that run together needs at least of a sentence of `length` tokens.
 
     Of every layer its input, queries, keys, values, attention weights, contexts, both normalised sums, and the neurons
     before and behind the activation; where they are computed again, those of one layer and the inputs of the others.
     """
     hidden, layers = config.hidden_size, []
-    for heads, neurons in zip(sub.heads, sub.neurons, strict=True):
-        attention = 4 * heads * config.head_size + heads * length
-        layers.append(length * (3 * hidden + attention + 2 * neurons))
+    for kept in (way[-1] for way in ways(subs)):
+        attention = 4 * kept.heads * config.head_size + kept.heads * length
+        layers.append(length * (3 * hidden + attention + 2 * kept.neurons))
     return max(layers) + (len(layers) - 1) * length * hidden if rematerialize else sum(layers)

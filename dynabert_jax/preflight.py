@@ -119,13 +119,14 @@ def check_memory(config: RunConfig, pretrained: Pretrained, data: TaskData) -> N
 
 
 def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, objectives: Sequence[Objective]) -> int:
-    """Bytes that the backward pass of the largest student keeps at least of one device's share of a batch."""
+    """Bytes that the backward pass of the largest family keeps at least of one device's share of a batch."""
     longest = int(data.train.sizes.max())
     examples = config.data.batch_size // parallel.num_devices() // config.gradient_accumulation
     numbers = max(
-        cost.activations(pretrained.config, student, longest, config.rematerialize)
+        cost.activations(pretrained.config, family, longest, config.rematerialize)
         for objective in objectives
-        for student in objective.students
+        for group in objective.groups
+        for family in group.families
     )
     return examples * numbers * (2 if config.dtype == "bfloat16" else 4)
 

@@ -18,7 +18,7 @@ from flax import struct
 
 from dynabert_jax import cost, losses, parallel
 from dynabert_jax.batches import Batch, PlannedBatch
-from dynabert_jax.bert import Bert
+from dynabert_jax.bert import Bert, Outputs
 from dynabert_jax.checked import ConfigError
 from dynabert_jax.config import (
     DepthStage,
@@ -31,7 +31,7 @@ from dynabert_jax.config import (
     WidthStage,
 )
 from dynabert_jax.optim import adamw, linear_schedule
-from dynabert_jax.subnetwork import SubNetwork, uniform_grid
+from dynabert_jax.subnetwork import SubNetwork, families, uniform_grid
 
 Params = Any
 
@@ -42,6 +42,11 @@ class Group:
 
     teacher: SubNetwork | None
     students: tuple[SubNetwork, ...]
+
+    @property
+    def families(self) -> tuple[tuple[SubNetwork, ...], ...]:
+        """The students, those together that share their first layers, and one program."""
+        return families(self.students)
 
 
 @struct.dataclass
@@ -200,24 +205,34 @@ class StepReport:
     finite: jax.Array
 
 
-def student_loss(
+def family_loss(
     model: Bert, params: Params, batch: Batch, targets: Targets | None, weights: LossWeights, keys: jax.Array,
-    student: SubNetwork,
-) -> tuple[jax.Array, Losses]:  # fmt: skip
-    """The weighted loss of one student, and its parts.
+    family: tuple[SubNetwork, ...],
+) -> tuple[jax.Array, tuple[Losses, ...]]:  # fmt: skip
+    """The sum of the weighted losses of students that run together, and each one's parts.
 
     Args:
         batch: whose weights sum to 1 over the whole (global) batch.
-        keys: `[B]`, of each example's dropout.
+        keys: `[B]`, of each example's dropout, which drops the same for all of the family.
     """
-    outputs = model.apply(
+    answers = model.apply(
         {"params": params},
         batch.input_ids,
         batch.attention_mask,
         batch.token_type_ids,
-        student,
+        family,
         dropout=keys,
+        method="run_together",
     )
+    pairs = zip(family, answers, strict=True)
+    found = tuple(student_losses(batch, targets, weights, student, outputs) for student, outputs in pairs)
+    return jnp.sum(jnp.stack([losses.total for losses in found])), found
+
+
+def student_losses(
+    batch: Batch, targets: Targets | None, weights: LossWeights, student: SubNetwork, outputs: Outputs
+) -> Losses:
+    """What one student loses, in parts and in all."""
 
     def mean(per_example: jax.Array) -> jax.Array:
         return jnp.sum(per_example * batch.weights)
@@ -230,7 +245,7 @@ def student_loss(
         logit = mean(losses.prediction_loss(outputs.logits, targets.logits))
         hidden = mean(losses.hidden_loss(outputs.hidden_states, matched))
     total = weights.logit * logit + weights.hidden * hidden + weights.label * label
-    return total, Losses(logit, hidden, label, total)
+    return Losses(logit, hidden, label, total)
 
 
 def example_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
@@ -239,7 +254,7 @@ def example_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 class Programs:
-    """The compiled functions of training; each is traced once a sub-network and batch shape.
+    """The compiled functions of training; each is traced once a teacher or family of students, and batch shape.
 
     The loss weights are arguments, so stages that teach the same students share their programs.
     """
@@ -262,12 +277,12 @@ class Programs:
 
     def _accumulate(
         self, params: Params, grads: Params, batch: Batch, rows: jax.Array, targets: Targets | None,
-        weights: LossWeights, key: jax.Array, student: SubNetwork,
-    ) -> tuple[Params, Losses]:  # fmt: skip
+        weights: LossWeights, key: jax.Array, family: tuple[SubNetwork, ...],
+    ) -> tuple[Params, tuple[Losses, ...]]:  # fmt: skip
         keys = example_keys(key, rows)
-        loss = functools.partial(student_loss, self.model)
-        own, parts = jax.grad(loss, has_aux=True)(params, batch, targets, weights, keys, student)
-        return jax.tree.map(jnp.add, grads, own), parts
+        loss = functools.partial(family_loss, self.model)
+        own, found = jax.grad(loss, has_aux=True)(params, batch, targets, weights, keys, family)
+        return jax.tree.map(jnp.add, grads, own), found
 
 
 Update = Callable[[TrainState, Params, tuple[Losses, ...]], tuple[TrainState, StepReport]]
@@ -276,10 +291,12 @@ Update = Callable[[TrainState, Params, tuple[Losses, ...]], tuple[TrainState, St
 def training_flops(config: ModelConfig, objective: Objective, planned: PlannedBatch) -> int:
     """Floating point operations of a step's products: forward once for every teacher, three times for every student.
 
-    A backward pass has two products for each one of the forward pass. Padding counts, filler rows do not.
+    A backward pass has two products for each one of the forward pass. Padding counts, filler rows do not, and what
+    students share counts once.
     """
-    forwards = [group.teacher for group in objective.groups if group.teacher] + 3 * list(objective.students)
-    return len(planned.rows) * sum(cost.flops(config, sub, planned.length) for sub in forwards)
+    teachers = [(group.teacher,) for group in objective.groups if group.teacher]
+    forwards = teachers + 3 * [family for group in objective.groups for family in group.families]
+    return len(planned.rows) * sum(cost.flops_together(config, subs, planned.length) for subs in forwards)
 
 
 def make_update(objective: Objective, total_steps: int) -> Update:
@@ -323,11 +340,12 @@ def gradients(
     Args:
         params, teacher: on all devices.
         batch: the global batch on the host, `[B, ...]`; rows of weight 0 do not count.
-        key: of this step; every student draws its own dropout.
+        key: of this step; every family of students draws its own dropout.
         parts: that the batch is worked through in, one after the other: less memory, the same sums.
     """
     batch = dataclasses.replace(batch, weights=batch.weights / batch.weights.sum())
-    keys = dict(zip(objective.students, jax.random.split(key, len(objective.students)), strict=True))
+    each = [family for group in objective.groups for family in group.families]
+    keys = dict(zip(each, jax.random.split(key, len(each)), strict=True))
     grads = programs.zeros(params, np.arange(jax.local_device_count()))
     found: dict[SubNetwork, Losses] = {}
     for rows in np.split(np.arange(len(batch.weights)), parts):
@@ -335,12 +353,13 @@ def gradients(
         for group in objective.groups:
             targets = None  # those of the group before go before the next ones come
             targets = None if group.teacher is None else programs.teach(teacher, part, group.teacher)
-            for student in group.students:
-                grads, losses = programs.accumulate(
-                    params, grads, part, numbers, targets, objective.weights, keys[student], student
+            for family in group.families:
+                grads, own = programs.accumulate(
+                    params, grads, part, numbers, targets, objective.weights, keys[family], family
                 )
-                found[student] = jax.tree.map(jnp.add, found[student], losses) if student in found else losses
-    return Summed(grads, found)
+                for student, lost in zip(family, own, strict=True):
+                    found[student] = jax.tree.map(jnp.add, found[student], lost) if student in found else lost
+    return Summed(grads, {student: found[student] for student in objective.students})
 
 
 def train_step(

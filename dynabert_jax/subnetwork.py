@@ -6,7 +6,7 @@ The only home of the rounding and kept-layer rules. No jax in here.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 
 class Shape(Protocol):
@@ -17,6 +17,14 @@ class Shape(Protocol):
 
     @property
     def neurons(self) -> tuple[int, ...]: ...
+
+
+class KeptLayer(NamedTuple):
+    """What runs of one layer of the model: its first heads and its first neurons."""
+
+    layer: int
+    heads: int
+    neurons: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +101,32 @@ class SubNetwork:
                 )
 
     @property
+    def kept(self) -> tuple[KeptLayer, ...]:
+        """The kept layers, in their order."""
+        return tuple(map(KeptLayer, self.layers, self.heads, self.neurons))
+
+    @property
     def name(self) -> str:
         """A short name for files and logs, such as `w0.75_d0.5`; the structure where there are no multipliers."""
         if self.width is not None and self.depth is not None:
             return f"w{self.width:g}_d{self.depth:g}"
         parts = zip(self.layers, self.heads, self.neurons, strict=True)
         return "_".join(f"l{layer}h{heads}n{neurons}" for layer, heads, neurons in parts)
+
+
+def ways(subs: Sequence[SubNetwork]) -> tuple[tuple[KeptLayer, ...], ...]:
+    """Every way from the embeddings to a layer's output that one of the sub-networks takes, each once.
+
+    What two sub-networks begin with alike is one way: the same layers on the same input. A way comes after those that
+    it goes on from.
+    """
+    return tuple(dict.fromkeys(sub.kept[:end] for sub in subs for end in range(1, len(sub.kept) + 1)))
+
+
+def families(subs: Sequence[SubNetwork]) -> tuple[tuple[SubNetwork, ...], ...]:
+    """The sub-networks, together those that begin with the same part of the same layer: of a grid, those of a width."""
+    firsts = dict.fromkeys(sub.kept[0] for sub in subs)
+    return tuple(tuple(sub for sub in subs if sub.kept[0] == first) for first in firsts)
 
 
 def kept_layers(num_layers: int, depth: float) -> tuple[int, ...]:

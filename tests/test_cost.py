@@ -74,6 +74,22 @@ def test_flops_are_those_of_the_products_of_the_program(config: ModelConfig) -> 
 
 
 @MODELS
+def test_what_sub_networks_share_is_computed_once(config: ModelConfig) -> None:
+    """Of the three depths of a width, the first layer runs once, not three times, and the second twice."""
+    params, model, batch = random_params(config), Bert(config), random_batch(config, rows=1, length=7)
+    family = tuple(SubNetwork.uniform(config, 0.5, depth) for depth in (1.0, 2 / 3, 1 / 3))
+    program = jax.make_jaxpr(
+        lambda batch: model.apply(
+            {"params": params}, batch.input_ids, batch.attention_mask, batch.token_type_ids, family,
+            method="run_together",
+        )
+    )(batch)  # fmt: skip
+    together = cost.flops_together(config, family, 7)
+    assert together == flops_of_products(program)
+    assert together < sum(cost.flops(config, sub, 7) for sub in family)
+
+
+@MODELS
 def test_flops_of_the_full_network_are_torchs(config: ModelConfig) -> None:
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode

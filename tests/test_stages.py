@@ -125,7 +125,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.taught: list[SubNetwork] = []
-        self.asked: list[tuple[SubNetwork, Any]] = []
+        self.asked: list[tuple[tuple[SubNetwork, ...], Any]] = []
         self.keys: list[tuple[int, ...]] = []
 
     def zeros(self, *_: Any) -> int:
@@ -137,37 +137,38 @@ class Recorder:
 
     def accumulate(
         self, _params: Params, grads: int, batch: Batch, rows: Any, targets: Any, _weights: Any, key: Any,
-        student: SubNetwork,
-    ) -> tuple[int, str]:  # fmt: skip
+        family: tuple[SubNetwork, ...],
+    ) -> tuple[int, list[str]]:  # fmt: skip
         np.testing.assert_allclose(batch.weights.sum(), 1.0, rtol=1e-6)
         assert batch.weights.shape == (parallel.num_devices(), 8 // parallel.num_devices())
         np.testing.assert_array_equal(rows.reshape(-1), np.arange(8))
-        self.asked.append((student, targets))
+        self.asked.append((family, targets))
         self.keys.append(tuple(jax.random.key_data(key).tolist()))
-        return grads + 1, student.name
+        return grads + 1, [student.name for student in family]
 
 
 @pytest.mark.parametrize("teacher_width", ["same", "full"])
-def test_each_teacher_answers_once_and_every_student_draws_its_own_dropout(teacher_width: Any) -> None:
+def test_each_teacher_answers_once_and_every_width_draws_its_own_dropout(teacher_width: Any) -> None:
     objective = stages.depth(CONFIG, DepthStage(widths=(1.0, 0.5), depths=(1.0, 0.5), teacher_width=teacher_width))
     recorder = Recorder()
     batch = random_batch(CONFIG, rows=8)
     summed = stages.gradients(recorder, objective, None, None, batch, jax.random.key(0))  # type: ignore[arg-type]
     assert recorder.taught == ([FULL, sub(0.5)] if teacher_width == "same" else [FULL])
-    assert recorder.asked == [(student, group.teacher) for group in objective.groups for student in group.students]
-    assert summed.grads == len(objective.students) == 4
-    assert summed.losses == {student: student.name for student in objective.students}
-    assert len(set(recorder.keys)) == 4
+    wide, narrow = (sub(1.0), sub(1.0, 0.5)), (sub(0.5), sub(0.5, 0.5))
+    assert recorder.asked == [(wide, FULL), (narrow, sub(0.5) if teacher_width == "same" else FULL)]
+    assert summed.grads == 2
+    assert list(summed.losses.items()) == [(student, student.name) for student in objective.students]
+    assert len(set(recorder.keys)) == 2
 
 
 # The step
 
 
 class CountingPrograms(stages.Programs):
-    """Counts how often the gradients of each student are traced."""
+    """Counts how often the gradients of each family of students are traced."""
 
     def __init__(self, model: Bert):
-        self.traces: collections.Counter[SubNetwork] = collections.Counter()
+        self.traces: collections.Counter[tuple[SubNetwork, ...]] = collections.Counter()
         super().__init__(model)
 
     def _accumulate(self, *arguments: Any) -> Any:
@@ -224,8 +225,8 @@ def one_by_one(objective: Objective, params: Params, teacher: Params, batch: Bat
         )
         targets = stages.Targets(outputs.logits, outputs.hidden_states)
         for student in group.students:
-            own, losses = jax.grad(stages.student_loss, argnums=1, has_aux=True)(
-                model, params, batch, targets, objective.weights, keys, student
+            own, (losses,) = jax.grad(stages.family_loss, argnums=1, has_aux=True)(
+                model, params, batch, targets, objective.weights, keys, (student,)
             )
             total = jax.tree.map(jnp.add, total, own)
             found[student.name] = losses
@@ -264,6 +265,32 @@ def test_a_step_over_the_devices_is_the_step_of_one(programs: CountingPrograms) 
                 losses[student.name],
             )
     assert int(state.step) == 2
+
+
+def test_a_family_is_its_students_one_by_one() -> None:
+    """With the same dropout: the same losses, and the sum of their gradients, out of fewer layers."""
+    config = THREE_LAYERS.replace(hidden_dropout=0.5, attention_dropout=0.5)
+    family = tuple(SubNetwork.uniform(config, 1.0, depth) for depth in (1.0, 2 / 3, 1 / 3))
+    model, params, batch = Bert(config), random_params(config), random_batch(config, rows=4)
+    outputs = model.apply({"params": params}, *batch_inputs(batch), family[0])
+    targets = stages.Targets(outputs.logits, outputs.hidden_states)
+    keys = jax.random.split(jax.random.key(0), 4)
+
+    def gradients(students: tuple[SubNetwork, ...]) -> tuple[Params, tuple[stages.Losses, ...]]:
+        loss = functools.partial(stages.family_loss, model)
+        step = jax.jit(jax.grad(loss, has_aux=True), static_argnums=5)
+        return step(params, batch, targets, LossWeights(1.0, 0.7, 0.5), keys, students)
+
+    together, losses = gradients(family)
+    alone = [gradients((student,)) for student in family]
+    summed = functools.reduce(lambda a, b: jax.tree.map(jnp.add, a, b), [grads for grads, _ in alone])
+    assert_trees_close(together, summed, rtol=1e-5, atol=1e-6 * norm(summed))
+    for ours, (_, (theirs,)) in zip(losses, alone, strict=True):
+        assert_trees_close(vars(ours), vars(theirs), rtol=1e-5, atol=1e-6)
+
+
+def batch_inputs(batch: Batch) -> tuple[Any, Any, Any]:
+    return batch.input_ids, batch.attention_mask, batch.token_type_ids
 
 
 @pytest.mark.parametrize("parts", [2, 8 // parallel.num_devices()])
@@ -343,7 +370,7 @@ def test_a_sub_network_is_traced_once_and_the_second_epoch_compiles_nothing(
             state, _ = stages.train_step(programs, update, objective, state, start, batch, key)
     assert before > 0  # the update at least: it would be noticed if compiling went on
     assert len(compiled) == before
-    assert programs.traces == dict.fromkeys(objective.students, 1)
+    assert programs.traces == {(FULL, sub(1.0, 0.5)): 1, (sub(0.5, 0.5),): 1}
     # The teacher's arrays are those that training began with, and training does not write into them.
     assert_trees_close(start, random_params(CONFIG))
 
@@ -386,14 +413,14 @@ def test_dropout_is_that_of_one_device() -> None:
         return stages.gradients(stages.Programs(model), objective, parallel.replicate(params), None, batch, key)
 
     @jax.jit
-    def on_one(key: jax.Array) -> tuple[Params, stages.Losses]:
+    def on_one(key: jax.Array) -> tuple[Params, tuple[stages.Losses]]:
         keys = stages.example_keys(key, jnp.arange(8))
         whole = batch.replace(weights=batch.weights / 8)
-        loss = functools.partial(stages.student_loss, model)
-        return jax.grad(loss, has_aux=True)(params, whole, None, objective.weights, keys, full)
+        loss = functools.partial(stages.family_loss, model)
+        return jax.grad(loss, has_aux=True)(params, whole, None, objective.weights, keys, (full,))
 
     found = over_the_devices(0)
-    grads, losses = on_one(jax.random.split(jax.random.key(0), 1)[0])
+    grads, (losses,) = on_one(jax.random.split(jax.random.key(0), 1)[0])
     assert_trees_close(
         jax.tree.map(lambda g: np.asarray(g).sum(0), found.grads), grads, rtol=1e-4, atol=1e-6 * norm(grads)
     )

@@ -296,6 +296,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
     assert_same_runs(finished.config, config)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills a process the POSIX way")
 def test_a_run_that_is_killed_ends_as_if_it_never_was(finished: Finished, tmp_path: Path) -> None:
     """By a signal that no process can answer, at a moment that its log tells; then the same command."""
