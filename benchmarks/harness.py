@@ -8,15 +8,17 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dynabert_jax.backends import threads
 from dynabert_jax.batches import Batch
 from dynabert_jax.bench import cpu_name, timed_in_turn
-from dynabert_jax.config import ModelConfig
+from dynabert_jax.config import Dtype, ModelConfig
+from dynabert_jax.products import product_rate
 from dynabert_jax.run_folder import version
 from dynabert_jax.score_table import markdown
 
@@ -159,6 +161,19 @@ def machine() -> dict[str, str]:
         "versions": ", ".join(f"{package} {version(package) or 'not installed'}" for package in PACKAGES),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def product_rates() -> dict[str, str]:
+    """What this device can do at most, measured: large products, and reading and writing large arrays."""
+    rates = ", ".join(f"{dtype} {product_rate(dtype) / 1e9:.0f}" for dtype in get_args(Dtype))
+    return {"product rate": f"{rates} GFLOP/s", "memory rate": f"{memory_rate() / 1e9:.1f} GB/s"}
+
+
+def memory_rate() -> float:
+    """Bytes a second that are read and written by adding one to 256 MiB, the fastest of five times."""
+    numbers, add = jnp.zeros(2**26, jnp.float32), jax.jit(lambda a: a + 1.0)
+    jax.block_until_ready(add(numbers))
+    return 2 * numbers.nbytes / min(timed(lambda: jax.block_until_ready(add(numbers))) for _ in range(5))
 
 
 def cpu_flags() -> set[str]:

@@ -1,4 +1,4 @@
-"""The other side of the benchmarks: the same model in PyTorch, run eagerly, as transformers has it."""
+"""The other side of the benchmarks: the same model in PyTorch, as transformers has it."""
 
 import contextlib
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from dynabert_jax import weights
 from dynabert_jax.backends import threads
 from dynabert_jax.batches import Batch
-from dynabert_jax.config import ModelConfig, Optimizer
+from dynabert_jax.config import ModelConfig
 from dynabert_jax.export.hugging_face import exact_config
 from dynabert_jax.export.modeling_dynabert import DynaBertConfig, DynaBertForSequenceClassification
 
@@ -32,40 +32,17 @@ def make_model(config: ModelConfig, params: Params) -> Any:
     return model.to(DEVICE)
 
 
-def forward(config: ModelConfig, params: Params, batch: Batch, precision: Precision) -> Callable[[], np.ndarray]:
-    """From a batch on the host to logits `[B, C]` on the host."""
+def forward(
+    config: ModelConfig, params: Params, batch: Batch, precision: Precision, *, compiled: bool = False
+) -> Callable[[], np.ndarray]:
+    """From a batch on the host to logits `[B, C]` on the host; eager, or by `torch.compile` for just this shape."""
     model = make_model(config, params).eval()
+    model = torch.compile(model, dynamic=False) if compiled else model
 
     def run() -> np.ndarray:
         with torch.inference_mode(), autocast(precision):
             logits: np.ndarray = model(**to_device(batch)).logits.float().cpu().numpy()
         return logits
-
-    return run
-
-
-def train_step(config: ModelConfig, params: Params, batch: Batch, precision: Precision) -> Callable[[], None]:
-    """Forward, loss, backward, clip, AdamW; dropout on."""
-    settings = Optimizer()
-    model = make_model(config, params).train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        betas=(settings.b1, settings.b2),
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-    )
-
-    def run() -> None:
-        labels = torch.from_numpy(np.asarray(batch.labels)).long().to(DEVICE)
-        with autocast(precision):
-            loss = model(**to_device(batch), labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
 
     return run
 

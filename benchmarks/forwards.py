@@ -1,0 +1,119 @@
+"""The forward pass of every cut sub-network against PyTorch's and ONNX Runtime's of the same size:
+
+python -m benchmarks.forwards
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from benchmarks import harness, torch_bert
+from dynabert_jax import cost, weights
+from dynabert_jax.backends import Inputs, find_backend
+from dynabert_jax.batches import Batch
+from dynabert_jax.config import DepthStage, Dtype, ModelConfig
+from dynabert_jax.cut import cut
+from dynabert_jax.products import product_rate
+from dynabert_jax.subnetwork import SubNetwork, uniform_grid
+
+BASE = "torch fp32"
+DTYPES: dict[str, Dtype] = {"ours fp32": "float32", "ours bf16": "bfloat16"}
+Case = Callable[[], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is timed, and how often."""
+
+    model: Literal["minilm", "bert-base"] = "minilm"
+    """whose shape; the weights are random"""
+    sub: tuple[str, ...] = ()
+    """sub-networks, such as w0.5_d0.5; all twelve without it"""
+    batch: tuple[int, ...] = (1, 8, 32)
+    """sentences a batch"""
+    length: tuple[int, ...] = (32, 128)
+    """tokens a sentence, none of them padding"""
+    compiled: tuple[str, ...] = ("w1_d1", "w0.5_d0.5")
+    """sub-networks that torch.compile is timed with, too: it takes half a minute for each and every shape"""
+    rounds: int = 10
+    """how often everything is timed, in turn"""
+
+
+def main(settings: Settings) -> None:
+    """Times each from a batch on the host to logits on the host, dropout off."""
+    harness.share_the_accelerator()
+    config = harness.MODELS[settings.model]()
+    params, stage = weights.init_params(config, seed=0), DepthStage()
+    subs = [
+        sub
+        for sub in uniform_grid(config, stage.widths, stage.depths)
+        if not settings.sub or sub.name in settings.sub
+    ]  # fmt: skip
+    shapes = [harness.Settings(length, batch) for length in settings.length for batch in settings.batch]
+    tables: dict[str, list[harness.Row]] = {}
+    seconds: harness.Seconds = {}
+    for shape in tqdm(shapes, unit=" shapes", leave=False):
+        batch = harness.random_batch(config, shape)
+        title = f"{settings.model}, {shape.batch} x {shape.length} tokens"
+        tables[title] = []
+        for sub in subs:
+            cases = make_cases(config, params, sub, batch, sub.name in settings.compiled)
+            difference = max(float(np.abs(case() - cases[BASE]()).max()) for case in cases.values())
+            found = harness.measure(cases, settings.rounds)
+            tables[title].append(row(config, sub, shape, found, difference))
+            seconds |= {f"{title}, {sub.name}, {case}": times for case, times in found.items()}
+    about = harness.machine() | torch_bert.describe() | harness.product_rates()
+    harness.publish(f"forwards_{settings.model}", settings, tables, seconds, about)
+
+
+def make_cases(
+    config: ModelConfig, params: weights.Params, sub: SubNetwork, batch: Batch, compiled: bool
+) -> dict[str, Case]:
+    """By name, what runs a batch."""
+    small = cut(config, params, sub)
+    cases: dict[str, Case] = {
+        BASE: torch_bert.forward(small.config, small.params, batch, "fp32"),
+        "torch bf16": torch_bert.forward(small.config, small.params, batch, "bf16 autocast"),
+    }
+    if compiled:
+        cases["torch compiled fp32"] = torch_bert.forward(small.config, small.params, batch, "fp32", compiled=True)
+    inputs = Inputs(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+    for name, dtype in DTYPES.items():
+        cases[name] = runner("jax", dtype, config, params, sub, inputs)
+    if torch_bert.DEVICE == "cpu":
+        cases["ONNX Runtime fp32"] = runner("onnxruntime", "float32", config, params, sub, inputs)
+    return cases
+
+
+def runner(
+    backend: Literal["jax", "onnxruntime"], dtype: Dtype, config: ModelConfig, params: weights.Params, sub: SubNetwork,
+    inputs: Inputs,
+) -> Case:  # fmt: skip
+    program = find_backend(backend).takers[dtype](config, params, sub)(inputs)
+    return lambda: program.run(inputs)
+
+
+def row(
+    config: ModelConfig, sub: SubNetwork, shape: harness.Settings, seconds: harness.Seconds, difference: float
+) -> harness.Row:
+    """PyTorch's milliseconds, every other's ratio to them, and how near ours comes to the rate of large products."""
+    ratios = {
+        case: f"{harness.ratio(seconds[case], seconds[BASE]):.2f}" if case in seconds else ""
+        for case in ("torch bf16", "torch compiled fp32", "ONNX Runtime fp32", *DTYPES)
+    }
+    flops = shape.batch * cost.flops(config, sub, shape.length)
+    used = {
+        f"% of the rate, {case}": f"{100 * flops / statistics.median(seconds[case]) / product_rate(dtype):.0f}"
+        for case, dtype in DTYPES.items()
+    }
+    base = {f"{BASE}, ms": f"{1e3 * statistics.median(seconds[BASE]):.1f}"}
+    return {"sub-network": sub.name} | base | ratios | used | {"largest difference of a logit": f"{difference:.0e}"}
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
