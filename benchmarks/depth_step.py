@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ from dynabert_jax.subnetwork import SubNetwork
 
 STEP = "whole step"
 TOTAL_STEPS = 10_000  # of the schedule; more than are run
-FIRST_STEPS_TARGET = 90.0  # seconds, with an empty compilation cache
+COMPILING_TARGETS = (60.0, 10.0)  # seconds for the depth stage, with an empty and with a warm compilation cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ def main(settings: Settings) -> None:
     sums = [sum(times) for times in zip(*(seconds[name] for name in seconds if name != STEP), strict=True)]
     tables = {
         "A step of the depth stage": part_rows(seconds, sums),
-        "Until every stage has made its first step, in seconds": first_steps,
+        "The first step of every stage, in seconds": first_steps,
     }
     harness.publish("depth_step", settings, tables, seconds | {"sum of parts": sums}, harness.machine())
 
@@ -131,32 +131,37 @@ def part_rows(seconds: harness.Seconds, sums: list[float]) -> list[harness.Row]:
 
 
 def time_first_steps(settings: Settings) -> list[harness.Row]:
-    """A row for each stage: compiling with an empty cache, and with the one that this has filled."""
+    """A row for each stage: its first step with an empty cache, and with the one that this has filled."""
     with tempfile.TemporaryDirectory(prefix="dynabert-cache-") as cache:
         empty, warm = first_steps(settings, cache), first_steps(settings, cache)
     rows = [first_step_row(stage, empty[stage], warm[stage]) for stage in empty]
-    return [*rows, first_step_row("all", sum(empty.values()), sum(warm.values()), FIRST_STEPS_TARGET)]
+    together = (tuple(map(sum, zip(*found.values(), strict=True))) for found in (empty, warm))
+    return [*rows, first_step_row("all", *together)]
 
 
-def first_step_row(stage: str, empty: float, warm: float, target: float | None = None) -> harness.Row:
-    """One stage's seconds with an empty and with a warm cache; the target is one for the empty cache."""
+def first_step_row(stage: str, empty: Sequence[float], warm: Sequence[float]) -> harness.Row:
+    """One stage's seconds with an empty and with a warm cache: each of the first step and of the second one."""
+    compiling = [first - second for first, second in (empty, warm)]
+    goals = COMPILING_TARGETS if stage == "depth" else None
     return {
         "stage": stage,
-        "empty cache": round(empty, 1),
-        "warm cache": round(warm, 1),
-        "target": f"<= {target:g} with an empty cache" if target else "",
-        "holds": harness.verdict(empty <= target) if target else "",
+        "first step, empty cache": round(empty[0], 1),
+        "of it compiling": round(compiling[0], 1),
+        "first step, warm cache": round(warm[0], 1),
+        "of it reading programs": round(compiling[1], 1),
+        "target": f"<= {goals[0]:g}; {goals[1]:g}" if goals else "",
+        "holds": harness.verdict(compiling[0] <= goals[0] and compiling[1] <= goals[1]) if goals else "",
     }
 
 
-def first_steps(settings: Settings, cache: str) -> dict[str, float]:
-    """The seconds that `first_steps.py` needs for each stage, in a process of its own."""
+def first_steps(settings: Settings, cache: str) -> dict[str, tuple[float, float]]:
+    """The seconds of each stage's first two steps that `first_steps.py` prints, in a process of its own."""
     # As the command line has it: programs that took less time to compile are not worth keeping.
     keep = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
     command = [sys.executable, "-m", "benchmarks.first_steps", "--length", str(settings.length),
                "--batch", str(settings.batch), "--dtype", settings.dtype]  # fmt: skip
     result = subprocess.run(command, env=os.environ | keep, stdout=subprocess.PIPE, text=True, check=True)
-    seconds: dict[str, float] = json.loads(result.stdout)
+    seconds: dict[str, tuple[float, float]] = json.loads(result.stdout)
     return seconds
 
 
