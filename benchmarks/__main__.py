@@ -1,0 +1,44 @@
+"""Every benchmark, one after the other, each in a process of its own: python -m benchmarks [--model bert-base]."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from typing import Literal
+
+import tyro
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is timed."""
+
+    model: Literal["minilm", "bert-base"] = "minilm"
+    """whose shape; the weights are random"""
+
+
+def main(settings: Settings) -> None:
+    """Runs all of them; one that fails does not keep the others from running."""
+    model = ("--model", settings.model)
+    programs = [
+        *(("steps", "--stage", stage, *model) for stage in ("fine_tune", "width", "depth")),
+        ("forwards", *model),
+        ("lengths", *model),
+        ("growth", *model),
+        ("sizes", *model),
+        ("deployed", *model),
+        ("memory", *model),
+        ("depth_step",),
+    ]
+    large_pages = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} | os.environ
+    failed = []
+    for name, *arguments in programs:
+        print(f"\n## {name} {' '.join(arguments)}\n", flush=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], env=large_pages).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; what they said stands above")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,97 @@
+"""How the time of a training step grows with the batch, the length, and the number of sub-networks:
+
+python -m benchmarks.growth
+"""
+
+import dataclasses
+import statistics
+from typing import Literal
+
+import numpy as np
+import tyro
+
+from benchmarks import harness
+from benchmarks.steps import ours
+from dynabert_jax import stages, weights
+from dynabert_jax.batches import PlannedBatch
+from dynabert_jax.config import DepthStage, Dtype, FineTune, ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is timed, and how often. What does not grow stays at its first value."""
+
+    model: Literal["minilm", "bert-base"] = "minilm"
+    """whose shape; the weights are random"""
+    dtype: Dtype = "bfloat16"
+    """what products multiply in"""
+    batch: tuple[int, ...] = (8, 16, 32, 64)
+    """sentences of a fine-tuning step"""
+    length: tuple[int, ...] = (32, 64, 128, 256)
+    """tokens of each"""
+    widths: tuple[int, ...] = (1, 2, 3, 4)
+    """how many of the four widths a step of the depth stage trains, each in three depths"""
+    rounds: int = 5
+    """how often everything is timed, in turn"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One step that is timed."""
+
+    grows: str
+    objective: stages.Objective
+    shape: harness.Settings
+
+    def flops(self, config: ModelConfig) -> int:
+        planned = PlannedBatch(np.arange(self.shape.batch), self.shape.length)
+        return stages.training_flops(config, self.objective, planned)
+
+
+def main(settings: Settings) -> None:
+    """Times every step, and sets its growth beside that of its products."""
+    config = harness.MODELS[settings.model]()
+    params = weights.init_params(config, seed=0)
+    found = points(config, settings)
+    cases = {
+        name: ours(config, point.objective, params, harness.random_batch(config, point.shape), settings.dtype)
+        for name, point in found.items()
+    }
+    seconds = harness.measure(cases, settings.rounds)
+    tables = {f"{settings.model}, {settings.dtype}": rows(config, found, seconds)}
+    harness.publish(f"growth_{settings.model}", settings, tables, seconds, harness.machine())
+
+
+def points(config: ModelConfig, settings: Settings) -> dict[str, Point]:
+    """By name, in the order of growth."""
+    tuning, stage = stages.fine_tune(config, FineTune()), DepthStage()
+    found: dict[str, Point] = {}
+    for batch in settings.batch:
+        found[f"{batch} sentences"] = Point("batch", tuning, harness.Settings(settings.length[0], batch))
+    for length in settings.length:
+        found[f"{length} tokens"] = Point("length", tuning, harness.Settings(length, settings.batch[0]))
+    for count in settings.widths:
+        objective = stages.depth(config, stage.replace(widths=stage.widths[:count]))
+        shape = harness.Settings(settings.length[0], settings.batch[0])
+        found[f"{len(objective.students)} sub-networks"] = Point("sub-networks", objective, shape)
+    return found
+
+
+def rows(config: ModelConfig, points: dict[str, Point], seconds: harness.Seconds) -> list[harness.Row]:
+    """Times and FLOPs of each, as multiples of the first one that grows in the same way."""
+    made: list[harness.Row] = []
+    for name, point in points.items():
+        first = next(other for other, there in points.items() if there.grows == point.grows)
+        made.append(
+            {
+                "step": name,
+                "median ms": round(1e3 * statistics.median(seconds[name]), 1),
+                "times the first": f"{harness.ratio(seconds[name], seconds[first]):.2f}",
+                "FLOPs, times the first": f"{point.flops(config) / points[first].flops(config):.2f}",
+            }
+        )
+    return made
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
