@@ -32,7 +32,7 @@ class Settings:
 
 
 def main(settings: Settings) -> None:
-    """Times every stage's first step, in the order of a run."""
+    """Times every stage's first and second step, in the order of a run."""
     config = harness.minilm()
     model, params = Bert(config, settings.dtype), weights.init_params(config, seed=0)
     batch = harness.random_batch(config, harness.Settings(settings.length, settings.batch))

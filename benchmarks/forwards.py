@@ -48,12 +48,7 @@ def main(settings: Settings) -> None:
     """Times each from a batch on the host to logits on the host, dropout off."""
     harness.share_the_accelerator()
     config = harness.MODELS[settings.model]()
-    params, stage = weights.init_params(config, seed=0), DepthStage()
-    subs = [
-        sub
-        for sub in uniform_grid(config, stage.widths, stage.depths)
-        if not settings.sub or sub.name in settings.sub
-    ]  # fmt: skip
+    params, subs = weights.init_params(config, seed=0), find_subs(config, settings)
     shapes = [harness.Settings(length, batch) for length in settings.length for batch in settings.batch]
     tables: dict[str, list[harness.Row]] = {}
     seconds: harness.Seconds = {}
@@ -63,12 +58,23 @@ def main(settings: Settings) -> None:
         tables[title] = []
         for sub in subs:
             cases = make_cases(config, params, sub, batch, sub.name in settings.compiled)
-            difference = max(float(np.abs(case() - cases[BASE]()).max()) for case in cases.values())
+            expected = cases[BASE]()
+            errors = {case: float(np.abs(run() - expected).max()) for case, run in cases.items()}
             found = harness.measure(cases, settings.rounds)
-            tables[title].append(row(config, sub, shape, found, difference))
+            tables[title].append(row(config, sub, shape, found, errors))
             seconds |= {f"{title}, {sub.name}, {case}": times for case, times in found.items()}
     about = harness.machine() | torch_bert.describe() | harness.product_rates()
     harness.publish(f"forwards_{settings.model}", settings, tables, seconds, about)
+
+
+def find_subs(config: ModelConfig, settings: Settings) -> list[SubNetwork]:
+    """Those that are asked for, or all twelve."""
+    stage = DepthStage()
+    there = {sub.name: sub for sub in uniform_grid(config, stage.widths, stage.depths)}
+    unknown = {*settings.sub, *settings.compiled} - there.keys()
+    if unknown:
+        raise SystemExit(f"no sub-network is called {', '.join(sorted(unknown))}; there are {', '.join(there)}")
+    return [sub for name, sub in there.items() if not settings.sub or name in settings.sub]
 
 
 def make_cases(
@@ -99,7 +105,7 @@ def runner(
 
 
 def row(
-    config: ModelConfig, sub: SubNetwork, shape: harness.Settings, seconds: harness.Seconds, difference: float
+    config: ModelConfig, sub: SubNetwork, shape: harness.Settings, seconds: harness.Seconds, errors: dict[str, float]
 ) -> harness.Row:
     """PyTorch's milliseconds, every other's ratio to them, and how near ours comes to the rate of large products."""
     ratios = {
@@ -112,7 +118,11 @@ def row(
         for case, dtype in DTYPES.items()
     }
     base = {f"{BASE}, ms": f"{1e3 * statistics.median(seconds[BASE]):.1f}"}
-    return {"sub-network": sub.name} | base | ratios | used | {"largest difference of a logit": f"{difference:.0e}"}
+    largest = {
+        f"logits differ, {kind}": f"{max(error for case, error in errors.items() if kind in case):.0e}"
+        for kind in ("fp32", "bf16")
+    }
+    return {"sub-network": sub.name} | base | ratios | used | largest
 
 
 if __name__ == "__main__":

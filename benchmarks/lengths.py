@@ -1,4 +1,4 @@
-"""What batches of similar length gain: an epoch of the movie reviews against padding every sentence to the longest:
+"""What batches of similar length gain: an epoch of the movie reviews against padding every sentence to 128 tokens:
 
 python -m benchmarks.lengths
 """
@@ -80,7 +80,7 @@ def main(settings: Settings) -> None:
         )
     ]
     tables = {f"{settings.stage} stage, {settings.model}, {settings.dtype}": rows, "An epoch": epoch}
-    harness.publish(f"lengths_{settings.model}", settings, tables, seconds, harness.machine())
+    harness.publish(f"lengths_{settings.model}_{settings.stage}", settings, tables, seconds, harness.machine())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Literal
 
 import jax
 import numpy as np
+import optax
 import tyro
 
 from benchmarks import harness, torch_bert, torch_dynabert
@@ -24,6 +25,7 @@ StageName = Literal["fine_tune", "width", "depth"]
 BASE = "torch fp32"
 ON_CPU = {"ours fp32": 1.0, "ours bf16": 1 / 1.5}
 ON_GPU = {"ours bf16": 1 / 10}
+AGREEMENT = 1e-4  # relative, of float32 on both sides
 TOTAL_STEPS = 10_000  # of the schedule; more than are run
 
 
@@ -86,7 +88,8 @@ def ours(
     """What a run does for a batch."""
     programs = stages.Programs(Bert(config, dtype))
     update = stages.make_update(objective, TOTAL_STEPS)
-    state, teacher = stages.init_state(objective, params, TOTAL_STEPS), parallel.replicate(params)
+    state = stages.init_state(objective, params, TOTAL_STEPS)
+    teacher = parallel.replicate(params) if any(group.teacher for group in objective.groups) else None
     key = jax.random.key(0)
 
     def run() -> None:
@@ -103,7 +106,7 @@ def utilisation(
 ) -> dict[str, str]:
     """The products that the step stands for, each student's own, over the time and the rate of large products.
 
-    What our students share is counted for each of them, as for PyTorch, which computes it for each.
+    What our students share is counted for each of them, as for PyTorch, which computes it for each; the rate is ours.
     """
     forwards = [group.teacher for group in objective.groups if group.teacher] + 3 * list(objective.students)
     flops = settings.batch * sum(cost.flops(config, sub, settings.length) for sub in forwards)
@@ -117,15 +120,40 @@ def utilisation(
 def agreement(
     config: ModelConfig, objective: stages.Objective, params: weights.Params, batch: Batch
 ) -> list[harness.Row]:
-    """The largest relative difference of a student's loss to PyTorch's in float32."""
+    """How far losses and the gradient's norm are from PyTorch's in float32, at most and relatively."""
     still = config.replace(hidden_dropout=0.0, attention_dropout=0.0)
-    theirs = torch_dynabert.Step(still, objective, params, batch, torch_dynabert.RELEASED).losses()
-    programs, everywhere = stages.Programs(Bert(still)), parallel.replicate(params)
+    answers = {
+        BASE: their_losses(torch_dynabert.Step(still, objective, params, batch, torch_dynabert.RELEASED)),
+        "torch sdpa bf16": their_losses(torch_dynabert.Step(still, objective, params, batch, torch_dynabert.TODAY)),
+        "ours fp32": our_losses(still, objective, params, batch, "float32"),
+        "ours bf16": our_losses(still, objective, params, batch, "bfloat16"),
+    }
+    differences = {case: np.abs(found / answers[BASE] - 1.0) for case, found in answers.items() if case != BASE}
+    return [
+        {
+            "case": case,
+            "losses, at most": f"{difference[:-1].max():.1e}",
+            "gradient norm": f"{difference[-1]:.1e}",
+            "target": f"<= {AGREEMENT:g}" if case == "ours fp32" else "",
+            "holds": harness.verdict(difference.max() <= AGREEMENT) if case == "ours fp32" else "",
+        }
+        for case, difference in differences.items()
+    ]
+
+
+def their_losses(step: torch_dynabert.Step) -> np.ndarray:
+    """Every student's loss and then the norm of the gradient, `[students + 1]`."""
+    return np.array([*map(float, step.losses()), step.gradient_norm()])
+
+
+def our_losses(
+    config: ModelConfig, objective: stages.Objective, params: weights.Params, batch: Batch, dtype: Dtype
+) -> np.ndarray:
+    """The same of ours."""
+    programs, everywhere = stages.Programs(Bert(config, dtype)), parallel.replicate(params)
     summed = stages.gradients(programs, objective, everywhere, everywhere, batch, jax.random.key(0))
-    students = [student for group in objective.groups for student in group.students]
-    found = [float(np.sum(summed.losses[student].total)) for student in students]
-    difference = np.max(np.abs(np.subtract(found, theirs)) / np.abs(theirs))
-    return [{"case": "ours fp32", "largest difference": f"{difference:.1e}"}]
+    norm = optax.tree.norm(jax.tree.map(lambda g: np.asarray(g).sum(0), summed.grads))
+    return np.array([*(float(np.sum(losses.total)) for losses in summed.losses.values()), float(norm)])
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def forward(
 ) -> Callable[[], np.ndarray]:
     """From a batch on the host to logits `[B, C]` on the host; eager, or by `torch.compile` for just this shape."""
     model = make_model(config, params).eval()
-    model = torch.compile(model, dynamic=False) if compiled else model
+    model = compile_alone(model) if compiled else model
 
     def run() -> np.ndarray:
         with torch.inference_mode(), autocast(precision):
@@ -45,6 +45,13 @@ def forward(
         return logits
 
     return run
+
+
+def compile_alone(function: Any) -> Any:
+    """`torch.compile` for the shapes that come; beyond its limit of programs it fails, rather than running eagerly."""
+    torch._dynamo.config.recompile_limit = 256
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    return torch.compile(function, dynamic=False)
 
 
 def to_device(batch: Batch) -> dict[str, torch.Tensor]:

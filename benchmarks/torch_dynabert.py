@@ -71,8 +71,8 @@ class Step:
         if torch_bert.DEVICE == "cuda":
             torch.cuda.synchronize()
 
-    def losses(self) -> list[float]:
-        """Every student's loss, whose gradients are added up."""
+    def losses(self) -> list[torch.Tensor]:
+        """Every student's loss, in their order; their gradients are added up. Nobody waits for the device."""
         found = []
         for group in self.objective.groups:
             targets = None
@@ -84,7 +84,11 @@ class Step:
                     loss = self.loss[student](targets)
                 loss.backward()
                 found.append(loss.detach())
-        return [float(loss) for loss in found]
+        return found
+
+    def gradient_norm(self) -> float:
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
 
     def _teachers(self) -> list[SubNetwork]:
         return [group.teacher for group in self.objective.groups if group.teacher is not None]
@@ -96,26 +100,25 @@ class Step:
         )  # fmt: skip
 
     def _made(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        if not self.style.compiled:
-            return function
-        torch._dynamo.config.recompile_limit = 64  # a program for every sub-network
-        return torch.compile(function, dynamic=False)
+        made: Callable[..., Any] = torch_bert.compile_alone(function) if self.style.compiled else function
+        return made
 
 
 def student_loss(
     student: Answers, targets: Answers | None, labels: torch.Tensor, sub: SubNetwork, weights: LossWeights
 ) -> torch.Tensor:
-    """What `stages.student_losses` calls the total, of a batch without filler rows."""
+    """What `stages.student_losses` calls the total, of classes and a batch without filler rows."""
     logits, states = student
+    label = functional.cross_entropy(logits.float(), labels)
     if targets is None:
-        return weights.label * functional.cross_entropy(logits.float(), labels)
+        return weights.label * label
     soft = functional.softmax(targets[0].float(), dim=-1)
     logit = torch.sum(-soft * functional.log_softmax(logits.float(), dim=-1), dim=-1).mean()
     matched = [targets[1][i] for i in (*sub.layers, -1)]
     hidden = sum(
         functional.mse_loss(ours.float(), theirs.float()) for ours, theirs in zip(states, matched, strict=True)
     )
-    return weights.logit * logit + weights.hidden * hidden
+    return weights.logit * logit + weights.hidden * hidden + weights.label * label
 
 
 def answers(model: Any, sub: SubNetwork, inputs: dict[str, torch.Tensor], attention: str) -> Answers:

@@ -102,7 +102,8 @@ class Bert(nn.Module):
         """What each of the sub-networks answers, `__call__` by `__call__`; what they begin with alike runs once.
 
         That is most of what sub-networks of one width and several depths do, forwards and backwards: the gradient of
-        the shared layers' output is the sum of what comes back through each of them.
+        the shared layers' output is the sum of what comes back through each of them. Head gates and attention scores
+        are `__call__`'s alone.
         """
         for sub in subs:
             sub.check_fits(self.config)

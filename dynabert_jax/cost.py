@@ -53,5 +53,6 @@ def activations(config: ModelConfig, subs: Sequence[SubNetwork], length: int, re
     hidden, layers = config.hidden_size, []
     for kept in (way[-1] for way in ways(subs)):
         attention = 4 * kept.heads * config.head_size + kept.heads * length
-        layers.append(length * (3 * hidden + attention + 2 * kept.neurons))
-    return max(layers) + (len(layers) - 1) * length * hidden if rematerialize else sum(layers)
+        layers.append(length * (2 * hidden + attention + 2 * kept.neurons))
+    inputs = len({way[:-1] for way in ways(subs)}) * length * hidden
+    return inputs + (max(layers) if rematerialize else sum(layers))

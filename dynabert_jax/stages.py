@@ -45,7 +45,7 @@ class Group:
 
     @property
     def families(self) -> tuple[tuple[SubNetwork, ...], ...]:
-        """The students, those together that share their first layers, and one program."""
+        """The students in the groups that run as one program: those that begin with the same part of a layer."""
         return families(self.students)
 
 
@@ -226,7 +226,7 @@ def family_loss(
     )
     pairs = zip(family, answers, strict=True)
     found = tuple(student_losses(batch, targets, weights, student, outputs) for student, outputs in pairs)
-    return jnp.sum(jnp.stack([losses.total for losses in found])), found
+    return jnp.sum(jnp.stack([lost.total for lost in found])), found
 
 
 def student_losses(
@@ -256,7 +256,7 @@ def example_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
 class Programs:
     """The compiled functions of training; each is traced once a teacher or family of students, and batch shape.
 
-    The loss weights are arguments, so stages that teach the same students share their programs.
+    The loss weights are arguments: other weights are the same program.
     """
 
     def __init__(self, model: Bert):

@@ -5,7 +5,16 @@ import itertools
 
 import pytest
 
-from dynabert_jax.subnetwork import SubNetwork, kept_heads, kept_layers, kept_neurons, uniform_grid
+from dynabert_jax.subnetwork import (
+    KeptLayer,
+    SubNetwork,
+    families,
+    kept_heads,
+    kept_layers,
+    kept_neurons,
+    uniform_grid,
+    ways,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,3 +174,15 @@ def test_a_multiplier_that_keeps_nothing_names_one_that_does() -> None:
         SubNetwork.uniform(BASE, 0.04, 1.0)
     with pytest.raises(ValueError, match=r"depth 0\.1 keeps none of 5 layers; use more than 0\.1$"):
         kept_layers(5, 0.1)
+
+
+def test_what_sub_networks_begin_with_alike_is_one_way() -> None:
+    deep, two, skips = (
+        SubNetwork(layers, (2,) * len(layers), (5,) * len(layers)) for layers in ((0, 1, 2), (0, 1), (0, 2))
+    )
+    zero, one, last = (KeptLayer(layer, 2, 5) for layer in range(3))
+    assert deep.kept == (zero, one, last)
+    assert ways((deep, two, skips)) == ((zero,), (zero, one), (zero, one, last), (zero, last))
+    narrow = SubNetwork((0, 1), (1, 2), (5, 5))
+    assert families((deep, narrow, two, skips)) == ((deep, two, skips), (narrow,))
+    assert set(ways((two, narrow))) == {two.kept[:1], two.kept, narrow.kept[:1], narrow.kept}
