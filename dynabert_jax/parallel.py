@@ -78,7 +78,7 @@ def data_parallel(
     """`function` compiled for all devices of all hosts at once.
 
     Args:
-        function: what one device computes; sums over devices with `jax.lax.psum(..., AXIS)`.
+        function: what one device computes; it sums over devices with `summed`.
         in_axes: for each argument 0 where every device has its own part, None where all get the same.
         out_axes: likewise for the results; None promises that they are the same everywhere.
         static: position of an argument that is compiled in (it stays in `in_axes` as None).
@@ -92,6 +92,12 @@ def data_parallel(
         static_broadcasted_argnums=() if static is None else (static,),
         donate_argnums=donate,
     )
+
+
+def summed(tree: Any) -> Any:
+    """Sums over all devices, inside of a `data_parallel` function."""
+    # XLA for CPUs copies everything to sum over one device.
+    return jax.lax.psum(tree, AXIS) if num_devices() > 1 else tree
 
 
 def num_devices() -> int:

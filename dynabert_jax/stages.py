@@ -305,7 +305,7 @@ def make_update(objective: Objective, total_steps: int) -> Update:
     schedule = linear_schedule(objective.settings.optimizer, total_steps)
 
     def update(state: TrainState, grads: Params, losses: tuple[Losses, ...]) -> tuple[TrainState, StepReport]:
-        grads, losses = jax.lax.psum((grads, losses), parallel.AXIS)
+        grads, losses = parallel.summed((grads, losses))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         norm, rate = optax.tree.norm(grads), schedule(state.step)
         finite = jnp.isfinite(jnp.stack([norm, *(loss.total for loss in losses)])).all()
