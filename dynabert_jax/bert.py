@@ -289,9 +289,9 @@ class ToHeads(nn.Module):
         """`[B, S, H]` to `[B, n, S, D]`."""
         kernel = self.param("kernel", _kernel_init, (self.hidden_size, self.heads, self.head_size))[:, :heads]
         bias = self.param("bias", _zeros, (self.heads, self.head_size))[:heads, None]  # [n, 1, D]
-        # One product of matrices and then a transposition: XLA for CPUs is slower at both in one.
+        # A product of matrices and then a transposition: XLA for CPUs multiplies slowly into a transposed result.
         flat = product("bsi,io->bso", x, kernel.reshape(self.hidden_size, -1), self.dtype)  # [B, S, n D]
-        return flat.reshape(*x.shape[:2], -1, self.head_size).swapaxes(1, 2) + bias
+        return flat.reshape(*x.shape[:2], heads, self.head_size).swapaxes(1, 2) + bias
 
 
 class FromHeads(nn.Module):
@@ -308,6 +308,7 @@ class FromHeads(nn.Module):
         kernel = self.param("kernel", _kernel_init, (self.heads, self.head_size, self.hidden_size))
         bias = self.param("bias", _zeros, (self.hidden_size,))
         kernel = kernel[: context.shape[1]].reshape(-1, self.hidden_size)  # [n D, H]
+        # As in ToHeads, the transposition stands beside the product.
         flat = context.swapaxes(1, 2).reshape(context.shape[0], context.shape[2], -1)  # [B, S, n D]
         return product("bsi,io->bso", flat, kernel, self.dtype) + bias
 

@@ -30,9 +30,9 @@ class Dropout(nn.Module):
 def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """32 random bits for each place of an array, `shape` uint32: a hash of the key's two words and the place's number.
 
-    `jax.random.bits` draws better numbers than dropout needs, in several passes over memory: a seventh of a training
-    step on a CPU. A hash is computed where it is used, and no draw is ever stored. The key has to be drawn itself, as
-    those of `split` and `fold_in` are: two that share their second word have the same numbers in another order.
+    `jax.random.bits` draws better numbers than dropout needs, in several passes over memory; a hash is computed where
+    it is used. The key has to be drawn itself, as those of `split` and `fold_in` are: two that share their second word
+    may have the same numbers in another order.
     """
     first, second = jax.random.key_data(key)[:2]
     place = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)

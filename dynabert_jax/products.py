@@ -41,9 +41,17 @@ def product_rate(dtype: Dtype, size: int = 2048) -> float:
 def product(equation: str, a: jax.Array, b: jax.Array, dtype: Dtype) -> jax.Array:
     """`jnp.einsum(equation, a, b)` in the arithmetic of `dtype`; the result is float32.
 
-    Every index of an operand must stand in the other operand or in the result, so that a product's two gradients are
-    products again; those in all three must come first.
+    The last two axes, or more, are those of a product of matrices; the indices in front of them that stand in both
+    operands and in the result are the batch. Every index of an operand must stand in the other operand or in the
+    result. Gradients run backwards alone: no jvp, no hessian.
+
+    Raises:
+        ValueError: the batch's indices are not the first ones of all three.
     """
+    left, right, out = _indices(equation)
+    batch = _batch_indices(left, right, out)
+    if not all(indices.startswith(batch) for indices in (left, right, out)):
+        raise ValueError(f"{equation!r}: the indices {batch!r} of both operands and the result must begin all three")
     return _product(equation, dtype, a, b)
 
 
@@ -60,42 +68,32 @@ def _forward(equation: str, dtype: Dtype, a: jax.Array, b: jax.Array) -> tuple[j
 def _backward(
     equation: str, dtype: Dtype, operands: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    # Left to autodiff, the cotangent would be float32 and both backward products would run in float32.
+    # Left to autodiff, the cotangent would be float32, so that both backward products would run in float32, and XLA for
+    # CPUs would transpose the larger operand of the second.
     a, b = operands
     left, right, out = _indices(equation)
     g = _rounded(g, dtype)
-    return _einsum(f"{out},{right}->{left}", g, b), _over_rows(f"{left},{out}->{right}", a, g)
+    by_a = _einsum(f"{out},{right}->{left}", g, b)
+    batch = len(_batch_indices(left, right, out))
+    if dtype == "bfloat16" and not batch:
+        # As fast in this order, and where XLA for CPUs transposes the result of another it ends in UNIMPLEMENTED.
+        return by_a, _einsum(f"{left},{out}->{right}", a, g)
+    first, second = (a, g) if left[-1] == right[-2] else (g, a)
+    return by_a, _transposed_product(first, second, batch)
 
 
 _product.defvjp(_forward, _backward)
 
 
-def _over_rows(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    """The einsum of operands whose rows are summed over, a^T b, of which one has to be transposed.
-
-    XLA for CPUs transposes the first, however large, and multiplies slowly where it does that inside of the product.
-    Here it is the smaller one, and its axes are merged, which keeps XLA from moving the transposition back into the
-    product.
-    """
-    left, right, out = _indices(equation)
-    batch = _batch(left, right, out)
-    if not batch and a.dtype == jnp.bfloat16:
-        return _einsum(equation, a, b)  # is as fast; XLA for CPUs cannot run some of the others
+def _transposed_product(a: jax.Array, b: jax.Array, batch: int) -> jax.Array:
+    """a^T b: `[*batch, *rows, i]` and `[*batch, *rows, o]` to `[*batch, i, o]`; `batch` is the number of its axes."""
     if a.size > b.size:
-        left, right, a, b = right, left, b, a
-    sizes = dict(zip(left + right, a.shape + b.shape, strict=True))
-    summed = "".join(index for index in left if index in right and index not in out)
-    rows = "".join(index for index in left if index not in right)
-    columns = "".join(index for index in right if index not in left)
-
-    def arranged(operand: jax.Array, indices: str, *axes: str) -> jax.Array:
-        """With these axes, each of them one or several of the operand's."""
-        moved = jnp.transpose(operand, [indices.index(index) for index in "".join(axes)])
-        return moved.reshape([math.prod(sizes[index] for index in axis) for axis in axes])
-
-    found = _einsum("zrs,zsc->zrc", arranged(a, left, batch, rows, summed), arranged(b, right, batch, summed, columns))
-    found = found.reshape([sizes[index] for index in batch + rows + columns])
-    return jnp.transpose(found, [(batch + rows + columns).index(index) for index in out])
+        return _transposed_product(b, a, batch).swapaxes(-1, -2)  # what is transposed should be small
+    sizes, i, o = a.shape[:batch], a.shape[-1], b.shape[-1]
+    # Transposed before axes are merged: XLA would move it into the product otherwise, where it is slow.
+    columns = jnp.moveaxis(a, -1, batch).reshape(math.prod(sizes), i, -1)
+    rows = b.reshape(math.prod(sizes), -1, o)
+    return _einsum("zir,zro->zio", columns, rows).reshape(*sizes, i, o)
 
 
 def _rounded(a: jax.Array, dtype: Dtype) -> jax.Array:
@@ -103,20 +101,20 @@ def _rounded(a: jax.Array, dtype: Dtype) -> jax.Array:
 
 
 def _einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    """Batch axes are merged: with two of them, XLA for CPUs may leave bfloat16."""
+    """`jnp.einsum` into float32, several batch axes merged: with two of them, XLA for CPUs may leave bfloat16."""
     left, right, out = _indices(equation)
-    batch = a.shape[: len(_batch(left, right, out))]
+    batch = a.shape[: len(_batch_indices(left, right, out))]
     n = len(batch)
     if n > 1:
         merged = f"z{left[n:]},z{right[n:]}->z{out[n:]}"
-        found = _einsum(merged, a.reshape(-1, *a.shape[n:]), b.reshape(-1, *b.shape[n:]))
-        return found.reshape(*batch, *found.shape[1:])
+        result = _einsum(merged, a.reshape(-1, *a.shape[n:]), b.reshape(-1, *b.shape[n:]))
+        return result.reshape(*batch, *result.shape[1:])
     precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
     return jnp.einsum(equation, a, b, precision=precision, preferred_element_type=jnp.float32)
 
 
-def _batch(left: str, right: str, out: str) -> str:
-    """The indices of both operands and the result, which all of them begin with."""
+def _batch_indices(left: str, right: str, out: str) -> str:
+    """The indices of both operands and the result."""
     return "".join(index for index in left if index in right and index in out)
 
 

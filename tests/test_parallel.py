@@ -30,7 +30,7 @@ def test_devices_compute_on_their_own_rows_and_sum_over_all() -> None:
     def function(factor: jax.Array, rows: jax.Array, power: int) -> tuple[jax.Array, jax.Array]:
         assert rows.shape == (3, 2)
         own = factor * rows**power
-        return own + jax.lax.axis_index(parallel.AXIS), jax.lax.psum(own.sum(), parallel.AXIS)
+        return own + jax.lax.axis_index(parallel.AXIS), parallel.summed(own.sum())
 
     program = parallel.data_parallel(function, in_axes=(None, 0, None), out_axes=(0, None), static=2)
     for power in (1, 2):
@@ -41,12 +41,21 @@ def test_devices_compute_on_their_own_rows_and_sum_over_all() -> None:
         np.testing.assert_allclose(total, 2.0 * (ROWS**power).sum(), rtol=1e-6)
 
 
+def test_one_device_has_nothing_to_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = str(jax.make_jaxpr(parallel.summed, axis_env=[(parallel.AXIS, DEVICES)])(1.0))
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    one = str(jax.make_jaxpr(parallel.summed, axis_env=[(parallel.AXIS, 1)])(1.0))
+    assert "psum" in many
+    assert "psum" not in one
+    assert parallel.summed({"loss": 2.0}) == {"loss": 2.0}
+
+
 def test_the_results_of_one_program_are_the_next_ones_arguments() -> None:
     """What is the same everywhere and what every device has its own of: neither is copied to the host between."""
     parts = parallel.split(ROWS)
     add = parallel.data_parallel(lambda sums, rows: sums + rows, in_axes=(0, 0), out_axes=0, donate=(0,))
     total = parallel.data_parallel(
-        lambda offset, sums: offset + jax.lax.psum(sums.sum(), parallel.AXIS), in_axes=(None, 0), out_axes=None
+        lambda offset, sums: offset + parallel.summed(sums.sum()), in_axes=(None, 0), out_axes=None
     )
     sums = add(jnp.zeros_like(parts), parts)
     sums = add(sums, parts)

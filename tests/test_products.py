@@ -1,7 +1,9 @@
-"""Matrix products in bfloat16: rounded operands, sums in float32, forwards and backwards."""
+"""Matrix products: einsum in float32, and with rounded operands and sums in float32, forwards and backwards."""
 
+import functools
 import inspect
 import re
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +12,17 @@ import numpy as np
 import pytest
 
 from dynabert_jax import bert
+from dynabert_jax.config import Dtype
 from dynabert_jax.products import product
 
 # Found in the code, so that an equation that is added there is tested here.
 EQUATIONS = sorted(set(re.findall(r'"([a-z]+,[a-z]+->[a-z]+)"', inspect.getsource(bert))))
 # Letters as in bert.py. Sizes of one and odd ones: some shapes are refused by XLA on a CPU, and only when they run.
-SIZES = (
-    {"b": 1, "s": 7, "q": 7, "k": 7, "h": 12, "i": 12, "o": 20, "n": 1, "d": 3},
-    {"b": 4, "s": 33, "q": 33, "k": 33, "h": 64, "i": 64, "o": 96, "n": 3, "d": 16},
-)
+SIZES = {
+    "one head": {"b": 1, "s": 7, "q": 7, "k": 7, "i": 12, "o": 20, "n": 1, "d": 3},
+    "three heads": {"b": 4, "s": 33, "q": 33, "k": 33, "i": 64, "o": 96, "n": 3, "d": 16},
+    "to fewer, short": {"b": 3, "s": 5, "q": 5, "k": 6, "i": 24, "o": 10, "n": 2, "d": 16},
+}
 # An operand is rounded by at most half a unit in its 8th digit; two operands, and errors that do not conspire.
 ROUNDING = 2.0 * 2.0**-9
 
@@ -36,6 +40,12 @@ def operands(equation: str, sizes: dict[str, int]) -> tuple[np.ndarray, np.ndarr
     return a, b, out
 
 
+@functools.partial(jax.jit, static_argnums=(0, 4))  # what XLA cannot run shows once it has moved transpositions
+def with_gradients(equation: str, a: jax.Array, b: jax.Array, g: jax.Array, dtype: Dtype) -> tuple[jax.Array, ...]:
+    out, backward = jax.vjp(lambda a, b: product(equation, a, b, dtype), a, b)
+    return out, *backward(g)
+
+
 def rounded(a: np.ndarray) -> np.ndarray:
     return a.astype(ml_dtypes.bfloat16).astype(np.float64)
 
@@ -47,12 +57,11 @@ def assert_close(ours: jax.Array, exact: np.ndarray, relative: float) -> None:
     assert np.linalg.norm(np.asarray(ours, np.float64) - exact) <= relative * np.linalg.norm(exact)
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=("one head", "three heads"))
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_bfloat16_rounds_operands_and_nothing_else(equation: str, sizes: dict[str, int]) -> None:
     a, b, g = operands(equation, sizes)
-    out, backward = jax.vjp(lambda a, b: product(equation, a, b, "bfloat16"), a, b)
-    by_a, by_b = backward(jnp.asarray(g))
+    out, by_a, by_b = with_gradients(equation, a, b, g, "bfloat16")
 
     left, right, result = re.split(",|->", equation)
     exact = np.einsum(equation, rounded(a), rounded(b))
@@ -65,30 +74,26 @@ def test_bfloat16_rounds_operands_and_nothing_else(equation: str, sizes: dict[st
 
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_bfloat16_and_float32_agree_but_for_rounding(equation: str) -> None:
-    a, b, g = operands(equation, SIZES[1])
+    a, b, g = operands(equation, SIZES["three heads"])
 
-    @jax.jit
-    def both(a: jax.Array, b: jax.Array, g: jax.Array) -> list[tuple[jax.Array, ...]]:
-        found = []
-        for dtype in ("float32", "bfloat16"):
-            out, backward = jax.vjp(lambda a, b, dtype=dtype: product(equation, a, b, dtype), a, b)
-            found.append((out, *backward(g)))
-        return found
-
-    plain, fast = both(a, b, g)
+    plain, fast = (with_gradients(equation, a, b, g, dtype) for dtype in get_args(Dtype))
     for exact, ours in zip(plain, fast, strict=True):
         assert_close(ours, np.asarray(exact, np.float64), ROUNDING)
         assert np.any(ours != exact)  # it did round
 
 
-@pytest.mark.parametrize("sizes", SIZES, ids=("one head", "three heads"))
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_float32_is_einsum_and_so_are_its_gradients(equation: str, sizes: dict[str, int]) -> None:
     a, b, g = operands(equation, sizes)
-    out, backward = jax.vjp(lambda a, b: product(equation, a, b, "float32"), a, b)
-    by_a, by_b = backward(jnp.asarray(g))
+    out, by_a, by_b = with_gradients(equation, a, b, g, "float32")
 
     left, right, result = re.split(",|->", equation)
     assert_close(out, np.einsum(equation, a.astype(np.float64), b), 1e-6)
     assert_close(by_a, np.einsum(f"{result},{right}->{left}", g.astype(np.float64), b), 1e-6)
     assert_close(by_b, np.einsum(f"{left},{result}->{right}", a.astype(np.float64), g), 1e-6)
+
+
+def test_the_batch_comes_first() -> None:
+    with pytest.raises(ValueError, match="'bqnd,bnkd->bnqk': the indices 'bn' of both operands and the result must"):
+        product("bqnd,bnkd->bnqk", np.ones((2, 3, 2, 4)), np.ones((2, 2, 3, 4)), "float32")
