@@ -21,6 +21,7 @@ from dynabert_jax.cut import cut
 from dynabert_jax.export import FORMATS, onnx_file
 from dynabert_jax.export.errors import require
 from dynabert_jax.export.source import Source
+from dynabert_jax.parts import in_parts
 from dynabert_jax.subnetwork import SubNetwork
 
 Params = Any
@@ -102,7 +103,7 @@ def run_with_jax(dtype: Dtype, config: ModelConfig, params: Params, sub: SubNetw
     weights = jax.device_put(small.params, jax.local_devices()[0])
 
     def forward(weights: Params, inputs: Inputs) -> jax.Array:
-        return model.apply({"params": weights}, *inputs, everything).logits
+        return in_parts(lambda *part: model.apply({"params": weights}, *part, everything).logits, *inputs)
 
     def make(inputs: Inputs) -> Program:
         compiled = jax.jit(forward).lower(weights, inputs).compile()

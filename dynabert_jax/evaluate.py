@@ -15,6 +15,7 @@ from dynabert_jax.config import DataConfig, Dtype, ModelConfig
 from dynabert_jax.cut import cut
 from dynabert_jax.data import Split
 from dynabert_jax.metrics import score
+from dynabert_jax.parts import in_parts
 from dynabert_jax.subnetwork import SubNetwork
 
 Params = Any
@@ -115,7 +116,8 @@ def forward_program(config: ModelConfig, dtype: Dtype) -> Callable[[Params, Batc
     model, full = Bert(config, dtype), SubNetwork.full(config)
 
     def forward(params: Params, batch: Batch) -> jax.Array:
-        return model.apply({"params": params}, batch.input_ids, batch.attention_mask, batch.token_type_ids, full).logits
+        inputs = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        return in_parts(lambda *part: model.apply({"params": params}, *part, full).logits, *inputs)
 
     return parallel.data_parallel(forward, in_axes=(None, 0), out_axes=0)
 

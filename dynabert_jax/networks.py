@@ -26,11 +26,14 @@ from dynabert_jax.export.onnx_file import FLOAT, INT8, open_file
 from dynabert_jax.export.run_stablehlo import ENDING, WEIGHTS, load_stablehlo, read_longest
 from dynabert_jax.finished import read_finished
 from dynabert_jax.hub import find_model
+from dynabert_jax.parts import in_parts
 from dynabert_jax.paths import expanded
 from dynabert_jax.subnetwork import SubNetwork
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Params = Any
 
 LENGTHS = (16, 32, 64, 128, 256, 512)  # of a model that comes without a run, as far as it has positions for them
 
@@ -161,7 +164,11 @@ def answer_program(config: ModelConfig, dtype: Dtype) -> Callable[..., jax.Array
     tells for a sentence alone.
     """
     model, full = Bert(config, dtype), SubNetwork.full(config)
-    return jax.jit(lambda params, ids, mask, types: model.apply({"params": params}, ids, mask, types, full).logits)
+
+    def answer(params: Params, *inputs: jax.Array) -> jax.Array:
+        return in_parts(lambda *part: model.apply({"params": params}, *part, full).logits, *inputs)
+
+    return jax.jit(answer)
 
 
 # Exports that something else runs

@@ -14,6 +14,7 @@ from dynabert_jax.data import Split, TaskData
 from dynabert_jax.evaluate import predict
 from dynabert_jax.memory import available_memory
 from dynabert_jax.metrics import label_order_warning
+from dynabert_jax.parts import count_parts
 from dynabert_jax.paths import expanded
 from dynabert_jax.run_folder import nearest_existing
 from dynabert_jax.stages import Objective, plan
@@ -121,7 +122,8 @@ def check_memory(config: RunConfig, pretrained: Pretrained, data: TaskData) -> N
 def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, objectives: Sequence[Objective]) -> int:
     """Bytes that the backward pass of the largest family keeps at least of one device's share of a batch."""
     longest = int(data.train.sizes.max())
-    examples = config.data.batch_size // parallel.num_devices() // config.gradient_accumulation
+    rows = config.data.batch_size // parallel.num_devices()
+    examples = rows // count_parts(rows, longest, config.gradient_accumulation)
     numbers = max(
         cost.activations(pretrained.config, family, longest, config.rematerialize)
         for objective in objectives

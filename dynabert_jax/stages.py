@@ -31,6 +31,7 @@ from dynabert_jax.config import (
     WidthStage,
 )
 from dynabert_jax.optim import adamw, linear_schedule
+from dynabert_jax.parts import count_parts
 from dynabert_jax.subnetwork import SubNetwork, families, uniform_grid
 
 Params = Any
@@ -341,14 +342,16 @@ def gradients(
         params, teacher: on all devices.
         batch: the global batch on the host, `[B, ...]`; rows of weight 0 do not count.
         key: of this step; every family of students draws its own dropout.
-        parts: that the batch is worked through in, one after the other: less memory, the same sums.
+        parts: that the batch is worked through in, one after the other, at least: less memory, the same sums.
     """
     batch = dataclasses.replace(batch, weights=batch.weights / batch.weights.sum())
     each = [family for group in objective.groups for family in group.families]
     keys = dict(zip(each, jax.random.split(key, len(each)), strict=True))
     grads = programs.zeros(params, np.arange(jax.local_device_count()))
     found: dict[SubNetwork, Losses] = {}
-    for rows in np.split(np.arange(len(batch.weights)), parts):
+    examples, length = batch.input_ids.shape
+    parts = count_parts(examples // parallel.num_devices(), length, parts)
+    for rows in np.split(np.arange(examples), parts):
         part, numbers = parallel.split((jax.tree.map(lambda a, rows=rows: a[rows], batch), rows))
         for group in objective.groups:
             targets = None  # those of the group before go before the next ones come
