@@ -60,10 +60,7 @@ class Parts:
         self.programs = stages.Programs(Bert(config, settings.dtype))
         self.apply_update = stages.make_update(self.objective, TOTAL_STEPS)
         self.batch = harness.random_batch(config, settings)
-        self.on_devices = parallel.split(
-            dataclasses.replace(self.batch, weights=self.batch.weights / self.batch.weights.sum())
-        )
-        self.rows = parallel.split(np.arange(len(self.batch.weights)))
+        self.divided = list(stages.divided(self.batch))
         self.losses: dict[SubNetwork, stages.Losses] = {}
         self.key = jax.random.key(0)
         self.teacher = parallel.replicate(params)
@@ -95,11 +92,11 @@ class Parts:
         jax.block_until_ready(self.answers(teacher))
 
     def accumulate(self, teacher: SubNetwork | None, family: tuple[SubNetwork, ...]) -> None:
-        self.grads, losses = self.programs.accumulate(
-            self.state.params, self.grads, self.on_devices, self.rows, self.targets[teacher], self.objective.weights,
-            self.key, family,
-        )  # fmt: skip
-        self.losses |= dict(zip(family, losses, strict=True))
+        for part, targets in zip(self.divided, self.targets[teacher], strict=True):
+            self.grads, losses = self.programs.accumulate(
+                self.state.params, self.grads, part.batch, part.rows, targets, self.objective.weights, self.key, family
+            )
+            self.losses |= dict(zip(family, losses, strict=True))
         jax.block_until_ready(self.grads)
 
     def update(self) -> None:
@@ -110,8 +107,9 @@ class Parts:
     def new_zeros(self) -> Any:
         return self.programs.zeros(self.state.params, np.arange(jax.local_device_count()))
 
-    def answers(self, teacher: SubNetwork | None) -> Any:
-        return None if teacher is None else self.programs.teach(self.teacher, self.on_devices, teacher)
+    def answers(self, teacher: SubNetwork | None) -> list[Any]:
+        """To each part of the batch; None where nobody teaches."""
+        return [teacher and self.programs.teach(self.teacher, part.batch, teacher) for part in self.divided]
 
 
 def part_rows(seconds: harness.Seconds, sums: list[float]) -> list[harness.Row]:

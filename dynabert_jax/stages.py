@@ -7,7 +7,7 @@ a batch and width, adds up the gradients of all students, and updates once (algo
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -344,25 +344,43 @@ def gradients(
         key: of this step; every family of students draws its own dropout.
         parts: that the batch is worked through in, one after the other, at least: less memory, the same sums.
     """
-    batch = dataclasses.replace(batch, weights=batch.weights / batch.weights.sum())
     each = [family for group in objective.groups for family in group.families]
     keys = dict(zip(each, jax.random.split(key, len(each)), strict=True))
     grads = programs.zeros(params, np.arange(jax.local_device_count()))
     found: dict[SubNetwork, Losses] = {}
-    examples, length = batch.input_ids.shape
-    parts = count_parts(examples // parallel.num_devices(), length, parts)
-    for rows in np.split(np.arange(examples), parts):
-        part, numbers = parallel.split((jax.tree.map(lambda a, rows=rows: a[rows], batch), rows))
+    for part in divided(batch, parts):
         for group in objective.groups:
             targets = None  # those of the group before go before the next ones come
-            targets = None if group.teacher is None else programs.teach(teacher, part, group.teacher)
+            targets = None if group.teacher is None else programs.teach(teacher, part.batch, group.teacher)
             for family in group.families:
                 grads, own = programs.accumulate(
-                    params, grads, part, numbers, targets, objective.weights, keys[family], family
+                    params, grads, part.batch, part.rows, targets, objective.weights, keys[family], family
                 )
                 for student, lost in zip(family, own, strict=True):
                     found[student] = jax.tree.map(jnp.add, found[student], lost) if student in found else lost
     return Summed(grads, {student: found[student] for student in objective.students})
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What a batch is worked through in, on this host's devices.
+
+    Attributes:
+        batch: `[D, B / (all devices * parts), ...]`; the weights of all parts on all devices sum to 1.
+        rows: their numbers in the global batch, `[D, B / (all devices * parts)]`.
+    """
+
+    batch: Batch
+    rows: np.ndarray
+
+
+def divided(batch: Batch, least: int = 1) -> Iterator[Part]:
+    """The global batch on the host, `[B, ...]`, in at least so many parts."""
+    batch = dataclasses.replace(batch, weights=batch.weights / batch.weights.sum())
+    examples, length = batch.input_ids.shape
+    count = count_parts(examples // parallel.num_devices(), length, least)
+    for rows in np.split(np.arange(examples), count):
+        yield Part(*parallel.split((jax.tree.map(lambda a, rows=rows: a[rows], batch), rows)))
 
 
 def train_step(
