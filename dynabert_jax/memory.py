@@ -18,7 +18,7 @@ def available_memory() -> int:
     """Bytes that are free on one device of this host; where devices do not tell, on the host, for this process."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     free = [one["bytes_limit"] - one["bytes_in_use"] for one in stats if "bytes_limit" in one]
-    return min(free) if free else min(psutil.virtual_memory().available, *left_of_limits())
+    return min(free) if free else min([psutil.virtual_memory().available, *left_of_limits()])
 
 
 def _peak_of_process() -> int:

@@ -303,10 +303,10 @@ def test_a_batch_in_parts_is_the_batch_at_once(parts: int) -> None:
         stages.gradients(programs, objective, params, teacher, batch, jax.random.key(0), parts=n) for n in (1, parts)
     )
     ours, theirs = (jax.tree.map(lambda g: np.asarray(g).sum(0), one.grads) for one in (summed, whole))
-    assert_trees_close(ours, theirs, rtol=1e-5, atol=1e-6 * norm(theirs))
+    assert_trees_close(ours, theirs, atol=1e-6 * norm(theirs))
     for student, losses in whole.losses.items():
         for name, loss in vars(losses).items():
-            np.testing.assert_allclose(np.sum(vars(summed.losses[student])[name]), np.sum(loss), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(np.sum(vars(summed.losses[student])[name]), np.sum(loss), rtol=1e-6, atol=1e-7)
 
 
 def test_activations_that_are_computed_again_are_the_same() -> None:
