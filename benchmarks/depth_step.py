@@ -60,7 +60,7 @@ class Parts:
         self.programs = stages.Programs(Bert(config, settings.dtype))
         self.apply_update = stages.make_update(self.objective, TOTAL_STEPS)
         self.batch = harness.random_batch(config, settings)
-        self.divided = list(stages.divided(self.batch))
+        self.micro_batches = list(stages.micro_batches(self.batch))
         self.losses: dict[SubNetwork, stages.Losses] = {}
         self.key = jax.random.key(0)
         self.teacher = parallel.replicate(params)
@@ -92,7 +92,7 @@ class Parts:
         jax.block_until_ready(self.answers(teacher))
 
     def accumulate(self, teacher: SubNetwork | None, family: tuple[SubNetwork, ...]) -> None:
-        for part, targets in zip(self.divided, self.targets[teacher], strict=True):
+        for part, targets in zip(self.micro_batches, self.targets[teacher], strict=True):
             self.grads, losses = self.programs.accumulate(
                 self.state.params, self.grads, part.batch, part.rows, targets, self.objective.weights, self.key, family
             )
@@ -108,8 +108,10 @@ class Parts:
         return self.programs.zeros(self.state.params, np.arange(jax.local_device_count()))
 
     def answers(self, teacher: SubNetwork | None) -> list[Any]:
-        """To each part of the batch; None where nobody teaches."""
-        return [teacher and self.programs.teach(self.teacher, part.batch, teacher) for part in self.divided]
+        """To each micro-batch; None where nobody teaches."""
+        if teacher is None:
+            return [None] * len(self.micro_batches)
+        return [self.programs.teach(self.teacher, part.batch, teacher) for part in self.micro_batches]
 
 
 def part_rows(seconds: harness.Seconds, sums: list[float]) -> list[harness.Row]:

@@ -15,13 +15,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from dynabert_jax.bert import Bert
 from dynabert_jax.config import Dtype, ModelConfig
 from dynabert_jax.cut import cut
 from dynabert_jax.export import FORMATS, onnx_file
 from dynabert_jax.export.errors import require
 from dynabert_jax.export.source import Source
-from dynabert_jax.parts import in_parts
+from dynabert_jax.parts import make_forward
 from dynabert_jax.subnetwork import SubNetwork
 
 Params = Any
@@ -99,15 +98,12 @@ def threads() -> int:
 def run_with_jax(dtype: Dtype, config: ModelConfig, params: Params, sub: SubNetwork) -> Maker:
     """Cut to arrays of its own on the first local device, and compiled ahead."""
     small = cut(config, params, sub)
-    model, everything = Bert(small.config, dtype), SubNetwork.full(small.config)
+    forward = jax.jit(make_forward(small.config, dtype))
     weights = jax.device_put(small.params, jax.local_devices()[0])
 
-    def forward(weights: Params, inputs: Inputs) -> jax.Array:
-        return in_parts(lambda *part: model.apply({"params": weights}, *part, everything).logits, *inputs)
-
     def make(inputs: Inputs) -> Program:
-        compiled = jax.jit(forward).lower(weights, inputs).compile()
-        return Program(lambda inputs: np.asarray(compiled(weights, inputs).block_until_ready()), planned(compiled))
+        compiled = forward.lower(weights, *inputs).compile()
+        return Program(lambda inputs: np.asarray(compiled(weights, *inputs).block_until_ready()), planned(compiled))
 
     return make
 

@@ -9,13 +9,12 @@ import numpy as np
 
 from dynabert_jax import cost, parallel
 from dynabert_jax.batches import Batch, make_batch, plan_evaluation
-from dynabert_jax.bert import Bert
 from dynabert_jax.checked import Checked
 from dynabert_jax.config import DataConfig, Dtype, ModelConfig
 from dynabert_jax.cut import cut
 from dynabert_jax.data import Split
 from dynabert_jax.metrics import score
-from dynabert_jax.parts import in_parts
+from dynabert_jax.parts import make_forward
 from dynabert_jax.subnetwork import SubNetwork
 
 Params = Any
@@ -113,13 +112,12 @@ def check_finite(network: str, split: Split, logits: np.ndarray) -> None:
 @functools.lru_cache(maxsize=256)
 def forward_program(config: ModelConfig, dtype: Dtype) -> Callable[[Params, Batch], jax.Array]:
     """The compiled forward pass of a whole (cut) model: batch `[devices, B, S]` to logits `[devices, B, C]`."""
-    model, full = Bert(config, dtype), SubNetwork.full(config)
+    forward = make_forward(config, dtype)
 
-    def forward(params: Params, batch: Batch) -> jax.Array:
-        inputs = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
-        return in_parts(lambda *part: model.apply({"params": params}, *part, full).logits, *inputs)
+    def answer(params: Params, batch: Batch) -> jax.Array:
+        return forward(params, batch.input_ids, batch.attention_mask, batch.token_type_ids)
 
-    return parallel.data_parallel(forward, in_axes=(None, 0), out_axes=0)
+    return parallel.data_parallel(answer, in_axes=(None, 0), out_axes=0)
 
 
 def mean_score(rows: Sequence[Row]) -> float:

@@ -35,19 +35,22 @@ class _Version:
     """What a version of Linux's control groups calls its files.
 
     Attributes:
-        mount: their folder in /sys/fs/cgroup.
+        folder: of the groups that count memory, in /sys/fs/cgroup.
         limit, used: files of bytes.
-        cached: the line of memory.stat with the bytes of files that Linux lets go when memory is short.
+        cached: the lines of memory.stat with the bytes of files, which Linux lets go when memory is short.
     """
 
-    mount: str
+    folder: str
     limit: str
     used: str
-    cached: str
+    cached: tuple[str, str]
 
 
-_FIRST = _Version("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-_SECOND = _Version("", "memory.max", "memory.current", "inactive_file")
+_FIRST = _Version(
+    "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file")
+)
+_SECOND = _Version("", "memory.max", "memory.current", ("active_file", "inactive_file"))
+_UNLIMITED = 2**62  # the first version has a number for that, the largest one of whole pages
 
 
 def left_of_limits(process: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[int]:
@@ -57,24 +60,33 @@ def left_of_limits(process: Path = Path("/proc/self/cgroup"), root: Path = Path(
         process: what tells the process's control groups, as in cgroups(7); without it there are no limits.
         root: where they are mounted. In a container, whose own group is the root, a group's path may not be there.
     """
-    left = []
-    for line in process.read_text().splitlines() if process.exists() else ():
+    if not process.exists():
+        return []
+    found = []
+    for line in process.read_text().splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        version = _FIRST if controllers else _SECOND
-        mount = root / version.mount
-        group = mount / path.lstrip("/")
-        # The groups around it have limits, too.
-        left += [_left(one, version) for one in (group, *group.parents) if one.is_relative_to(mount)]
+        if controllers == "":
+            found += _left_along(root / _SECOND.folder, path, _SECOND)
+        elif "memory" in controllers.split(","):
+            found += _left_along(root / _FIRST.folder, path, _FIRST)
+    return found
+
+
+def _left_along(mount: Path, path: str, version: _Version) -> list[int]:
+    """Bytes left of a group's limit and of those around it, each of which counts."""
+    group = mount / path.lstrip("/")
+    groups = [one for one in (group, *group.parents) if one.is_relative_to(mount)]
+    left = [_left(one, version) for one in groups]
     return [free for free in left if free is not None]
 
 
 def _left(group: Path, version: _Version) -> int | None:
     """Bytes; None where there is no limit, or nothing to be read."""
     try:
-        limit, used = (int((group / name).read_text()) for name in (version.limit, version.used))
+        limit = int((group / version.limit).read_text())
+        used = int((group / version.used).read_text())
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return max(0, limit - used + int(stat[version.cached]))
+        cached = sum(int(stat[name]) for name in version.cached)
     except (OSError, ValueError, KeyError):  # the root of the second version has no limit, and "max" is no number
         return None
+    return max(0, limit - used + cached) if limit < _UNLIMITED else None

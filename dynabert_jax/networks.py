@@ -15,7 +15,6 @@ import jax
 
 from dynabert_jax import parallel, weights
 from dynabert_jax.batches import Batch
-from dynabert_jax.bert import Bert
 from dynabert_jax.config import Dtype, ModelConfig
 from dynabert_jax.cut import Cut, cut
 from dynabert_jax.data import load_tokenizer
@@ -26,14 +25,12 @@ from dynabert_jax.export.onnx_file import FLOAT, INT8, open_file
 from dynabert_jax.export.run_stablehlo import ENDING, WEIGHTS, load_stablehlo, read_longest
 from dynabert_jax.finished import read_finished
 from dynabert_jax.hub import find_model
-from dynabert_jax.parts import in_parts
+from dynabert_jax.parts import make_forward
 from dynabert_jax.paths import expanded
 from dynabert_jax.subnetwork import SubNetwork
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Params = Any
 
 LENGTHS = (16, 32, 64, 128, 256, 512)  # of a model that comes without a run, as far as it has positions for them
 
@@ -163,12 +160,7 @@ def answer_program(config: ModelConfig, dtype: Dtype) -> Callable[..., jax.Array
     It spreads over devices where its arrays do, and calling it costs less than `evaluate.forward_program`, which
     tells for a sentence alone.
     """
-    model, full = Bert(config, dtype), SubNetwork.full(config)
-
-    def answer(params: Params, *inputs: jax.Array) -> jax.Array:
-        return in_parts(lambda *part: model.apply({"params": params}, *part, full).logits, *inputs)
-
-    return jax.jit(answer)
+    return jax.jit(make_forward(config, dtype))
 
 
 # Exports that something else runs

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from dynabert_jax import cost, parallel
+from dynabert_jax.batches import PlannedBatch, plan_batch
 from dynabert_jax.config import ConfigError, RunConfig
 from dynabert_jax.data import Split, TaskData
 from dynabert_jax.evaluate import predict
@@ -112,7 +113,10 @@ def check_memory(config: RunConfig, pretrained: Pretrained, data: TaskData) -> N
     if free < needed:
         cure = "use more or larger devices, or a smaller model"
         if sharing * fixed < free:
-            cure = "set gradient_accumulation to run a batch in parts, or use a smaller data.batch_size or more devices"
+            cure = (
+                f"set gradient_accumulation to more than {parts_of_longest(config, data)}, or use a smaller "
+                f"data.batch_size or more devices"
+            )
         raise ConfigError(
             f"a training step needs at least {needed / 2**30:.1f} GiB of memory (parameters, gradients, Adam's "
             f"moments, and what the backward pass keeps), and {free / 2**30:.1f} GiB are free; {cure}"
@@ -120,17 +124,28 @@ def check_memory(config: RunConfig, pretrained: Pretrained, data: TaskData) -> N
 
 
 def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, objectives: Sequence[Objective]) -> int:
-    """Bytes that the backward pass of the largest family keeps at least of one device's share of a batch."""
-    longest = int(data.train.sizes.max())
+    """Bytes that the backward pass of the largest family keeps at least of what one device computes at once."""
     rows = config.data.batch_size // parallel.num_devices()
-    examples = rows // count_parts(rows, longest, config.gradient_accumulation)
+    examples = rows // parts_of_longest(config, data)
+    length = longest_batch(config, data).length
     numbers = max(
-        cost.activations(pretrained.config, family, longest, config.rematerialize)
+        cost.activations(pretrained.config, family, length, config.rematerialize)
         for objective in objectives
         for group in objective.groups
         for family in group.families
     )
     return examples * numbers * (2 if config.dtype == "bfloat16" else 4)
+
+
+def parts_of_longest(config: RunConfig, data: TaskData) -> int:
+    """How many parts a device works through its share of the longest batch in."""
+    rows = config.data.batch_size // parallel.num_devices()
+    return count_parts(rows, longest_batch(config, data).length, config.gradient_accumulation)
+
+
+def longest_batch(config: RunConfig, data: TaskData) -> PlannedBatch:
+    """One with the longest training sentence."""
+    return plan_batch(data.train, np.array([data.train.sizes.argmax()]), config.data.lengths)
 
 
 def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:

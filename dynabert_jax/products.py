@@ -41,17 +41,23 @@ def product_rate(dtype: Dtype, size: int = 2048) -> float:
 def product(equation: str, a: jax.Array, b: jax.Array, dtype: Dtype) -> jax.Array:
     """`jnp.einsum(equation, a, b)` in the arithmetic of `dtype`; the result is float32.
 
-    The last two axes, or more, are those of a product of matrices; the indices in front of them that stand in both
-    operands and in the result are the batch. Every index of an operand must stand in the other operand or in the
-    result. Gradients run backwards alone: no jvp, no hessian.
+    Gradients run backwards alone: no jvp, no hessian.
+
+    Args:
+        equation: `[*batch, *rows, i]` times `[*batch, i, o]` or `[*batch, o, i]`, to `[*batch, *rows, o]`. The batch's
+            indices are those of all three.
 
     Raises:
-        ValueError: the batch's indices are not the first ones of all three.
+        ValueError: the equation has another form.
     """
     left, right, out = _indices(equation)
-    batch = _batch_indices(left, right, out)
-    if not all(indices.startswith(batch) for indices in (left, right, out)):
-        raise ValueError(f"{equation!r}: the indices {batch!r} of both operands and the result must begin all three")
+    batch, i, o = _batch_indices(left, right, out), left[-1], out[-1]
+    is_result = left.startswith(batch) and out == f"{left[:-1]}{o}"
+    if not is_result or right not in (f"{batch}{i}{o}", f"{batch}{o}{i}"):
+        raise ValueError(
+            f"{equation!r} is not of the form 'bri,bio->bro' or 'bri,boi->bro', where b stands for the batch's "
+            f"indices, which are those of all three, and r for those of the rows: any number of them, or none"
+        )
     return _product(equation, dtype, a, b)
 
 

@@ -334,7 +334,7 @@ class Summed:
 
 def gradients(
     programs: Programs, objective: Objective, params: Params, teacher: Params | None, batch: Batch, key: jax.Array,
-    parts: int = 1,
+    parts_at_least: int = 1,
 ) -> Summed:  # fmt: skip
     """Each teacher answers once; every student adds its gradient.
 
@@ -342,13 +342,13 @@ def gradients(
         params, teacher: on all devices.
         batch: the global batch on the host, `[B, ...]`; rows of weight 0 do not count.
         key: of this step; every family of students draws its own dropout.
-        parts: that the batch is worked through in, one after the other, at least: less memory, the same sums.
+        parts_at_least: micro-batches that the batch is worked through in at least: less memory, the same sums.
     """
     each = [family for group in objective.groups for family in group.families]
     keys = dict(zip(each, jax.random.split(key, len(each)), strict=True))
     grads = programs.zeros(params, np.arange(jax.local_device_count()))
     found: dict[SubNetwork, Losses] = {}
-    for part in divided(batch, parts):
+    for part in micro_batches(batch, parts_at_least):
         for group in objective.groups:
             targets = None  # those of the group before go before the next ones come
             targets = None if group.teacher is None else programs.teach(teacher, part.batch, group.teacher)
@@ -362,31 +362,35 @@ def gradients(
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """What a batch is worked through in, on this host's devices.
+class MicroBatch:
+    """What is computed at once of a batch, on this host's D devices.
 
     Attributes:
         batch: `[D, B / (all devices * parts), ...]`; the weights of all parts on all devices sum to 1.
-        rows: their numbers in the global batch, `[D, B / (all devices * parts)]`.
+        rows: of each of its examples the number in the global batch, `[D, B / (all devices * parts)]`.
     """
 
     batch: Batch
     rows: np.ndarray
 
 
-def divided(batch: Batch, least: int = 1) -> Iterator[Part]:
-    """The global batch on the host, `[B, ...]`, in at least so many parts."""
+def micro_batches(batch: Batch, at_least: int = 1) -> Iterator[MicroBatch]:
+    """The equal parts, at least so many, of a global batch on the host, `[B, ...]`."""
     batch = dataclasses.replace(batch, weights=batch.weights / batch.weights.sum())
     examples, length = batch.input_ids.shape
-    count = count_parts(examples // parallel.num_devices(), length, least)
-    for rows in np.split(np.arange(examples), count):
-        yield Part(*parallel.split((jax.tree.map(lambda a, rows=rows: a[rows], batch), rows)))
+    parts = count_parts(examples // parallel.num_devices(), length, at_least)
+    for rows in np.split(np.arange(examples), parts):
+        yield MicroBatch(batch=parallel.split(_take(batch, rows)), rows=parallel.split(rows))
+
+
+def _take(batch: Batch, rows: np.ndarray) -> Batch:
+    return jax.tree.map(lambda a: a[rows], batch)
 
 
 def train_step(
     programs: Programs, update: Update, objective: Objective, state: TrainState, teacher: Params | None, batch: Batch,
-    key: jax.Array, parts: int = 1,
+    key: jax.Array, parts_at_least: int = 1,
 ) -> tuple[TrainState, StepReport]:  # fmt: skip
     """One batch: the gradients of all students are added up, and the parameters move once."""
-    summed = gradients(programs, objective, state.params, teacher, batch, key, parts)
+    summed = gradients(programs, objective, state.params, teacher, batch, key, parts_at_least)
     return update(state, summed.grads, tuple(summed.losses.values()))

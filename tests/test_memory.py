@@ -1,8 +1,8 @@
 """What is left of the memory limits of containers and batch systems."""
 
+import types
 from pathlib import Path
 
-import psutil
 import pytest
 
 from dynabert_jax import memory
@@ -17,11 +17,13 @@ def write_group(folder: Path, limit: str, used: str, values: tuple[object, objec
 
 
 def second(folder: Path, limit: object, used: int, cached: int) -> None:
-    write_group(folder, "memory.max", "memory.current", (limit, used), f"anon 7\ninactive_file {cached}\n")
+    write_group(
+        folder, "memory.max", "memory.current", (limit, used), f"anon 7\ninactive_file {cached - 30}\nactive_file 30\n"
+    )
 
 
 def first(folder: Path, limit: int, used: int, cached: int) -> None:
-    stat = f"inactive_file 1\ntotal_inactive_file {cached}\n"
+    stat = f"inactive_file 1\nactive_file 1\ntotal_inactive_file {cached - 30}\ntotal_active_file 30\n"
     write_group(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", (limit, used), stat)
 
 
@@ -38,7 +40,14 @@ def test_a_group_and_those_around_it_in_the_second_version(tmp_path: Path) -> No
 
 def test_no_limit_is_none(tmp_path: Path) -> None:
     second(tmp_path / "user", "max", 600, 100)
-    assert left(tmp_path, "0::/user\n") == []
+    first(tmp_path / "memory", 9223372036854771712, 600, 100)
+    assert left(tmp_path, "1:memory:/\n0::/user\n") == []
+
+
+@pytest.mark.parametrize("stat", ["", "inactive_file\n", "inactive_file many\nactive_file 3\n"])
+def test_what_cannot_be_read_is_no_limit(tmp_path: Path, stat: str) -> None:
+    write_group(tmp_path, "memory.max", "memory.current", (1000, 1), stat)
+    assert left(tmp_path, "0::/\n") == []
 
 
 def test_the_first_version_whose_path_in_a_container_is_the_host_s(tmp_path: Path) -> None:
@@ -55,8 +64,8 @@ def test_where_there_are_no_groups_there_is_no_limit(tmp_path: Path) -> None:
     assert left_of_limits(tmp_path / "absent", tmp_path) == []
 
 
-@pytest.mark.parametrize("limits", [[], [5, 10**18]])
-def test_the_smallest_counts(monkeypatch: pytest.MonkeyPatch, limits: list[int]) -> None:
+@pytest.mark.parametrize(("limits", "expected"), [([], 100), ([5, 10**18], 5), ([200], 100)])
+def test_the_smallest_counts(monkeypatch: pytest.MonkeyPatch, limits: list[int], expected: int) -> None:
     """On a device that does not tell, as a CPU."""
 
     class Device:
@@ -65,5 +74,5 @@ def test_the_smallest_counts(monkeypatch: pytest.MonkeyPatch, limits: list[int])
 
     monkeypatch.setattr(memory.jax, "local_devices", lambda: [Device()])
     monkeypatch.setattr(memory, "left_of_limits", lambda: limits)
-    available = psutil.virtual_memory().available
-    assert available_memory() == 5 if limits else 0.5 * available < available_memory() <= 2 * available
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: types.SimpleNamespace(available=100))
+    assert available_memory() == expected

@@ -1,6 +1,11 @@
 """A batch is worked through in equal parts on a CPU alone, and they answer what the whole answers."""
 
-from collections.abc import Callable
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,11 +18,12 @@ from dynabert_jax import evaluate, networks, parallel, parts, stages
 from dynabert_jax.backends import BACKENDS, Inputs
 from dynabert_jax.batches import Batch
 from dynabert_jax.bert import Bert
-from dynabert_jax.config import FineTune
-from dynabert_jax.parts import TOKENS, count_parts, in_parts
+from dynabert_jax.config import DepthStage, FineTune
+from dynabert_jax.parts import TOKENS_PER_PART, count_parts, in_parts
 from tiny import CONFIG, FULL, assert_trees_close, norm, random_batch, random_params, run
 
 LENGTH = 7
+DROPPING = CONFIG.replace(hidden_dropout=0.5, attention_dropout=0.5)
 
 
 @pytest.fixture
@@ -28,7 +34,7 @@ def _one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _one_row_each(_one_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "TOKENS", LENGTH)
+    monkeypatch.setattr(parts, "TOKENS_PER_PART", LENGTH)
 
 
 @pytest.mark.usefixtures("_one_cpu")
@@ -61,15 +67,20 @@ def test_they_are_equal_and_no_other_number_of_them_is_nearer(share: int, length
 
     def ratio(parts: int) -> float:
         tokens = rows / parts * length
-        return max(tokens / TOKENS, TOKENS / tokens)
+        return max(tokens / TOKENS_PER_PART, TOKENS_PER_PART / tokens)
 
     assert all(ratio(chosen) <= ratio(other) * (1 + 1e-9) for other in range(least, rows + 1) if rows % other == 0)
+
+
+def test_rows_that_do_not_divide_are_told() -> None:
+    with pytest.raises(ValueError, match="7 rows do not divide into 2 equal parts; take a multiple of 2"):
+        count_parts(7, 128, at_least=2)
 
 
 @pytest.mark.skipif(jax.local_device_count() == 1, reason="needs several devices")
 def test_several_devices_take_the_batch_at_once() -> None:
     assert count_parts(32, 128) == 1
-    assert count_parts(32, 128, least=2) == 2
+    assert count_parts(32, 128, at_least=2) == 2
 
 
 @pytest.mark.usefixtures("_one_row_each")
@@ -85,22 +96,30 @@ def test_an_answer_of_parts_is_that_of_the_whole() -> None:
     assert seen == [(1, LENGTH)]
 
 
+@pytest.fixture
+def _no_kept_programs() -> Iterator[None]:
+    """Neither those of other tests nor for them."""
+    for keeper in (networks.answer_program, evaluate.forward_program):
+        keeper.cache_clear()
+    yield
+    for keeper in (networks.answer_program, evaluate.forward_program):
+        keeper.cache_clear()
+
+
 def by_backend(params: Any, inputs: Inputs) -> np.ndarray:
     return BACKENDS["jax"].takers["float32"](CONFIG, params, FULL)(inputs).run(inputs)
 
 
 def by_network(params: Any, inputs: Inputs) -> jax.Array:
-    networks.answer_program.cache_clear()
     return networks.answer_program(CONFIG, "float32")(params, *inputs)
 
 
 def by_evaluation(params: Any, inputs: Inputs) -> np.ndarray:
-    evaluate.forward_program.cache_clear()
     batch = Batch(*inputs, labels=np.zeros(len(inputs.input_ids)), weights=np.ones(len(inputs.input_ids)))
     return parallel.join(evaluate.forward_program(CONFIG, "float32")(params, parallel.split(batch)))
 
 
-@pytest.mark.usefixtures("_one_row_each")
+@pytest.mark.usefixtures("_one_row_each", "_no_kept_programs")
 @pytest.mark.parametrize("answer", [by_backend, by_network, by_evaluation])
 def test_programs_that_answer_do_so_in_parts(
     answer: Callable[[Any, Inputs], np.ndarray], monkeypatch: pytest.MonkeyPatch
@@ -121,9 +140,19 @@ def test_programs_that_answer_do_so_in_parts(
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
 
 
-def test_gradients_are_summed_over_parts(request: pytest.FixtureRequest) -> None:
-    params, batch = parallel.replicate(random_params(CONFIG)), random_batch(CONFIG, 2 * parallel.num_devices(), LENGTH)
-    objective, programs = stages.fine_tune(CONFIG, FineTune()), stages.Programs(Bert(CONFIG))
+def gradients(objective: stages.Objective, programs: stages.Programs, batch: Batch) -> Any:
+    params, teacher = (parallel.replicate(random_params(DROPPING, seed)) for seed in range(2))
+    found = stages.gradients(programs, objective, params, teacher, batch, jax.random.key(0))
+    return jax.tree.map(lambda g: np.asarray(g).sum(0), found.grads)
+
+
+def test_gradients_are_summed_over_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part with its own teacher's answers, and its own dropout."""
+    objective, programs = (
+        stages.depth(DROPPING, DepthStage(widths=(0.5,), depths=(1.0,))),
+        stages.Programs(Bert(DROPPING)),
+    )
+    batch = random_batch(DROPPING, 2 * parallel.num_devices(), LENGTH)
     sizes: list[int] = []
     accumulate = programs.accumulate
 
@@ -131,13 +160,36 @@ def test_gradients_are_summed_over_parts(request: pytest.FixtureRequest) -> None
         sizes.append(arguments[2].input_ids.shape[1])  # [devices, B, S]
         return accumulate(*arguments)
 
-    def gradients() -> Any:
-        found = stages.gradients(programs, objective, params, None, batch, jax.random.key(0))
-        return jax.tree.map(lambda g: np.asarray(g).sum(0), found.grads)
-
-    programs.accumulate = watched
-    whole = gradients()
-    request.getfixturevalue("_one_row_each")
-    summed = gradients()
+    monkeypatch.setattr(programs, "accumulate", watched)
+    whole = gradients(objective, programs, batch)
+    monkeypatch.setattr(parts, "is_one_cpu", lambda: True)
+    monkeypatch.setattr(parts, "TOKENS_PER_PART", LENGTH)
+    summed = gradients(objective, programs, batch)
     assert sizes == [2, 1, 1]
-    assert_trees_close(summed, whole, rtol=1e-5, atol=1e-6 * norm(whole))
+    assert_trees_close(summed, whole, atol=1e-6 * norm(whole))
+
+
+def test_one_cpu_device_takes_parts() -> None:
+    """As a user's process has it: nothing is replaced, and the batch is large enough."""
+    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+    settings = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    program = "import test_parts; test_parts.compare_on_one_cpu()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent, env=os.environ | settings, text=True,
+        capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def compare_on_one_cpu() -> None:
+    """Gradients and answers of 512 x 7 tokens in parts, and of the batch at once."""
+    objective, batch = stages.fine_tune(DROPPING, FineTune()), random_batch(DROPPING, 512, LENGTH)
+    inputs = Inputs(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+    params = jax.device_get(random_params(DROPPING))
+    assert len(list(stages.micro_batches(batch))) == 4
+    in_parts, answers = gradients(objective, stages.Programs(Bert(DROPPING)), batch), by_backend(params, inputs)
+    parts.is_one_cpu = lambda: False
+    assert len(list(stages.micro_batches(batch))) == 1
+    whole = gradients(objective, stages.Programs(Bert(DROPPING)), batch)
+    assert_trees_close(in_parts, whole, atol=1e-6 * norm(whole))
+    np.testing.assert_allclose(answers, by_backend(params, inputs), rtol=0, atol=1e-5)

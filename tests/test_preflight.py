@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import tiny_run
-from dynabert_jax import parallel, preflight, stages, weights
+from dynabert_jax import parallel, parts, preflight, stages, weights
+from dynabert_jax.batches import make_batch, plan_epoch
 from dynabert_jax.config import ConfigError, RunConfig
 from dynabert_jax.data import TaskData, load_data, load_tokenizer
 from dynabert_jax.weights import Pretrained
@@ -185,8 +186,29 @@ def test_too_little_memory_is_noticed_before_anything_is_compiled(
     monkeypatch.setattr(preflight, "available_memory", lambda: everything)
     preflight.check_memory(config, pretrained, data)
     monkeypatch.setattr(preflight, "available_memory", lambda: everything - 1)
-    with pytest.raises(ConfigError, match=r"needs at least 0\.0 GiB of memory .+; set gradient_accumulation to run a"):
+    with pytest.raises(
+        ConfigError, match=r"needs at least 0\.0 GiB of memory .+; set gradient_accumulation to more than 1, or use a"
+    ):
         preflight.check_memory(config, pretrained, data)
     monkeypatch.setattr(preflight, "available_memory", lambda: 1)
     with pytest.raises(ConfigError, match="; use more or larger devices, or a smaller model"):
         preflight.check_memory(config, pretrained, data)
+
+
+def test_memory_is_counted_of_what_training_computes_at_once(
+    materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one CPU, where a longer batch is worked through in more parts: padded to 11 tokens, 10 or fewer are 11."""
+    config = materials.config(tmp_path)
+    config = config.replace(data=config.data.replace(lengths=(5, 11)))
+    data = load_data(config.data, load_tokenizer(materials.model))
+    monkeypatch.setattr(parts, "is_one_cpu", lambda: True)
+    monkeypatch.setattr(parts, "TOKENS_PER_PART", config.data.max_length)
+    size = config.data.batch_size
+    plan = plan_epoch(data.train, size, config.data.lengths, [0])
+    longest = max(plan, key=lambda planned: planned.length)
+    batch = make_batch(data.train, longest, size, pad_token_id=0)
+    assert preflight.longest_batch(config, data).length == longest.length
+    taken = list(stages.micro_batches(batch))
+    assert len(taken) > 1
+    assert preflight.parts_of_longest(config, data) == len(taken)

@@ -94,6 +94,17 @@ def test_float32_is_einsum_and_so_are_its_gradients(equation: str, sizes: dict[s
     assert_close(by_b, np.einsum(f"{left},{result}->{right}", a.astype(np.float64), g), 1e-6)
 
 
-def test_the_batch_comes_first() -> None:
-    with pytest.raises(ValueError, match="'bqnd,bnkd->bnqk': the indices 'bn' of both operands and the result must"):
-        product("bqnd,bnkd->bnqk", np.ones((2, 3, 2, 4)), np.ones((2, 2, 3, 4)), "float32")
+@pytest.mark.parametrize(
+    "equation",
+    [
+        "bqnd,bnkd->bnqk",  # the batch does not come first
+        "bsi,io->bos",  # the result's rows do not
+        "bis,io->bso",
+        "io,bsi->bso",
+        "bsi,ijo->bso",
+        "bsi,io->so",
+    ],
+)
+def test_other_forms_are_refused(equation: str) -> None:
+    with pytest.raises(ValueError, match=f"^'{equation}' is not of the form 'bri,bio->bro' or 'bri,boi->bro', where b"):
+        product(equation, np.ones((2, 2, 2, 2)), np.ones((2, 2, 2, 2)), "float32")

@@ -300,7 +300,7 @@ def test_a_batch_in_parts_is_the_batch_at_once(parts: int) -> None:
     params, teacher = (parallel.replicate(random_params(CONFIG, seed)) for seed in range(2))
     batch, _ = ragged_batch(seed=2)
     whole, summed = (
-        stages.gradients(programs, objective, params, teacher, batch, jax.random.key(0), parts=n) for n in (1, parts)
+        stages.gradients(programs, objective, params, teacher, batch, jax.random.key(0), n) for n in (1, parts)
     )
     ours, theirs = (jax.tree.map(lambda g: np.asarray(g).sum(0), one.grads) for one in (summed, whole))
     assert_trees_close(ours, theirs, atol=1e-6 * norm(theirs))
@@ -334,7 +334,7 @@ def test_dropout_in_parts_is_that_of_the_batch_at_once() -> None:
     whole, parts = (
         jax.tree.map(
             lambda g: np.asarray(g).sum(0),
-            stages.gradients(programs, objective, params, None, batch, jax.random.key(0), parts=n).grads,
+            stages.gradients(programs, objective, params, None, batch, jax.random.key(0), n).grads,
         )
         for n in (1, 2)
     )
