@@ -254,8 +254,8 @@ class Block(nn.Module):
 def gelu(x: jax.Array) -> jax.Array:
     """x times the normal distribution's cumulative function, by erf as in PyTorch.
 
-    `jax.nn.gelu` takes erfc, which keeps digits far below zero, where the result hardly counts, and costs three times
-    as much on a CPU.
+    `jax.nn.gelu` takes erfc, which keeps digits far below zero, where the result hardly counts, and which is slower on
+    a CPU.
     """
     return 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
 

@@ -366,8 +366,8 @@ class RunConfig(Checked):
         model: a local folder or a hub name in Hugging Face's format, or `sample:minilm`.
         run_dir: the folder that everything is written to.
         dtype: what matrix products take as inputs; parameters, sums and everything else stay float32.
-        gradient_accumulation: parts that the batch of a training step is worked through in at least, one after the
-            other: less memory, the same step. On a CPU there may be more of them than that.
+        gradient_accumulation: micro-batches that the batch of a training step is worked through in at least, one after
+            the other: less memory, the same step. A CPU may take more of them.
         rematerialize: compute a layer's activations again in the backward pass instead of keeping them: less memory on
             accelerators, a third more work.
         log_every: steps between two rows of the training log.

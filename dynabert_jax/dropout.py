@@ -34,7 +34,7 @@ def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     it is used. The key has to be drawn itself, as those of `split` and `fold_in` are: two that share their second word
     may have the same numbers in another order.
     """
-    first, second = jax.random.key_data(key)[:2]
+    first, second = jax.random.key_data(key)[:2]  # an rbg key's other two words are drawn alike
     place = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     return _mixed(_mixed(place ^ first) ^ second)
 
