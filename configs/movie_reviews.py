@@ -2,8 +2,8 @@
 
 python train.py configs/movie_reviews.py
 
-28 minutes on 2 cores of an AMD EPYC; mean test accuracy of the twelve sub-networks 86.79, of their teacher 87.15 (seed
-42).
+26 minutes on 2 cores of an Intel Xeon; mean test accuracy of the twelve sub-networks 87.28, of their teacher 87.95
+(seed 42).
 """
 
 from dynabert_jax.config import DataConfig, DepthStage, FineTune, Optimizer, RunConfig, WidthStage
