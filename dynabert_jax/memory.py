@@ -1,6 +1,7 @@
 """How much memory this process has used, and how much there is."""
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -57,14 +58,17 @@ def left_of_limits(process: Path = Path("/proc/self/cgroup"), root: Path = Path(
     """Bytes that are left of each limit that containers and batch systems set for this process.
 
     Args:
-        process: what tells the process's control groups, as in cgroups(7); without it there are no limits.
+        process: what tells the process's control groups, as in cgroups(7), whose names may hold any bytes; without it
+            there are no limits.
         root: where they are mounted. In a container, whose own group is the root, a group's path may not be there.
     """
-    if not process.exists():
+    try:
+        lines = os.fsdecode(process.read_bytes()).split("\n")
+    except OSError:
         return []
     found = []
-    for line in process.read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
+    for fields in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        controllers, path = fields[1], fields[2]
         if controllers == "":
             found += _left_along(root / _SECOND.folder, path, _SECOND)
         elif "memory" in controllers.split(","):
@@ -81,12 +85,19 @@ def _left_along(mount: Path, path: str, version: _Version) -> list[int]:
 
 
 def _left(group: Path, version: _Version) -> int | None:
-    """Bytes; None where there is no limit, or nothing to be read."""
+    """Bytes; None where there is no limit, or it cannot be read."""
     try:
         limit = int((group / version.limit).read_text())
         used = int((group / version.used).read_text())
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        cached = sum(int(stat[name]) for name in version.cached)
-    except (OSError, ValueError, KeyError):  # the root of the second version has no limit, and "max" is no number
+    except (OSError, ValueError):  # the root of the second version has no limit, and "max" is no number
         return None
-    return max(0, limit - used + cached) if limit < _UNLIMITED else None
+    return max(0, limit - max(0, used - _cached(group, version))) if limit < _UNLIMITED else None
+
+
+def _cached(group: Path, version: _Version) -> int:
+    """Bytes of files; 0 where they cannot be read."""
+    try:
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return sum(int(stat[name]) for name in version.cached)
+    except (OSError, ValueError, KeyError):
+        return 0

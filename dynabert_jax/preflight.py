@@ -111,12 +111,11 @@ def check_memory(config: RunConfig, pretrained: Pretrained, data: TaskData) -> N
     sharing = jax.local_device_count() if jax.default_backend() == "cpu" else 1  # devices of a CPU share its memory
     needed, free = sharing * (fixed + kept_activations(config, pretrained, data, objectives)), available_memory()
     if free < needed:
-        cure = "use more or larger devices, or a smaller model"
-        if sharing * fixed < free:
-            cure = (
-                f"set gradient_accumulation to more than {parts_of_longest(config, data)}, or use a smaller "
-                f"data.batch_size or more devices"
-            )
+        cure, more = "use more or larger devices, or a smaller model", more_parts(config, data)
+        if sharing * fixed < free and more is not None:
+            cure = f"set gradient_accumulation to {more}, or use a smaller data.batch_size or more devices"
+        elif sharing * fixed < free:
+            cure = "use smaller data.lengths, more or larger devices, or a smaller model"
         raise ConfigError(
             f"a training step needs at least {needed / 2**30:.1f} GiB of memory (parameters, gradients, Adam's "
             f"moments, and what the backward pass keeps), and {free / 2**30:.1f} GiB are free; {cure}"
@@ -141,6 +140,12 @@ def parts_of_longest(config: RunConfig, data: TaskData) -> int:
     """How many parts a device works through its share of the longest batch in."""
     rows = config.data.batch_size // parallel.num_devices()
     return count_parts(rows, longest_batch(config, data).length, config.gradient_accumulation)
+
+
+def more_parts(config: RunConfig, data: TaskData) -> int | None:
+    """The next larger number of parts that a device's share of a batch divides into; None where each is one example."""
+    rows, now = config.data.batch_size // parallel.num_devices(), parts_of_longest(config, data)
+    return next((parts for parts in range(now + 1, rows + 1) if rows % parts == 0), None)
 
 
 def longest_batch(config: RunConfig, data: TaskData) -> PlannedBatch:

@@ -44,20 +44,21 @@ def product(equation: str, a: jax.Array, b: jax.Array, dtype: Dtype) -> jax.Arra
     Gradients run backwards alone: no jvp, no hessian.
 
     Args:
-        equation: `[*batch, *rows, i]` times `[*batch, i, o]` or `[*batch, o, i]`, to `[*batch, *rows, o]`. The batch's
-            indices are those of all three.
+        equation: `[*rows, i]` times `[i, o]` or `[o, i]`, to `[*rows, o]`; or with a batch, whose indices are those of
+            all three, `[*batch, row, i]` times `[*batch, i, o]` or `[*batch, o, i]`, to `[*batch, row, o]`.
 
     Raises:
-        ValueError: the equation has another form.
+        ValueError: the equation has another form, or the operands have batches of different sizes.
     """
-    left, right, out = _indices(equation)
-    batch, i, o = _batch_indices(left, right, out), left[-1], out[-1]
-    is_result = left.startswith(batch) and out == f"{left[:-1]}{o}"
-    if not is_result or right not in (f"{batch}{i}{o}", f"{batch}{o}{i}"):
+    if not _is_product(*_indices(equation)):
         raise ValueError(
-            f"{equation!r} is not of the form 'bri,bio->bro' or 'bri,boi->bro', where b stands for the batch's "
-            f"indices, which are those of all three, and r for those of the rows: any number of them, or none"
+            f"{equation!r} is not of the form 'ri,io->ro' or 'bri,bio->bro' (or with oi in the place of io), where b "
+            f"stands for the batch's indices, which are those of all three, and r for those of the rows: one with a "
+            f"batch, or else any number of them"
         )
+    batch = len(_batch_indices(*_indices(equation)))
+    if a.shape[:batch] != b.shape[:batch]:
+        raise ValueError(f"{equation!r}: the batches differ: {a.shape[:batch]} and {b.shape[:batch]}")
     return _product(equation, dtype, a, b)
 
 
@@ -100,6 +101,14 @@ def _transposed_product(a: jax.Array, b: jax.Array, batch: int) -> jax.Array:
     columns = jnp.moveaxis(a, -1, batch).reshape(math.prod(sizes), i, -1)
     rows = b.reshape(math.prod(sizes), -1, o)
     return _einsum("zir,zro->zio", columns, rows).reshape(*sizes, i, o)
+
+
+def _is_product(left: str, right: str, out: str) -> bool:
+    """Whether it has one of the forms that `product` takes."""
+    batch, i, o = _batch_indices(left, right, out), left[-1:], out[-1:]
+    rows = left[len(batch) : -1]
+    is_result = left == f"{batch}{rows}{i}" and out == f"{batch}{rows}{o}"
+    return is_result and right in (f"{batch}{i}{o}", f"{batch}{o}{i}") and (not batch or len(rows) == 1)
 
 
 def _rounded(a: jax.Array, dtype: Dtype) -> jax.Array:

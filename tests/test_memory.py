@@ -1,5 +1,6 @@
 """What is left of the memory limits of containers and batch systems."""
 
+import os
 import types
 from pathlib import Path
 
@@ -45,9 +46,21 @@ def test_no_limit_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stat", ["", "inactive_file\n", "inactive_file many\nactive_file 3\n"])
-def test_what_cannot_be_read_is_no_limit(tmp_path: Path, stat: str) -> None:
-    write_group(tmp_path, "memory.max", "memory.current", (1000, 1), stat)
-    assert left(tmp_path, "0::/\n") == []
+def test_files_that_cannot_be_counted_are_none(tmp_path: Path, stat: str) -> None:
+    write_group(tmp_path, "memory.max", "memory.current", (1000, 600), stat)
+    assert left(tmp_path, "0::/\n") == [400]
+
+
+def test_no_more_is_left_than_the_limit(tmp_path: Path) -> None:
+    second(tmp_path, 1000, 10, 500)
+    assert left(tmp_path, "0::/\n") == [1000]
+
+
+@pytest.mark.parametrize("groups", [b"hello\n\n0::/a\xff\n", b"3:cpu:/\xe2\x80\xa8\n\n0::/a\xff"])
+def test_names_of_groups_may_hold_any_bytes(tmp_path: Path, groups: bytes) -> None:
+    second(tmp_path / os.fsdecode(b"a\xff"), 1000, 600, 100)
+    (tmp_path / "groups").write_bytes(groups)
+    assert left_of_limits(tmp_path / "groups", tmp_path) == [500]
 
 
 def test_the_first_version_whose_path_in_a_container_is_the_host_s(tmp_path: Path) -> None:

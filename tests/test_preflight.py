@@ -187,7 +187,7 @@ def test_too_little_memory_is_noticed_before_anything_is_compiled(
     preflight.check_memory(config, pretrained, data)
     monkeypatch.setattr(preflight, "available_memory", lambda: everything - 1)
     with pytest.raises(
-        ConfigError, match=r"needs at least 0\.0 GiB of memory .+; set gradient_accumulation to more than 1, or use a"
+        ConfigError, match=r"needs at least 0\.0 GiB of memory .+; set gradient_accumulation to 2, or use a"
     ):
         preflight.check_memory(config, pretrained, data)
     monkeypatch.setattr(preflight, "available_memory", lambda: 1)
