@@ -96,7 +96,7 @@ class Parts:
             self.grads, losses = self.programs.accumulate(
                 self.state.params, self.grads, part.batch, part.rows, targets, self.objective.weights, self.key, family
             )
-            self.losses |= dict(zip(family, losses, strict=True))
+        self.losses |= dict(zip(family, losses, strict=True))
         jax.block_until_ready(self.grads)
 
     def update(self) -> None:

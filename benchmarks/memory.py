@@ -17,7 +17,6 @@ from dynabert_jax import parallel, stages, weights
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import DepthStage, Dtype
 from dynabert_jax.memory import peak_memory
-from dynabert_jax.parts import count_parts
 
 STEPS = 2  # the second one begins with everything that the first one has left
 
@@ -39,25 +38,20 @@ class Settings:
     rematerialize: tuple[bool, ...] = (False, True)
     """whether activations are computed again, likewise"""
     alone: bool = False
-    """measure the first of each, in this process, and print bytes"""
+    """measure the first of each, in this process, and print its row"""
 
 
 def main(settings: Settings) -> None:
     if settings.alone:
         print(json.dumps(take_steps(settings, settings.parts[0], settings.rematerialize[0])))
         return
-    rows: list[harness.Row] = []
-    for parts in settings.parts:
-        for remat in settings.rematerialize:
-            peak = measured_apart(settings, parts, remat)
-            taken = count_parts(settings.batch // parallel.num_devices(), settings.length, parts)
-            rows.append({"parts": taken, "computed again": "yes" if remat else "no", "GiB": round(peak / 2**30, 1)})
+    rows = [measured_apart(settings, parts, remat) for parts in settings.parts for remat in settings.rematerialize]
     title = f"{settings.model}, {settings.batch} x {settings.length} tokens, {settings.dtype}"
     harness.publish("memory", settings, {title: rows}, {}, harness.machine())
 
 
-def take_steps(settings: Settings, parts: int, remat: bool) -> int:
-    """Bytes that were held at most, compiling included."""
+def take_steps(settings: Settings, parts: int, remat: bool) -> harness.Row:
+    """The parts that a batch came to, and what was held at most, compiling included."""
     config = harness.MODELS[settings.model]()
     params, objective = weights.init_params(config, seed=0), stages.depth(config, DepthStage())
     programs = stages.Programs(Bert(config, settings.dtype, remat))
@@ -69,10 +63,11 @@ def take_steps(settings: Settings, parts: int, remat: bool) -> int:
             programs, update, objective, state, teacher, batch, jax.random.key(step), parts
         )
         jax.block_until_ready(report)
-    return peak_memory()
+    taken = len(list(stages.micro_batches(batch, parts)))
+    return {"parts": taken, "computed again": "yes" if remat else "no", "GiB": round(peak_memory() / 2**30, 1)}
 
 
-def measured_apart(settings: Settings, parts: int, remat: bool) -> int:
+def measured_apart(settings: Settings, parts: int, remat: bool) -> harness.Row:
     """In a process of its own: what a process has held at most cannot be set back."""
     command = [
         sys.executable, "-m", "benchmarks.memory", "--alone", "--model", settings.model, "--batch", str(settings.batch),
@@ -80,8 +75,8 @@ def measured_apart(settings: Settings, parts: int, remat: bool) -> int:
         "--rematerialize", str(remat),
     ]  # fmt: skip
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    peak: int = json.loads(result.stdout.splitlines()[-1])
-    return peak
+    row: harness.Row = json.loads(result.stdout.splitlines()[-1])
+    return row
 
 
 if __name__ == "__main__":

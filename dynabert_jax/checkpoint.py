@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -209,8 +208,6 @@ class Checkpoints:
         )
 
     def _cannot_write(self, error: Exception) -> CheckpointError:
-        # Of a save that failed, orbax may leave some behind, and Python would tell so after our message.
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         cure = (
             "free some space" if parallel.num_hosts() == 1 else "free some space, if that is it, or start all processes"
         )

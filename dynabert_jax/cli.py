@@ -7,6 +7,7 @@ import os
 import runpy
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,8 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped") -> int:
         with Signals():
             work()
     except USER_ERRORS as error:
+        # Of a save that failed, orbax may leave coroutines behind; Python would tell so after our message.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         print(f"error: {error}", file=sys.stderr)
         return ended(2)
     except Stopped as stopped:

@@ -70,14 +70,15 @@ def left_of_limits(process: Path = Path("/proc/self/cgroup"), root: Path = Path(
     for fields in (line.split(":", 2) for line in lines if line.count(":") >= 2):
         controllers, path = fields[1], fields[2]
         if controllers == "":
-            found += _left_along(root / _SECOND.folder, path, _SECOND)
+            found += _left_along(root, path, _SECOND)
         elif "memory" in controllers.split(","):
-            found += _left_along(root / _FIRST.folder, path, _FIRST)
+            found += _left_along(root, path, _FIRST)
     return found
 
 
-def _left_along(mount: Path, path: str, version: _Version) -> list[int]:
+def _left_along(root: Path, path: str, version: _Version) -> list[int]:
     """Bytes left of a group's limit and of those around it, each of which counts."""
+    mount = root / version.folder
     group = mount / path.lstrip("/")
     groups = [one for one in (group, *group.parents) if one.is_relative_to(mount)]
     left = [_left(one, version) for one in groups]

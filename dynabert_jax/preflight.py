@@ -124,8 +124,7 @@ def check_memory(config: RunConfig, pretrained: Pretrained, data: TaskData) -> N
 
 def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, objectives: Sequence[Objective]) -> int:
     """Bytes that the backward pass of the largest family keeps at least of what one device computes at once."""
-    rows = config.data.batch_size // parallel.num_devices()
-    examples = rows // parts_of_longest(config, data)
+    examples = rows_of_a_device(config) // parts_of_longest(config, data)
     length = longest_batch(config, data).length
     numbers = max(
         cost.activations(pretrained.config, family, length, config.rematerialize)
@@ -138,14 +137,18 @@ def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, 
 
 def parts_of_longest(config: RunConfig, data: TaskData) -> int:
     """How many parts a device works through its share of the longest batch in."""
-    rows = config.data.batch_size // parallel.num_devices()
-    return count_parts(rows, longest_batch(config, data).length, config.gradient_accumulation)
+    return count_parts(rows_of_a_device(config), longest_batch(config, data).length, config.gradient_accumulation)
 
 
 def more_parts(config: RunConfig, data: TaskData) -> int | None:
     """The next larger number of parts that a device's share of a batch divides into; None where each is one example."""
-    rows, now = config.data.batch_size // parallel.num_devices(), parts_of_longest(config, data)
+    rows, now = rows_of_a_device(config), parts_of_longest(config, data)
     return next((parts for parts in range(now + 1, rows + 1) if rows % parts == 0), None)
+
+
+def rows_of_a_device(config: RunConfig) -> int:
+    """Its share of a training batch."""
+    return config.data.batch_size // parallel.num_devices()
 
 
 def longest_batch(config: RunConfig, data: TaskData) -> PlannedBatch:

@@ -29,10 +29,8 @@ pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="devices 
 
 def start(command: Sequence[str], devices: int, programs: Path, **environment: str) -> subprocess.Popen[str]:
     """A run in a process that has so many devices."""
-    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
     settings = {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
+        **tiny_run.cpu_devices(devices),
         "NPROC": "16",  # threads of XLA: several devices that wait for another process need one each
         **{name: str(value) for name, value in tiny_run.cache_settings(programs).items()},
     }

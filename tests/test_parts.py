@@ -1,7 +1,6 @@
 """A batch is worked through in equal parts on a CPU alone, and they answer what the whole answers."""
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from dynabert_jax.bert import Bert
 from dynabert_jax.config import DepthStage, FineTune
 from dynabert_jax.parts import TOKENS_PER_PART, count_parts, in_parts
 from tiny import CONFIG, FULL, assert_trees_close, norm, random_batch, random_params, run
+from tiny_run import cpu_devices
 
 LENGTH = 7
 DROPPING = CONFIG.replace(hidden_dropout=0.5, attention_dropout=0.5)
@@ -148,10 +148,8 @@ def gradients(objective: stages.Objective, programs: stages.Programs, batch: Bat
 
 def test_gradients_are_summed_over_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part with its own teacher's answers, and its own dropout."""
-    objective, programs = (
-        stages.depth(DROPPING, DepthStage(widths=(0.5,), depths=(1.0,))),
-        stages.Programs(Bert(DROPPING)),
-    )
+    objective = stages.depth(DROPPING, DepthStage(widths=(0.5,), depths=(1.0,)))
+    programs = stages.Programs(Bert(DROPPING))
     batch = random_batch(DROPPING, 2 * parallel.num_devices(), LENGTH)
     sizes: list[int] = []
     accumulate = programs.accumulate
@@ -171,8 +169,7 @@ def test_gradients_are_summed_over_parts(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_one_cpu_device_takes_parts() -> None:
     """As a user's process has it: nothing is replaced, and the batch is large enough."""
-    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
-    settings = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    settings = cpu_devices(1) | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     program = "import test_parts; test_parts.compare_on_one_cpu()"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=Path(__file__).parent, env=os.environ | settings, text=True,

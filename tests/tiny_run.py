@@ -5,7 +5,9 @@ import csv
 import dataclasses
 import functools
 import json
+import os
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -221,3 +223,9 @@ def assert_equal_trees(left: Params, right: Params) -> None:
     tolerance = 0.0 if jax.default_backend() == "cpu" else 1e-4
     for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+def cpu_devices(number: int) -> dict[str, str]:
+    """The environment of a process that has so many devices of the CPU, and this one's other flags."""
+    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ["XLA_FLAGS"])
+    return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={number}"}
