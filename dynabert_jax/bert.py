@@ -9,7 +9,9 @@ heads and neurons that a sub-network keeps.
 """
 
 import dataclasses
+import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from flax import linen as nn
 from flax import struct
 
 from dynabert_jax.config import Dtype, ModelConfig
-from dynabert_jax.dropout import Dropout
+from dynabert_jax.dropout import drop, keys_at
 from dynabert_jax.products import product
 from dynabert_jax.subnetwork import KeptLayer, SubNetwork, ways
 
@@ -52,13 +54,11 @@ class Bert(nn.Module):
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config)
-        block = nn.remat(Block, static_argnums=(3, 4)) if self.rematerialize else Block  # of its heads and neurons
         for i in range(self.config.num_layers):
-            setattr(self, f"layer_{i}", block(self.config, i, self.dtype))
+            block = Block(self.config, self.config.heads[i], self.config.neurons[i], self.dtype)
+            setattr(self, f"layer_{i}", block)
         self.pooler = Dense(self.config.hidden_size, self.config.hidden_size, self.dtype)
         self.classifier = Dense(self.config.hidden_size, self.config.num_labels, self.dtype)
-        self.first_token_dropout = Dropout(self.config.head_dropout)  # RoBERTa's alone
-        self.pooled_dropout = Dropout(self.config.head_dropout)
 
     def __call__(
         self,
@@ -112,8 +112,7 @@ class Bert(nn.Module):
         states[()] = self.embed(input_ids, token_type_ids, dropout=dropout)
         for way in ways(subs):
             before, kept = states[way[:-1]], way[-1]
-            block = getattr(self, f"layer_{kept.layer}")
-            states[way], _ = block(before, bias, kept.heads, kept.neurons, None, dropout=dropout)
+            states[way], _ = self.run_layer(kept, before, bias, None, dropout=dropout)
         return tuple(
             Outputs(
                 logits=self.classify(states[sub.kept], dropout=dropout),
@@ -149,22 +148,40 @@ class Bert(nn.Module):
         """
         bias = attention_bias(attention_mask)
         hidden_states, scores = [hidden], []
-        for k in range(len(sub.layers))[start:stop]:
-            layer = sub.layers[k]
-            gates = None if head_gates is None else head_gates[layer, : sub.heads[k]]
-            block = getattr(self, f"layer_{layer}")
-            hidden, attention_scores = block(hidden, bias, sub.heads[k], sub.neurons[k], gates, dropout=dropout)
+        for kept in sub.kept[start:stop]:
+            gates = None if head_gates is None else head_gates[kept.layer, : kept.heads]
+            hidden, attention_scores = self.run_layer(kept, hidden, bias, gates, dropout=dropout)
             hidden_states.append(hidden)
             scores.append(attention_scores)
         return Outputs(hidden[:, 0, :0], tuple(hidden_states), tuple(scores) if with_attention else ())
+
+    def run_layer(
+        self,
+        kept: KeptLayer,
+        hidden: jax.Array,
+        bias: jax.Array,
+        gates: jax.Array | None,
+        *,
+        dropout: jax.Array | None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """What `Block` gives of one kept layer; `gates` are its own, `dropout` is that of `__call__`."""
+        name = f"layer_{kept.layer}"
+        block: Block = getattr(self, name)
+        keys = BlockKeys.at(dropout, name)
+        if self.is_initializing():
+            return block(hidden, bias, kept.heads, kept.neurons, gates, keys)
+        # One without a name, which is the same for every layer of this size.
+        alike = Block(self.config, block.heads, block.neurons, self.dtype, parent=None)
+        run = jax.checkpoint(run_block, static_argnums=BLOCKS_STATIC) if self.rematerialize else run_block
+        return run(alike, block.variables["params"], hidden, bias, kept.heads, kept.neurons, gates, keys)
 
     def classify(self, hidden: jax.Array, *, dropout: jax.Array | None = None) -> jax.Array:
         """The last hidden state `[B, S, H]` to logits `[B, C]`."""
         first = hidden[:, 0]  # [B, H]
         if self.config.model_type == "roberta":
-            first = self.first_token_dropout(first, dropout)
+            first = drop(first, self.config.head_dropout, keys_at(dropout, "first_token_dropout"))
         pooled = jnp.tanh(self.pooler(first))  # [B, H]
-        return self.classifier(self.pooled_dropout(pooled, dropout))
+        return self.classifier(drop(pooled, self.config.head_dropout, keys_at(dropout, "pooled_dropout")))
 
 
 def attention_bias(attention_mask: jax.Array) -> jax.Array:
@@ -183,7 +200,6 @@ class Embeddings(nn.Module):
         self.position = nn.Embed(config.max_position_embeddings, config.hidden_size, embedding_init=_kernel_init)
         self.token_type = nn.Embed(config.type_vocab_size, config.hidden_size, embedding_init=_kernel_init)
         self.norm = layer_norm(config)
-        self.dropout = Dropout(config.hidden_dropout)
 
     def __call__(self, input_ids: jax.Array, token_type_ids: jax.Array, *, dropout: jax.Array | None) -> jax.Array:
         """`[B, S]` ids to `[B, S, H]`."""
@@ -197,30 +213,42 @@ class Embeddings(nn.Module):
         is_padding = (input_ids == self.config.pad_token_id)[..., None]
         words = jnp.where(is_padding, jax.lax.stop_gradient(words), words)
         embedded = words + positions + self.token_type(token_type_ids)
-        return self.dropout(self.norm(embedded), dropout)
+        return drop(self.norm(embedded), self.config.hidden_dropout, keys_at(dropout, "embeddings/dropout"))
+
+
+@struct.dataclass
+class BlockKeys:
+    """The random keys of a block's three dropouts, `[B]` each: one an example; None: nothing is dropped."""
+
+    weights: jax.Array | None
+    attended: jax.Array | None
+    fed: jax.Array | None
+
+    @classmethod
+    def at(cls, keys: jax.Array | None, layer: str) -> "BlockKeys":
+        """Those of the layer with this name, of the keys `[B]` of a whole forward pass."""
+        places = {field.name: f"{layer}/{field.name}_dropout" for field in dataclasses.fields(cls)}
+        return cls(**{name: keys_at(keys, place) for name, place in places.items()})
 
 
 class Block(nn.Module):
     """One transformer layer: attention and feed-forward, each with a residual and a layer norm behind it (post-LN)."""
 
     config: ModelConfig
-    layer: int
+    heads: int
+    neurons: int
     dtype: Dtype
 
     def setup(self) -> None:
         hidden, head_size = self.config.hidden_size, self.config.head_size
-        heads, neurons = self.config.heads[self.layer], self.config.neurons[self.layer]
-        self.query = ToHeads(hidden, heads, head_size, self.dtype)
-        self.key = ToHeads(hidden, heads, head_size, self.dtype)
-        self.value = ToHeads(hidden, heads, head_size, self.dtype)
-        self.attention_output = FromHeads(hidden, heads, head_size, self.dtype)
+        self.query = ToHeads(hidden, self.heads, head_size, self.dtype)
+        self.key = ToHeads(hidden, self.heads, head_size, self.dtype)
+        self.value = ToHeads(hidden, self.heads, head_size, self.dtype)
+        self.attention_output = FromHeads(hidden, self.heads, head_size, self.dtype)
         self.attention_norm = layer_norm(self.config)
-        self.up = Dense(hidden, neurons, self.dtype)
-        self.down = Dense(neurons, hidden, self.dtype)
+        self.up = Dense(hidden, self.neurons, self.dtype)
+        self.down = Dense(self.neurons, hidden, self.dtype)
         self.output_norm = layer_norm(self.config)
-        self.weights_dropout = Dropout(self.config.attention_dropout)
-        self.attended_dropout = Dropout(self.config.hidden_dropout)
-        self.fed_dropout = Dropout(self.config.hidden_dropout)
 
     def __call__(
         self,
@@ -229,26 +257,48 @@ class Block(nn.Module):
         heads: int,
         neurons: int,
         gates: jax.Array | None,
-        *,
-        dropout: jax.Array | None,
+        keys: BlockKeys,
     ) -> tuple[jax.Array, jax.Array]:
-        """Hidden `[B, S, H]` and the mask's bias `[B, 1, 1, S]` to the next hidden state and the attention scores."""
-        attended, scores = self.attend(hidden, bias, heads, gates, dropout=dropout)
-        hidden = self.attention_norm(hidden + self.attended_dropout(attended, dropout))
+        """Hidden `[B, S, H]` and the mask's bias `[B, 1, 1, S]` to the next hidden state and the attention scores.
+
+        Args:
+            heads, neurons: how many of the first ones run; static.
+            gates: `[heads]`, factors on the heads' outputs.
+            keys: of the dropouts.
+        """
+        rate = self.config.hidden_dropout
+        attended, scores = self.attend(hidden, bias, heads, gates, keys.weights)
+        hidden = self.attention_norm(hidden + drop(attended, rate, keys.attended))
         fed = self.down(gelu(self.up(hidden, outputs=neurons)), inputs=neurons)
-        return self.output_norm(hidden + self.fed_dropout(fed, dropout)), scores
+        return self.output_norm(hidden + drop(fed, rate, keys.fed)), scores
 
     def attend(
-        self, hidden: jax.Array, bias: jax.Array, heads: int, gates: jax.Array | None, *, dropout: jax.Array | None
+        self, hidden: jax.Array, bias: jax.Array, heads: int, gates: jax.Array | None, keys: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
         """Multi-head attention of the first `heads` heads: `[B, S, H]` and the scores `[B, n, S, S]`."""
         query, key, value = (to(hidden, heads) for to in (self.query, self.key, self.value))  # [B, n, S, D]
         scores = product("bnqd,bnkd->bnqk", query, key, self.dtype) / math.sqrt(self.config.head_size) + bias
-        weights = self.weights_dropout(nn.softmax(scores), dropout)  # [B, n, S, S]
+        weights = drop(nn.softmax(scores), self.config.attention_dropout, keys)  # [B, n, S, S]
         context = product("bnqk,bnkd->bnqd", weights, value, self.dtype)  # [B, n, S, D]
         if gates is not None:
             context = context * gates[:, None, None]
         return self.attention_output(context), scores
+
+
+BLOCKS_STATIC = (0, 4, 5)  # the block, its heads and neurons
+
+
+@functools.partial(jax.jit, static_argnums=BLOCKS_STATIC)
+def run_block(
+    block: Block, params: Any, hidden: jax.Array, bias: jax.Array, heads: int, neurons: int, gates: jax.Array | None,
+    keys: BlockKeys,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """The block as a function of its own within a larger program.
+
+    Python then traces, differentiates and lowers it once for all layers that keep as much, which is most of what a
+    program takes to start when XLA's part is cached; XLA compiles the program as if it were not there.
+    """
+    return block.apply({"params": params}, hidden, bias, heads, neurons, gates, keys)
 
 
 def gelu(x: jax.Array) -> jax.Array:

@@ -5,26 +5,35 @@ import zlib
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
+import numpy as np
 
 
-class Dropout(nn.Module):
+def drop(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
     """Zeroes a part of the numbers, each with probability `rate`, and scales the others up to keep the mean.
 
-    Every example draws by its own key, and every module by its own name: what is dropped does not depend on which
-    device an example stands on, or on the others beside it. A draw is 32 bits, so the rate is a multiple of 2^-32.
+    Every example draws by its own key: what is dropped does not depend on which device an example stands on, or on the
+    others beside it. A draw is 32 bits, so the rate is a multiple of 2^-32.
+
+    Args:
+        x: `[B, ...]`.
+        rate: in [0, 1).
+        keys: `[B]`, of this place in the network (`keys_at`); None leaves x as it is.
     """
+    dropped = int(rate * 2**32)  # of 2^32 equally likely draws
+    if keys is None or not dropped:
+        return x
+    draws = jax.vmap(lambda key: random_bits(key, x.shape[1:]))(keys)
+    return jnp.where(draws < jnp.uint32(dropped), 0.0, x * (2**32 / (2**32 - dropped)))
 
-    rate: float
 
-    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """`[B, ...]`, and `[B]` keys or None, which leaves x as it is."""
-        dropped = int(self.rate * 2**32)  # of 2^32 equally likely draws
-        if keys is None or not dropped:
-            return x
-        name = zlib.crc32("/".join(self.path).encode())
-        draws = jax.vmap(lambda key: random_bits(jax.random.fold_in(key, name), x.shape[1:]))(keys)
-        return jnp.where(draws < jnp.uint32(dropped), 0.0, x * (2**32 / (2**32 - dropped)))
+def keys_at(keys: jax.Array | None, place: str) -> jax.Array | None:
+    """The keys `[B]` of one place of the network, by its name; None, where nothing is dropped, stays None."""
+    return None if keys is None else _folded(keys, np.uint32(zlib.crc32(place.encode())))
+
+
+@jax.jit  # so that it is traced once
+def _folded(keys: jax.Array, number: np.uint32) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
 
 
 def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

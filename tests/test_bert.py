@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from dynabert_jax import weights
 from dynabert_jax.batches import Batch
-from dynabert_jax.bert import Bert, Outputs
+from dynabert_jax.bert import Bert, Block, Outputs
 from dynabert_jax.config import ModelConfig
 from dynabert_jax.subnetwork import SubNetwork
 from tiny import (
@@ -258,3 +259,22 @@ def test_bfloat16_gradients_are_those_of_float32_but_for_rounding(sub: SubNetwor
     assert {leaf.dtype for leaf in by_path(rounded).values()} == {np.dtype(np.float32)}
     error = norm(jax.tree.map(np.subtract, rounded, exact)) / norm(exact)
     assert 1e-5 < error < 40**0.5 * 2.0**-9
+
+
+@pytest.mark.parametrize("config", [CONFIG, ROBERTA], ids=["bert", "roberta"])
+def test_flax_initialises_the_parameters_that_weights_have(config: ModelConfig) -> None:
+    batch, full = random_batch(config), SubNetwork.full(config)
+    inputs = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
+    made = jax.eval_shape(lambda key: Bert(config).init(key, *inputs, full), jax.random.key(0))
+    shapes = {path: array.shape for path, array in flatten_dict(made["params"], sep="/").items()}
+    assert shapes == weights.param_shapes(config)
+
+
+def test_layers_of_one_size_are_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forwards and backwards; it is what makes a program of many layers start soon."""
+    config = CONFIG.replace(heads=(2,) * 4, neurons=(3,) * 4, layer_norm_eps=1e-5)  # another test has not traced it
+    params, sub = random_params(config), SubNetwork.full(config)
+    traced, attend = [], Block.attend
+    monkeypatch.setattr(Block, "attend", lambda *args: traced.append(args) or attend(*args))
+    jax.make_jaxpr(jax.grad(lambda params: run(config, params, BATCH, sub).logits.sum()))(params)
+    assert len(traced) == 1

@@ -3,10 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from flax import linen as nn
 from scipy import stats
 
-from dynabert_jax.dropout import Dropout, random_bits
+from dynabert_jax.dropout import drop, keys_at, random_bits
 
 LENGTH = 128
 SHAPE = (4, LENGTH, LENGTH)  # of the attention weights of one example
@@ -18,20 +17,15 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean(rate: float) -> None:
     """By torch's definition: what is kept is divided by what is kept on average."""
     x = np.ones((8, 300, 101), np.float32)
     keys = jax.random.split(jax.random.key(0), len(x))
-    dropped = np.asarray(Dropout(rate).apply({}, x, keys))
+    dropped = np.asarray(drop(x, rate, keys))
     kept = dropped != 0
     assert stats.binomtest(int(kept.sum()), kept.size, 1 - rate).pvalue > UNLIKELY
     np.testing.assert_allclose(dropped[kept], 1 / (1 - rate), rtol=1e-6)
 
 
 def test_every_place_of_a_network_draws_anew() -> None:
-    class Two(nn.Module):
-        @nn.compact
-        def __call__(self, x: jax.Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return Dropout(0.5)(x, keys), Dropout(0.5)(x, keys)
-
-    keys = jax.random.split(jax.random.key(0), 4)
-    first, second = Two().apply({}, np.ones((4, 64), np.float32), keys)
+    x, keys = np.ones((4, 64), np.float32), jax.random.split(jax.random.key(0), 4)
+    first, second = (drop(x, 0.5, keys_at(keys, place)) for place in ("layer_0/fed_dropout", "layer_1/fed_dropout"))
     assert 0.3 < np.mean(np.asarray(first) != np.asarray(second)) < 0.7
 
 
