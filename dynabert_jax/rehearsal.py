@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -10,13 +11,21 @@ from tqdm import tqdm
 
 from dynabert_jax import cost, parallel
 from dynabert_jax.batches import plan_evaluation
+from dynabert_jax.data import Split
 from dynabert_jax.evaluate import Row
 from dynabert_jax.memory import peak_memory
 from dynabert_jax.preflight import disk_needed
 from dynabert_jax.score_table import markdown
-from dynabert_jax.stages import Objective, Plan, init_state, make_update, train_step, training_flops
+from dynabert_jax.stages import Objective, Plan, init_state, make_update, results_of, train_step, training_flops
 from dynabert_jax.subnetwork import SubNetwork
-from dynabert_jax.training import Context, batch_of, evaluation_steps, steps_from, steps_per_epoch
+from dynabert_jax.training import (
+    Context,
+    batch_of,
+    evaluation_steps,
+    importance_plan,
+    steps_from,
+    steps_per_epoch,
+)
 
 Params = Any
 
@@ -31,7 +40,8 @@ class Rehearsed:
         steps: that it would take.
         first_step: seconds of the first one, compiling included.
         step: seconds of one behind it, the mean over its batches.
-        total: seconds, evaluations included.
+        total: seconds, with compiling for every length and the evaluations.
+        second_per_flop: of its steps.
     """
 
     name: str
@@ -40,6 +50,7 @@ class Rehearsed:
     first_step: float
     step: float
     total: float
+    second_per_flop: float
 
 
 def rehearse(context: Context, plan: Plan, params: Params) -> list[Row]:
@@ -73,22 +84,37 @@ def rehearse_stage(context: Context, objective: Objective, params: Params) -> Re
     second_per_flop = measured / training_flops(context.model.config, objective, longest)
     training = second_per_flop * sum(training_flops(context.model.config, objective, one) for one in planned)
     evaluations = len(evaluation_steps(objective.settings, per_epoch))
-    evaluating = second_per_flop * evaluations * evaluation_flops(context, objective)
+    evaluating = second_per_flop * evaluations * scoring_flops(context, objective.students, context.data.dev.values())
+    compiling = (seconds[0] - measured) * len({one.length for one in planned})
     return Rehearsed(
         objective.name, len(objective.students), total, seconds[0], training / total,
-        seconds[0] + training + evaluating,
+        compiling + training + evaluating, second_per_flop,
     )  # fmt: skip
 
 
-def evaluation_flops(context: Context, objective: Objective) -> int:
-    """Of one evaluation of all students on the dev data."""
+def scoring_flops(context: Context, subs: Sequence[SubNetwork], splits: Iterable[Split]) -> int:
+    """Of the forward passes that score sub-networks on splits."""
     data, shape = context.config.data, context.model.config
     return sum(
-        len(planned.rows) * cost.flops(shape, student, planned.length)
-        for split in context.data.dev.values()
+        len(planned.rows) * cost.flops(shape, sub, planned.length)
+        for split in splits
         for planned in plan_evaluation(split, data.eval_batch_size, data.lengths)
-        for student in objective.students
+        for sub in subs
     )
+
+
+def seconds_between(context: Context, plan: Plan, rehearsed: Sequence[Rehearsed]) -> dict[str, float]:
+    """What a run does beside its stages, by name: estimates that go by the products, as fast as a stage has them."""
+    if not rehearsed:
+        return {}
+    config, data, shape = context.config, context.data, context.model.config
+    scored = scoring_flops(context, results_of(shape, plan), [*data.dev.values(), *data.test.values()])
+    seconds = {"the final scores": rehearsed[-1].second_per_flop * scored}
+    if plan.width and config.importance:
+        planned, full = importance_plan(context, config.importance), SubNetwork.full(shape)
+        forward = sum(len(one.rows) * cost.flops(shape, full, one.length) for one in planned)
+        seconds["importance"] = rehearsed[0].second_per_flop * 3 * forward  # two products backwards for each one
+    return seconds
 
 
 def described(context: Context, plan: Plan, rehearsed: list[Rehearsed]) -> list[str]:
@@ -97,6 +123,7 @@ def described(context: Context, plan: Plan, rehearsed: list[Rehearsed]) -> list[
     full = SubNetwork.full(shape)
     splits = {"train": data.train, **data.dev, **data.test}
     counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+    between = seconds_between(context, plan, rehearsed)
     stages = [
         (
             one.name,
@@ -113,6 +140,7 @@ def described(context: Context, plan: Plan, rehearsed: list[Rehearsed]) -> list[
          f"{cost.flops(shape, sub, config.data.max_length) / 1e9:.2f} G")
         for sub in (plan.objectives[-1].students if plan.objectives else ())
     ]  # fmt: skip
+    told = "".join(f", {name} ({spoken(seconds)})" for name, seconds in between.items())
     return [
         "",
         f"data: {counts} examples; batches of {config.data.batch_size}, up to {config.data.max_length} tokens",
@@ -122,8 +150,8 @@ def described(context: Context, plan: Plan, rehearsed: list[Rehearsed]) -> list[
         "",
         markdown(("sub-network", "parameters", "FLOPs"), networks),
         "",
-        f"in all about {spoken(sum(one.total for one in rehearsed))} from the beginning, with the evaluations; without "
-        f"compiling for other lengths and for evaluations, importance, and the final scores",
+        f"in all about {spoken(sum(one.total for one in rehearsed) + sum(between.values()))} from the beginning: the "
+        f"stages with their evaluations{told}; without compiling what evaluates",
         f"memory: {peak_memory() / 2**30:.1f} GiB at most so far",
         f"disk: {disk_needed(config, 4 * cost.parameters(shape, full)) / 2**30:.1f} GiB for checkpoints",
         f"nothing was written to {context.folder.path}",

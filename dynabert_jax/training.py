@@ -164,30 +164,38 @@ def check_finished(context: Context, objectives: Sequence[Objective]) -> None:
 def score_importance(context: Context, settings: Importance, params: Params) -> importance.Scores:
     """The importance of heads and neurons, computed once a run and kept in its folder."""
     if parallel.any_host(not context.folder.importance_file.exists()):
-        split = context.data.train if settings.split == "train" else next(iter(context.data.dev.values()))
-        scores = importance.importance(
-            context.model, params, importance_batches(context, settings, split), settings.gradients
-        )
+        batches = importance_batches(context, settings)
+        scores = importance.importance(context.model, params, batches, settings.gradients)
         if parallel.is_first():
             context.folder.write_importance(scores)
         parallel.wait_for_all("importance is written")
     return context.folder.read_importance()
 
 
-def importance_batches(context: Context, settings: Importance, split: Split) -> Iterator[Batch]:
+def importance_split(context: Context, settings: Importance) -> Split:
+    """The examples that importance is scored on."""
+    return context.data.train if settings.split == "train" else next(iter(context.data.dev.values()))
+
+
+def importance_plan(context: Context, settings: Importance) -> list[PlannedBatch]:
+    """The batches of a split in its own order, or of so many of its rows, drawn with the run's seed."""
+    split = importance_split(context, settings)
+    shuffled = np.random.default_rng(context.config.seed).permutation(len(split))
+    rows = np.sort(shuffled[: settings.max_examples or len(split)])
+    starts = range(0, len(rows), settings.batch_size)
+    return [
+        plan_batch(split, rows[start : start + settings.batch_size], context.config.data.lengths) for start in starts
+    ]
+
+
+def importance_batches(context: Context, settings: Importance) -> Iterator[Batch]:
     """Batches of the rows that importance is scored on, with a progress bar."""
-    rows = importance_rows(context, settings, split)
-    with tqdm(desc="importance", total=len(rows), unit=" examples", disable=not parallel.is_first()) as bar:
-        for start in range(0, len(rows), settings.batch_size):
-            planned = plan_batch(split, rows[start : start + settings.batch_size], context.config.data.lengths)
+    split, plan = importance_split(context, settings), importance_plan(context, settings)
+    total = sum(len(planned.rows) for planned in plan)
+    with tqdm(desc="importance", total=total, unit=" examples", disable=not parallel.is_first()) as bar:
+        for planned in plan:
             yield make_batch(split, planned, settings.batch_size, context.model.config.pad_token_id)
             bar.update(len(planned.rows))
-
-
-def importance_rows(context: Context, settings: Importance, split: Split) -> np.ndarray:
-    """All rows of a split in its own order, `[n]`, or so many of them, drawn with the run's seed."""
-    shuffled = np.random.default_rng(context.config.seed).permutation(len(split))
-    return np.sort(shuffled[: settings.max_examples or len(split)])
 
 
 def resume(context: Context, objective: Objective, state: TrainState, last: Checkpoints) -> TrainState:

@@ -1,5 +1,6 @@
 """A run is the same on any number of devices and of processes, and none of them hangs when another one dies."""
 
+import json
 import os
 import re
 import signal
@@ -7,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,24 +158,51 @@ def test_the_others_end_when_one_is_killed_and_another_number_of_them_goes_on(
     assert_same_but_for_rounding(on_one_device, config)
 
 
+def is_compiling(run: Path) -> bool:
+    """The first stage has begun, and no step of it is logged."""
+    return (run / "fine_tune").exists() and not (run / "training.jsonl").exists()
+
+
+def is_training(run: Path) -> bool:
+    return any(line["stage"] == "depth" for line in logged(run))
+
+
+def is_evaluating(run: Path) -> bool:
+    """The last step of an epoch is logged, behind which the students are scored."""
+    return any(line["stage"] == "depth" and line["step"] == STEPS // 2 for line in logged(run))
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    log = run / "training.jsonl"
+    whole = log.read_text().rpartition("\n")[0] if log.exists() else ""
+    return [json.loads(line) for line in whole.splitlines()]
+
+
 @pytest.mark.slow
-def test_one_signal_saves_and_stops_all(materials: Materials, programs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("moment", "stage"), [(is_compiling, "fine_tune"), (is_training, "depth"), (is_evaluating, "depth")]
+)
+def test_one_signal_saves_and_stops_all(
+    moment: Callable[[Path], bool], stage: str, on_one_device: RunConfig, materials: Materials, programs: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     config = materials.few_students(tmp_path / "run", log_every=2)
     running = start_together(command_of(config, tmp_path), 2, programs)
-    log = tmp_path / "run" / "training.jsonl"
-    while not (log.exists() and '"depth"' in log.read_text()):
+    while not moment(tmp_path / "run"):
         assert all(process.poll() is None for process in running), finish(running, timeout=1)
-        time.sleep(0.02)
+        time.sleep(0.01)
     running[1].send_signal(signal.SIGTERM)
-    errors = finish(running, timeout=60)
+    errors = finish(running, timeout=90)
     if (tmp_path / "run" / "final").exists():
         pytest.skip("the stage was over before the signal came")
     assert [process.returncode for process in running] == [128 + signal.SIGTERM] * 2, errors
-    told = [re.search(r"stopped: step (\d+) of 12 of stage depth is saved", one) for one in errors]
+    told = [re.search(rf"stopped: step (\d+) of {STEPS} of stage {stage} is saved", one) for one in errors]
     assert told[0], errors
     assert told[1], errors
     assert told[0][1] == told[1][1]
     assert int(told[0][1]) <= STEPS
+    run_alone(config, tmp_path, 1, programs)  # and another number of processes goes on
+    assert scores_of(config) == scores_of(on_one_device)
 
 
 @pytest.mark.slow

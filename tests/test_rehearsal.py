@@ -1,5 +1,6 @@
 """A dry run checks everything, tells what would happen, and writes nothing."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def test_the_plan_is_told_and_nothing_is_written(
         "fine_tune": ["1", "12"], "width": ["2", "12"], "depth": ["4", "12"], "final": ["2", "12"],
     }  # fmt: skip
     assert stages["w1_d0.5"] == ["0.0 M", "0.00 G"]
+    assert re.search(r"in all about \d+ s from the beginning: .*, the final scores \(0 s\), importance \(0 s\);", told)
     assert f"nothing was written to {tmp_path / 'run'}" in told
 
 

@@ -23,7 +23,7 @@ from dynabert_jax.training import (
     batch_of,
     evaluation_steps,
     importance_batches,
-    importance_rows,
+    importance_plan,
     steps_from,
 )
 from tiny_run import STEPS, Materials, lines
@@ -96,18 +96,18 @@ def test_importance_of_some_examples_draws_them_with_the_runs_seed(context: Cont
     first = scored_for_importance(context, some)
     assert [len(rows) for rows in first] == [16, 4]
     assert first == scored_for_importance(context, some)
-    rows = importance_rows(context, some, context.data.train)
+    rows = np.concatenate([planned.rows for planned in importance_plan(context, some)])
     assert len(set(rows.tolist())) == 20
     assert rows.tolist() != list(range(20))
     drawn = [tuple(context.data.train.input_ids[row].tolist()) for row in rows]
     assert [row for batch in first for row in batch] == drawn
     other = Context(context.config.replace(seed=7), context.model, context.data, context.folder)
-    assert rows.tolist() != importance_rows(other, some, context.data.train).tolist()
+    assert rows.tolist() != np.concatenate([planned.rows for planned in importance_plan(other, some)]).tolist()
 
 
 def scored_for_importance(context: Context, settings: Importance) -> list[list[tuple[int, ...]]]:
     """The sentences of each batch."""
-    return [rows_of(batch) for batch in importance_batches(context, settings, context.data.train)]
+    return [rows_of(batch) for batch in importance_batches(context, settings)]
 
 
 # What is not a number
