@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 
 from benchmarks import harness
-from dynabert_jax import parallel, stages, weights
+from dynabert_jax import stages, weights
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import DepthStage, Dtype
 from dynabert_jax.subnetwork import SubNetwork
@@ -63,7 +63,7 @@ class Parts:
         self.micro_batches = list(stages.micro_batches(self.batch))
         self.losses: dict[SubNetwork, stages.Losses] = {}
         self.key = jax.random.key(0)
-        self.teacher = parallel.replicate(params)
+        self.teacher = stages.place_teacher(params, settings.dtype)
         self.state = stages.init_state(self.objective, params, TOTAL_STEPS)
         self.grads = self.new_zeros()
         self.targets = {group.teacher: self.answers(group.teacher) for group in self.objective.groups}

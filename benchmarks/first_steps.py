@@ -62,9 +62,8 @@ def stage_steps(
 
     def run() -> None:
         state = stages.init_state(objective, params, TOTAL_STEPS)
-        state, _ = stages.train_step(
-            programs, update, objective, state, parallel.replicate(params), batch, jax.random.key(0)
-        )
+        teacher = stages.place_teacher(params, programs.model.dtype)
+        state, _ = stages.train_step(programs, update, objective, state, teacher, batch, jax.random.key(0))
         jax.block_until_ready(state)
 
     return run

@@ -13,7 +13,7 @@ import jax
 import tyro
 
 from benchmarks import harness
-from dynabert_jax import parallel, stages, weights
+from dynabert_jax import stages, weights
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import DepthStage, Dtype
 from dynabert_jax.memory import peak_memory
@@ -56,7 +56,7 @@ def take_steps(settings: Settings, parts: int, remat: bool) -> harness.Row:
     params, objective = weights.init_params(config, seed=0), stages.depth(config, DepthStage())
     programs = stages.Programs(Bert(config, settings.dtype, remat))
     update = stages.make_update(objective, STEPS)
-    state, teacher = stages.init_state(objective, params, STEPS), parallel.replicate(params)
+    state, teacher = stages.init_state(objective, params, STEPS), stages.place_teacher(params, settings.dtype)
     batch = harness.random_batch(config, settings)
     for step in range(STEPS):
         state, report = stages.train_step(

@@ -89,7 +89,7 @@ def ours(
     programs = stages.Programs(Bert(config, dtype))
     update = stages.make_update(objective, TOTAL_STEPS)
     state = stages.init_state(objective, params, TOTAL_STEPS)
-    teacher = parallel.replicate(params) if any(group.teacher for group in objective.groups) else None
+    teacher = stages.place_teacher(params, dtype) if any(group.teacher for group in objective.groups) else None
     key = jax.random.key(0)
 
     def run() -> None:
@@ -150,8 +150,8 @@ def our_losses(
     config: ModelConfig, objective: stages.Objective, params: weights.Params, batch: Batch, dtype: Dtype
 ) -> np.ndarray:
     """The same of ours."""
-    programs, everywhere = stages.Programs(Bert(config, dtype)), parallel.replicate(params)
-    summed = stages.gradients(programs, objective, everywhere, everywhere, batch, jax.random.key(0))
+    programs, teacher = stages.Programs(Bert(config, dtype)), stages.place_teacher(params, dtype)
+    summed = stages.gradients(programs, objective, parallel.replicate(params), teacher, batch, jax.random.key(0))
     norm = optax.tree.norm(jax.tree.map(lambda g: np.asarray(g).sum(0), summed.grads))
     return np.array([*(float(np.sum(losses.total)) for losses in summed.losses.values()), float(norm)])
 

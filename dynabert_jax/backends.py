@@ -21,6 +21,7 @@ from dynabert_jax.export import FORMATS, onnx_file
 from dynabert_jax.export.errors import require
 from dynabert_jax.export.source import Source
 from dynabert_jax.parts import make_forward
+from dynabert_jax.products import rounded_kernels
 from dynabert_jax.subnetwork import SubNetwork
 
 Params = Any
@@ -99,7 +100,7 @@ def run_with_jax(dtype: Dtype, config: ModelConfig, params: Params, sub: SubNetw
     """Cut to arrays of its own on the first local device, and compiled ahead."""
     small = cut(config, params, sub)
     forward = jax.jit(make_forward(small.config, dtype))
-    weights = jax.device_put(small.params, jax.local_devices()[0])
+    weights = jax.device_put(rounded_kernels(small.params, dtype), jax.local_devices()[0])
 
     def make(inputs: Inputs) -> Program:
         compiled = forward.lower(weights, *inputs).compile()

@@ -15,6 +15,7 @@ from dynabert_jax.cut import cut
 from dynabert_jax.data import Split
 from dynabert_jax.metrics import score
 from dynabert_jax.parts import make_forward
+from dynabert_jax.products import rounded_kernels
 from dynabert_jax.subnetwork import SubNetwork
 
 Params = Any
@@ -88,7 +89,7 @@ def predict(
         EvaluationError: one of them is NaN or infinite.
     """
     small = cut(config, params, sub)
-    weights = parallel.replicate(small.params)
+    weights = parallel.replicate(rounded_kernels(small.params, dtype))
     forward = forward_program(small.config, dtype)
     logits = np.zeros((len(split.labels), config.num_labels), np.float32)
     for planned in plan_evaluation(split, data.eval_batch_size, data.lengths):

@@ -27,6 +27,7 @@ from dynabert_jax.finished import read_finished
 from dynabert_jax.hub import find_model
 from dynabert_jax.parts import make_forward
 from dynabert_jax.paths import expanded
+from dynabert_jax.products import rounded_kernels
 from dynabert_jax.subnetwork import SubNetwork
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _alone(folder: Path, config: ModelConfig, forward: Callable[[Batch], Any], d
 
 
 def _in_jax(model: Cut, dtype: Dtype) -> Callable[[Batch], jax.Array]:
-    params, program = parallel.replicate(model.params), answer_program(model.config, dtype)
+    params, program = parallel.replicate(rounded_kernels(model.params, dtype)), answer_program(model.config, dtype)
 
     def forward(batch: Batch) -> jax.Array:
         return program(params, *parallel.spread((batch.input_ids, batch.attention_mask, batch.token_type_ids)))

@@ -9,6 +9,7 @@ float32.
 import functools
 import math
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,19 @@ def product(equation: str, a: jax.Array, b: jax.Array, dtype: Dtype) -> jax.Arra
     if a.shape[:batch] != b.shape[:batch]:
         raise ValueError(f"{equation!r}: the batches differ: {a.shape[:batch]} and {b.shape[:batch]}")
     return _product(equation, dtype, a, b)
+
+
+def rounded_kernels(params: Any, dtype: Dtype) -> Any:
+    """Parameters that only run forwards, with the kernels (what products multiply with) as `product` rounds them.
+
+    A network answers the same with them, at less cost: otherwise every call reads all kernels to round them again.
+    Arrays on the host stay there.
+    """
+
+    def rounded(path: tuple[jax.tree_util.DictKey, ...], a: jax.Array) -> jax.Array:
+        return _rounded(a, dtype) if path[-1].key == "kernel" else a
+
+    return jax.tree_util.tree_map_with_path(rounded, params)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

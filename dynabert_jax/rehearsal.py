@@ -16,7 +16,16 @@ from dynabert_jax.evaluate import Row
 from dynabert_jax.memory import peak_memory
 from dynabert_jax.preflight import disk_needed
 from dynabert_jax.score_table import markdown
-from dynabert_jax.stages import Objective, Plan, init_state, make_update, results_of, train_step, training_flops
+from dynabert_jax.stages import (
+    Objective,
+    Plan,
+    init_state,
+    make_update,
+    place_teacher,
+    results_of,
+    train_step,
+    training_flops,
+)
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.training import (
     Context,
@@ -68,7 +77,7 @@ def rehearse_stage(context: Context, objective: Objective, params: Params) -> Re
     per_epoch, config = steps_per_epoch(context), context.config
     total = objective.settings.epochs * per_epoch
     update, state = make_update(objective, total), init_state(objective, params, total)
-    teacher = parallel.replicate(params) if any(group.teacher for group in objective.groups) else None
+    teacher = place_teacher(params, config.dtype) if any(group.teacher for group in objective.groups) else None
     planned = [one for _, one in steps_from(context, objective, 0)]
     longest = max(planned, key=lambda one: (one.length, len(one.rows)))
     seconds = []

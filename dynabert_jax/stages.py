@@ -23,6 +23,7 @@ from dynabert_jax.checked import ConfigError
 from dynabert_jax.config import (
     DepthStage,
     Distillation,
+    Dtype,
     FinalStage,
     FineTune,
     ModelConfig,
@@ -32,6 +33,7 @@ from dynabert_jax.config import (
 )
 from dynabert_jax.optim import adamw, linear_schedule
 from dynabert_jax.parts import count_parts
+from dynabert_jax.products import rounded_kernels
 from dynabert_jax.subnetwork import SubNetwork, families, uniform_grid
 
 Params = Any
@@ -324,6 +326,11 @@ def init_state(objective: Objective, params: Params, total_steps: int) -> TrainS
     return parallel.replicate(TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)))
 
 
+def place_teacher(params: Params, dtype: Dtype) -> Params:
+    """What a stage's teachers run with, on all devices."""
+    return parallel.replicate(rounded_kernels(params, dtype))
+
+
 @dataclasses.dataclass(frozen=True)
 class Summed:
     """Gradients added up over the students, `[devices, ...]` like the parameters, and each student's losses."""
@@ -339,7 +346,8 @@ def gradients(
     """Each teacher answers once; every student adds its gradient.
 
     Args:
-        params, teacher: on all devices.
+        params: on all devices.
+        teacher: that of `place_teacher`.
         batch: the global batch on the host, `[B, ...]`; rows of weight 0 do not count.
         key: of this step; every family of students draws its own dropout.
         parts_at_least: micro-batches that the batch is worked through in at least: less memory, the same sums.

@@ -29,6 +29,7 @@ from dynabert_jax.stages import (
     TrainState,
     init_state,
     make_update,
+    place_teacher,
     train_step,
     training_flops,
 )
@@ -72,7 +73,7 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
     total = settings.epochs * steps_per_epoch(context)
     evaluations = evaluation_steps(settings, steps_per_epoch(context))
     update = make_update(objective, total)
-    teacher = None if teacher is None else parallel.replicate(teacher)
+    teacher = None if teacher is None else place_teacher(teacher, config.dtype)
     key = jax.random.fold_in(jax.random.key(config.seed), objective.number)
 
     folder = context.folder.path / name

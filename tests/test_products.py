@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from dynabert_jax import bert
+from dynabert_jax.bert import Bert
 from dynabert_jax.config import Dtype
-from dynabert_jax.products import product
+from dynabert_jax.products import product, rounded_kernels
+from dynabert_jax.subnetwork import SubNetwork
+from tiny import CONFIG, GRID, by_path, random_batch, random_params
 
 # Found in the code, so that an equation that is added there is tested here.
 EQUATIONS = sorted(set(re.findall(r'"([a-z]+,[a-z]+->[a-z]+)"', inspect.getsource(bert))))
@@ -114,3 +117,34 @@ def test_other_forms_are_refused(equation: str) -> None:
 def test_batches_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match=r"'bnqd,bnkd->bnqk': the batches differ: \(2, 3\) and \(3, 2\)"):
         product("bnqd,bnkd->bnqk", np.ones((2, 3, 4, 5)), np.ones((3, 2, 6, 5)), "float32")
+
+
+# Kernels that are rounded once
+
+
+def test_kernels_alone_are_rounded_and_stay_on_the_host() -> None:
+    params = random_params(CONFIG)
+    before, behind = by_path(params), by_path(rounded_kernels(params, "bfloat16"))
+    for path, array in behind.items():
+        assert isinstance(array, np.ndarray)
+        assert array.dtype == (ml_dtypes.bfloat16 if path.endswith("/kernel") else np.float32), path
+        np.testing.assert_array_equal(array, before[path].astype(array.dtype))
+
+
+def test_float32_keeps_its_kernels() -> None:
+    params = random_params(CONFIG)
+    assert all(a is b for a, b in zip(*map(jax.tree.leaves, (params, rounded_kernels(params, "float32"))), strict=True))
+
+
+def test_a_network_answers_the_same_with_rounded_kernels() -> None:
+    """Bit for bit, whatever is cut or sliced: they are the numbers that its products would have rounded."""
+    params, batch = random_params(CONFIG), random_batch(CONFIG)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def answer(params: Any, sub: SubNetwork) -> Any:
+        model = Bert(CONFIG, "bfloat16")
+        return model.apply({"params": params}, batch.input_ids, batch.attention_mask, batch.token_type_ids, sub)
+
+    for sub in GRID:
+        one, two = (answer(given, sub) for given in (params, rounded_kernels(params, "bfloat16")))
+        jax.tree.map(np.testing.assert_array_equal, one, two)
