@@ -8,6 +8,8 @@ from typing import Literal
 
 import tyro
 
+from benchmarks import torch_bert
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -20,8 +22,10 @@ class Settings:
 def main(settings: Settings) -> None:
     """Runs all of them; one that fails does not keep the others from running."""
     model = ("--model", settings.model)
+    batches = ("32", "128", "256") if torch_bert.DEVICE == "cuda" else ("32",)
+    stages = ("fine_tune", "width", "depth")
     programs = [
-        *(("steps", "--stage", stage, *model) for stage in ("fine_tune", "width", "depth")),
+        *(("steps", "--stage", stage, "--batch", batch, *model) for stage in stages for batch in batches),
         ("forwards", *model),
         ("lengths", *model),
         ("growth", *model),
