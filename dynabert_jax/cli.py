@@ -139,7 +139,7 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped") -> int:
         if not parallel.is_joined():
             raise
         traceback.print_exc()
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if parallel.is_of_the_runtime(error):
             print(LOST, file=sys.stderr)
         return ended(1)
     return 0

@@ -8,6 +8,7 @@ Letters in shapes: B examples of the global batch, D devices of this host.
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -118,6 +119,14 @@ def is_joined() -> bool:
 def is_first() -> bool:
     """Whether this process is the one that writes logs and results."""
     return jax.process_index() == 0
+
+
+def is_of_the_runtime(error: Exception) -> bool:
+    """Whether XLA raised it, which it does where another process is gone: its messages begin with a status code.
+
+    Where a program is called for the first time they come as ValueError.
+    """
+    return isinstance(error, jax.errors.JaxRuntimeError) or re.match("[A-Z_]+: ", str(error)) is not None
 
 
 def any_host(here: bool) -> bool:

@@ -19,7 +19,7 @@ import pytest
 
 import tiny_run
 import train
-from dynabert_jax import parallel, weights
+from dynabert_jax import cli, parallel, weights
 from dynabert_jax.config import RunConfig
 from dynabert_jax.parallel import ParallelError
 from tiny import assert_trees_close
@@ -179,24 +179,42 @@ def logged(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("moment", "stage"), [(is_compiling, "fine_tune"), (is_training, "depth"), (is_evaluating, "depth")]
-)
-def test_one_signal_saves_and_stops_all(
-    moment: Callable[[Path], bool], stage: str, on_one_device: RunConfig, materials: Materials, programs: Path,
-    tmp_path: Path,
-) -> None:  # fmt: skip
+def test_a_signal_before_the_first_step_ends_all(
+    on_one_device: RunConfig, materials: Materials, programs: Path, tmp_path: Path
+) -> None:
+    """One that waits for the first step ends all of them likewise; before, each ends by itself: nothing can be lost."""
     config = materials.few_students(tmp_path / "run", log_every=2)
     running = start_together(command_of(config, tmp_path), 2, programs)
-    while not moment(tmp_path / "run"):
+    errors = signal_the_second(running, is_compiling, tmp_path / "run")
+    codes = [process.returncode for process in running]
+    assert codes[1] == 128 + signal.SIGTERM, errors
+    assert codes[0] in (codes[1], 1), errors
+    assert codes[0] != 1 or "another process of this run has ended" in errors[0].replace("\n", " "), errors
+    run_alone(config, tmp_path, 1, programs)
+    assert scores_of(config) == scores_of(on_one_device)
+
+
+def signal_the_second(running: Sequence[subprocess.Popen[str]], moment: Callable[[Path], bool], run: Path) -> list[str]:
+    """SIGTERM to the second process; what all of them wrote to stderr until they ended."""
+    while not moment(run):
         assert all(process.poll() is None for process in running), finish(running, timeout=1)
         time.sleep(0.01)
     running[1].send_signal(signal.SIGTERM)
-    errors = finish(running, timeout=90)
+    return finish(running, timeout=90)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [is_training, is_evaluating])
+def test_one_signal_saves_and_stops_all(
+    moment: Callable[[Path], bool], on_one_device: RunConfig, materials: Materials, programs: Path, tmp_path: Path
+) -> None:
+    config = materials.few_students(tmp_path / "run", log_every=2)
+    running = start_together(command_of(config, tmp_path), 2, programs)
+    errors = signal_the_second(running, moment, tmp_path / "run")
     if (tmp_path / "run" / "final").exists():
         pytest.skip("the stage was over before the signal came")
     assert [process.returncode for process in running] == [128 + signal.SIGTERM] * 2, errors
-    told = [re.search(rf"stopped: step (\d+) of {STEPS} of stage {stage} is saved", one) for one in errors]
+    told = [re.search(rf"stopped: step (\d+) of {STEPS} of stage depth is saved", one) for one in errors]
     assert told[0], errors
     assert told[1], errors
     assert told[0][1] == told[1][1]
@@ -225,6 +243,28 @@ def test_data_that_differs_between_processes_is_refused(materials: Materials, pr
     errors = finish(running, timeout=90)
     assert [process.returncode for process in running] == [2, 2], errors
     assert all("the configuration or the data is not the same everywhere: processes 1" in one for one in errors)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (jax.errors.JaxRuntimeError("INTERNAL: connection reset"), True),
+        (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer [127.0.0.1]:18652"), True),
+        (ValueError("an index is too large"), False),
+    ],
+)
+def test_a_lost_process_is_told_behind_the_traceback(
+    error: Exception, told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(parallel, "is_joined", lambda: True)
+    monkeypatch.setattr(cli, "ended", lambda code: code)
+    assert cli.guarded(fail) == 1
+    errors = capsys.readouterr().err
+    assert str(error) in errors
+    assert ("another process of this run has ended" in errors.replace("\n", " ")) == told
 
 
 # Settings
