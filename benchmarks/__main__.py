@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Literal
 
+import torch
 import tyro
 
 from benchmarks import torch_bert
@@ -29,6 +30,7 @@ def main(settings: Settings) -> None:
         ("forwards", *model),
         ("lengths", *model),
         ("growth", *model),
+        ("devices", *model, "--devices", *device_counts()),
         ("sizes",),
         ("deployed", *model),
         ("memory", *model),
@@ -45,6 +47,12 @@ def main(settings: Settings) -> None:
             failed.append(" ".join((name, *arguments)))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}; what they said stands above")
+
+
+def device_counts() -> list[str]:
+    """1, 2, 4 and so on, as far as there are GPUs; a CPU can be divided into two."""
+    there = torch.cuda.device_count() if torch_bert.DEVICE == "cuda" else 2
+    return [str(2**i) for i in range(there.bit_length())]
 
 
 if __name__ == "__main__":

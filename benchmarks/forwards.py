@@ -23,6 +23,7 @@ from dynabert_jax.subnetwork import SubNetwork, uniform_grid
 
 BASE = "torch fp32"
 DTYPES: dict[str, Dtype] = {"ours fp32": "float32", "ours bf16": "bfloat16"}
+BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}  # of a number in a kernel
 Case = Callable[[], np.ndarray]
 
 
@@ -107,14 +108,13 @@ def runner(
 def row(
     config: ModelConfig, sub: SubNetwork, shape: harness.Settings, seconds: harness.Seconds, errors: dict[str, float]
 ) -> harness.Row:
-    """PyTorch's milliseconds, every other's ratio to them, and how near ours comes to the rate of large products."""
+    """PyTorch's milliseconds, every other's ratio to them, and how near ours comes to what this device could do."""
     ratios = {
         case: f"{harness.ratio(seconds[case], seconds[BASE]):.2f}" if case in seconds else ""
         for case in ("torch bf16", "torch compiled fp32", "ONNX Runtime fp32", *DTYPES)
     }
-    flops = shape.batch * cost.flops(config, sub, shape.length)
     used = {
-        f"% of the rate, {case}": f"{100 * flops / statistics.median(seconds[case]) / product_rate(dtype):.0f}"
+        f"% of the floor, {case}": harness.percent_of_floor(floor(config, sub, shape, dtype), seconds[case])
         for case, dtype in DTYPES.items()
     }
     base = {f"{BASE}, ms": f"{1e3 * statistics.median(seconds[BASE]):.1f}"}
@@ -123,6 +123,13 @@ def row(
         for kind in ("fp32", "bf16")
     }
     return {"sub-network": sub.name} | base | ratios | used | largest
+
+
+def floor(config: ModelConfig, sub: SubNetwork, shape: harness.Settings, dtype: Dtype) -> float:
+    """Seconds that this device needs at least: for the products, or for reading the layers' weights once."""
+    products = shape.batch * cost.flops(config, sub, shape.length) / product_rate(dtype)
+    weights_read = BYTES[dtype] * cost.encoder_parameters(config, sub) / harness.memory_rate()
+    return max(products, weights_read)
 
 
 if __name__ == "__main__":

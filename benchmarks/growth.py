@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 
 from benchmarks import harness
-from benchmarks.steps import ours
+from benchmarks.steps import OurStep
 from dynabert_jax import stages, weights
 from dynabert_jax.batches import PlannedBatch
 from dynabert_jax.config import DepthStage, Dtype, FineTune, ModelConfig
@@ -56,7 +56,7 @@ def main(settings: Settings) -> None:
     seconds: harness.Seconds = {}
     for grows in dict.fromkeys(point.grows for point in found.values()):  # one after the other: each holds its weights
         cases = {
-            name: ours(config, point.objective, params, harness.random_batch(config, point.shape), settings.dtype)
+            name: OurStep(config, point.objective, params, harness.random_batch(config, point.shape), settings.dtype)
             for name, point in found.items()
             if point.grows == grows
         }

@@ -1,6 +1,7 @@
 """What the benchmarks share: the model and batch that they time, interleaved rounds, the machine, and the results."""
 
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -169,6 +170,12 @@ def product_rates() -> dict[str, str]:
     return {"product rate": f"{rates} GFLOP/s", "memory rate": f"{memory_rate() / 1e9:.1f} GB/s"}
 
 
+def percent_of_floor(floor: float, seconds: Sequence[float]) -> str:
+    """How near the median comes to the seconds that this device needs at least."""
+    return f"{100 * floor / statistics.median(seconds):.0f}"
+
+
+@functools.cache
 def memory_rate() -> float:
     """Bytes a second that are read and written by adding one to 256 MiB, the fastest of five times."""
     numbers, add = jnp.zeros(2**26, jnp.float32), jax.jit(lambda a: a + 1.0)

@@ -11,7 +11,7 @@ from typing import Literal
 import tyro
 
 from benchmarks import harness
-from benchmarks.steps import StageName, find_objective, ours
+from benchmarks.steps import OurStep, StageName, find_objective
 from dynabert_jax import weights
 from dynabert_jax.batches import plan_epoch
 from dynabert_jax.config import DataConfig, Dtype
@@ -48,7 +48,7 @@ def main(settings: Settings) -> None:
     config = harness.MODELS[settings.model]()
     params, objective = weights.init_params(config, seed=0), find_objective(config, settings.stage)
     cases = {
-        str(length): ours(
+        str(length): OurStep(
             config, objective, params, harness.random_batch(config, harness.Settings(length, settings.batch)),
             settings.dtype,
         )

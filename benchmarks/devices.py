@@ -1,0 +1,89 @@
+"""How the time of a training step falls with the number of devices, and what another one is worth:
+
+python -m benchmarks.devices
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import Literal
+
+import tyro
+
+from benchmarks import harness, torch_bert
+from benchmarks.steps import OurStep, StageName, find_objective
+from dynabert_jax import weights
+from dynabert_jax.config import Dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(harness.Settings):
+    """What is timed, and how often: a process for every number of devices, there and back again."""
+
+    rounds: int = 5
+    """steps that a process times"""
+    model: Literal["minilm", "bert-base"] = "minilm"
+    """whose shape; the weights are random"""
+    stage: StageName = "fine_tune"
+    """whose step"""
+    dtype: Dtype = "bfloat16"
+    """what products multiply in"""
+    devices: tuple[int, ...] = (1, 2)
+    """how many; they share the batch. A CPU's devices share its cores, too"""
+    alone: bool = False
+    """time the devices that this process has, and print the seconds of its steps"""
+
+
+def main(settings: Settings) -> None:
+    """Times the same global batch on every number of devices."""
+    if settings.alone:
+        print(json.dumps(step_seconds(settings)))
+        return
+    seconds: harness.Seconds = {str(count): [] for count in settings.devices}
+    with tempfile.TemporaryDirectory(prefix="dynabert-cache-") as cache:
+        for count in (*settings.devices, *reversed(settings.devices)):
+            seconds[str(count)] += measured_apart(settings, count, cache)
+    first = settings.devices[0]
+    base = statistics.median(seconds[str(first)])
+    rows: list[harness.Row] = [
+        {
+            "devices": count,
+            "median ms": round(1e3 * statistics.median(seconds[str(count)]), 1),
+            f"times as fast as {first}": f"{base / statistics.median(seconds[str(count)]):.2f}",
+        }
+        for count in settings.devices
+    ]
+    title = f"{settings.stage}, {settings.model}, {settings.dtype}, {settings.batch} x {settings.length} tokens"
+    harness.publish(f"devices_{settings.model}", settings, {title: rows}, seconds, harness.machine())
+
+
+def step_seconds(settings: Settings) -> list[float]:
+    """Of every round, behind a step that compiles."""
+    config = harness.MODELS[settings.model]()
+    objective, batch = find_objective(config, settings.stage), harness.random_batch(config, settings)
+    step = OurStep(config, objective, weights.init_params(config, seed=0), batch, settings.dtype)
+    return harness.measure({"step": step}, settings.rounds)["step"]
+
+
+def measured_apart(settings: Settings, count: int, cache: str) -> list[float]:
+    """In a process of its own, which sees so many devices."""
+    command = [
+        sys.executable, "-m", "benchmarks.devices", "--alone", "--model", settings.model, "--stage", settings.stage,
+        "--dtype", settings.dtype, "--batch", str(settings.batch), "--length", str(settings.length),
+        "--rounds", str(settings.rounds),
+    ]  # fmt: skip
+    seen = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(count)))}
+    if torch_bert.DEVICE == "cpu":
+        seen = {"JAX_NUM_CPU_DEVICES": str(count)}
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache} | seen
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    seconds: list[float] = json.loads(result.stdout.splitlines()[-1])
+    return seconds
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
