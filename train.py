@@ -10,18 +10,16 @@ checkpoint when the same command is given again. On several hosts, every one giv
 import sys
 
 from dynabert_jax import cli, stages, weights
-from dynabert_jax.bert import Bert
 from dynabert_jax.config import RunConfig
 from dynabert_jax.data import encode, load_tokenizer, read_texts
 from dynabert_jax.evaluate import Row
 from dynabert_jax.hub import find_model
-from dynabert_jax.parallel import check_same_everywhere
 from dynabert_jax.preflight import check_data, check_memory, check_settings, check_space
 from dynabert_jax.rehearsal import rehearse
 from dynabert_jax.results import publish
 from dynabert_jax.rewire import by_importance, rewire
 from dynabert_jax.run_folder import RunFolder
-from dynabert_jax.training import Context, check_finished, score_importance, train_stage
+from dynabert_jax.training import Context, check_finished, check_same_run, score_importance, train_stage
 
 
 def run(config: RunConfig, only: str | None = None, *, dry_run: bool = False) -> list[Row]:
@@ -42,9 +40,8 @@ def run(config: RunConfig, only: str | None = None, *, dry_run: bool = False) ->
     data = encode(texts, load_tokenizer(source), config.data.max_length)
     check_data(config, pretrained, data)
     check_memory(config, pretrained, data)
-    check_same_everywhere(f"{config.to_json()} {data.fingerprint}", "the configuration or the data")
-    model = Bert(pretrained.config, config.dtype, config.rematerialize)
-    context, params = Context(config, model, data, folder), pretrained.params
+    context, params = Context(config, pretrained, data, folder), pretrained.params
+    check_same_run(context)
     plan = stages.plan(pretrained.config, config if only is None else config.until(only))
     if only is not None:
         check_finished(context, plan.objectives[:-1])
@@ -58,8 +55,8 @@ def run(config: RunConfig, only: str | None = None, *, dry_run: bool = False) ->
 
         # 3. Put the important heads and neurons first, then let every width learn from the fine-tuned network.
         if plan.width and config.importance:
-            rewired = rewire(params, by_importance(score_importance(context, config.importance, params)))
-            params = train_stage(context, plan.width, rewired, teacher=params)
+            order = by_importance(score_importance(context, config.importance, params))
+            params = train_stage(context, plan.width, rewire(params, order), teacher=params)
 
         # 4. Let every width and depth learn from the width-adaptive network.
         if plan.depth:

@@ -109,8 +109,7 @@ class OurStep:
         self.programs = stages.Programs(Bert(config, dtype))
         self.update = stages.make_update(objective, TOTAL_STEPS)
         self.state = stages.init_state(objective, params, TOTAL_STEPS)
-        taught = any(group.teacher for group in objective.groups)
-        self.teacher = stages.place_teacher(params, dtype) if taught else None
+        self.teacher = stages.place_teacher(params, dtype) if objective.has_teacher else None
         self.key = jax.random.key(0)
         self.host_seconds: list[float] = []
 

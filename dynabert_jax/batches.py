@@ -136,5 +136,11 @@ def make_batch(split: Examples, planned: PlannedBatch, batch_size: int, pad_toke
     return Batch(input_ids, attention_mask, token_type_ids, labels, weights)
 
 
+def take(batch: Batch, rows: np.ndarray) -> Batch:
+    """These rows of a batch on the host."""
+    part: Batch = jax.tree.map(lambda a: a[rows], batch)
+    return part
+
+
 def _strung_together(arrays: Sequence[np.ndarray], rows: np.ndarray) -> Any:
     return np.concatenate([arrays[row] for row in rows])

@@ -63,7 +63,10 @@ class Checkpoints:
                 barrier_sync_key_prefix=f"{self.folder.parent.name}_{self.folder.name}"
             ),
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)  # makes the folder
+        except Exception as error:  # what orbax and TensorStore raise has no base of its own, here and below
+            raise self._cannot_write(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +76,7 @@ class Checkpoints:
     ) -> None:
         try:
             self._manager.close()
-        except Exception as failure:  # what orbax and TensorStore raise has no base of its own, here and below
+        except Exception as failure:
             if error is None:  # otherwise that one came first
                 raise self._cannot_write(failure) from failure
 
@@ -87,9 +90,12 @@ class Checkpoints:
 
         Raises:
             CheckpointError: this one, or the one before it that was still being written, cannot be written.
+            ValueError: there is a later one, which this one would not take the place of.
         """
         if step in self._manager.all_steps():
             return
+        if step < self.newest:
+            raise ValueError(f"{self.folder} has a checkpoint of step {self.newest}, so none of step {step} is kept")
         items = ocp.args.Composite(
             tree=ocp.args.StandardSave(parallel.across_hosts(tree)), record=ocp.args.JsonSave(record)
         )
@@ -98,6 +104,11 @@ class Checkpoints:
                 self._whole.add(step)
         except Exception as error:
             raise self._cannot_write(error) from error
+
+    @property
+    def newest(self) -> int:
+        """The step of the newest; 0 where there is none."""
+        return max(self._manager.all_steps(), default=0)
 
     def wait(self) -> None:
         """Returns when everything is on disk.
@@ -125,14 +136,8 @@ class Checkpoints:
         step = self._newest_undamaged()
         if step is None:
             return None
-        items = ocp.args.Composite(
-            tree=ocp.args.StandardRestore(parallel.shapes_across_hosts(like)), record=ocp.args.JsonRestore()
-        )
-        try:
-            restored = self._manager.restore(step, args=items)
-        except Exception as error:
-            reason = str(error).strip().splitlines()
-            raise self._cannot_read(step, reason[0] if reason else repr(error)) from error
+        tree = ocp.args.StandardRestore(parallel.shapes_across_hosts(like))
+        restored = self._restored(step, tree=tree, record=ocp.args.JsonRestore())
         return Saved(step, parallel.of_this_host(restored["tree"]), restored["record"])
 
     def record(self) -> Record | None:
@@ -144,9 +149,16 @@ class Checkpoints:
         step = self._newest_undamaged()
         if step is None:
             return None
-        restored = self._manager.restore(step, args=ocp.args.Composite(record=ocp.args.JsonRestore()))
-        record: Record = restored["record"]
+        record: Record = self._restored(step, record=ocp.args.JsonRestore())["record"]
         return record
+
+    def _restored(self, step: int, **items: Any) -> Any:
+        """These items of a checkpoint."""
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:
+            reason = str(error).strip().splitlines()
+            raise self._cannot_read(step, reason[0] if reason else repr(error)) from error
 
     def _newest_undamaged(self) -> int | None:
         """Its step. Looked for before orbax reads anything: it takes changed numbers as they are.

@@ -25,6 +25,7 @@ from dynabert_jax.evaluate import EvaluationError
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.hub import ModelNotFoundError
 from dynabert_jax.latency import LatencyError
+from dynabert_jax.memory import is_out_of_memory
 from dynabert_jax.page import ReportError
 from dynabert_jax.predict import PredictError
 from dynabert_jax.run_folder import RunFolderError
@@ -51,6 +52,13 @@ CONFIG        a Python file that sets `config` to a RunConfig, such as configs/m
 python train.py CONFIG --help lists every setting with its meaning and its value in CONFIG."""
 
 
+FULL = "Take smaller batches or shorter texts, or more or larger devices"
+TRAINING_FULL = (
+    "The same command goes on from the last checkpoint. To go on with less memory, add --gradient-accumulation N (the "
+    "same batch in N parts), --rematerialize or, where sub-networks were being scored, a smaller --data.eval-batch-size"
+)
+
+
 def train(run: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
     """Reads the configuration and its overrides from the arguments and runs it; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -72,7 +80,7 @@ def train(run: Callable[..., Any], arguments: Sequence[str] | None = None) -> in
         parallel.connect()
         run(config, only, dry_run=dry_run)
 
-    return guarded(work, "stopped; the same command goes on from the last checkpoint")
+    return guarded(work, "stopped; the same command goes on from the last checkpoint", TRAINING_FULL)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -111,11 +119,12 @@ def take_stage(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return rest[at + 1], rest[:at] + rest[at + 2 :]
 
 
-def guarded(work: Callable[[], None], when_stopped: str = "stopped") -> int:
+def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: str = FULL) -> int:
     """Does the work; returns the exit code.
 
     Errors of the user's become a message and exit code 2. Ctrl-C and SIGTERM become what is kept or, where nothing
-    tells, `when_stopped`, and 128 and the signal's number.
+    tells, `when_stopped`, and 128 and the signal's number. Memory that is short is told with `when_full`, what to do,
+    and is exit code 2, too.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)  # a library has set one up
     quieten_orbax()
@@ -136,10 +145,13 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped") -> int:
         print(f"\n{when_stopped}", file=sys.stderr)
         return ended(130)
     except Exception as error:
+        if is_out_of_memory(error):
+            print(f"error: there is not enough memory ({first_line(error)}). {when_full}", file=sys.stderr)
+            return ended(2)
         if not parallel.is_joined():
             raise
         traceback.print_exc()
-        if parallel.is_of_the_runtime(error):
+        if parallel.may_be_lost_peer(error):
             print(LOST, file=sys.stderr)
         return ended(1)
     return 0
@@ -150,6 +162,10 @@ LOST = (
     "run has ended. Look into what it has told, and start all of them again with the same command: it goes on from "
     "the last checkpoint"
 )
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def ended(code: int) -> int:

@@ -4,15 +4,17 @@ The score is the first-order change of the loss when the head or neuron is remov
 `compute_neuron_head_importance` in the reference's `run_glue.py`).
 """
 
+import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
-from dynabert_jax.batches import Batch
+from dynabert_jax.batches import Batch, take
 from dynabert_jax.bert import Bert
 from dynabert_jax.losses import task_loss
 from dynabert_jax.subnetwork import SubNetwork
@@ -42,8 +44,9 @@ class Gradients:
 
 
 def importance(
-    model: Bert, params: Params, batches: Iterable[Batch], gradients: Literal["per_batch", "running"] = "per_batch"
-) -> Scores:
+    model: Bert, params: Params, batches: Iterable[Batch], gradients: Literal["per_batch", "running"] = "per_batch",
+    rows_at_once: int | None = None,
+) -> Scores:  # fmt: skip
     """Sums the scores over batches, dropout off.
 
     Args:
@@ -52,23 +55,40 @@ def importance(
         batches: at least one; rows of weight 0 do not count.
         gradients: `per_batch` scores each batch by its own gradients (the paper); `running` by the sum of all
             gradients so far (the released code, which does not zero them between batches).
+        rows_at_once: a batch's gradient is summed up over parts of at most so many examples; None: taken at once.
+
+    Raises:
+        ValueError: there is no batch.
     """
     gradient = jax.jit(functools.partial(loss_gradients, model))
     scored = jax.jit(functools.partial(score, model))
-    total, running = None, None
+    total, running, params = None, None, jax.device_put(params)
     for batch in batches:
-        own = gradient(params, batch)
+        own = functools.reduce(_add, (gradient(params, part) for part in divided(batch, rows_at_once)))
         if gradients == "running":
-            own = running = own if running is None else jax.tree.map(jnp.add, running, own)
+            own = running = own if running is None else _add(running, own)
         scores = scored(params, own)
-        total = scores if total is None else jax.tree.map(jnp.add, total, scores)
+        total = scores if total is None else _add(total, scores)
     if total is None:
         raise ValueError("importance needs at least one batch of examples; got none")
     return total
 
 
+def divided(batch: Batch, rows_at_once: int | None = None) -> Iterator[Batch]:
+    """A batch in equal parts of at most so many rows, whose weights sum to 1 over all of them."""
+    batch = dataclasses.replace(batch, weights=batch.weights / batch.weights.sum())
+    rows = len(batch.weights)
+    fitting = (parts for parts in range(1, rows + 1) if rows % parts == 0 and rows // parts <= (rows_at_once or rows))
+    for part in np.split(np.arange(rows), next(fitting)):
+        yield take(batch, part)
+
+
+def _add(left: Any, right: Any) -> Any:
+    return jax.tree.map(jnp.add, left, right)
+
+
 def loss_gradients(model: Bert, params: Params, batch: Batch) -> Gradients:
-    """Gradients of the batch's mean loss on its labels."""
+    """Gradients of the loss on the labels, of which every row has its weight."""
     config = model.config
 
     def loss(gates: jax.Array, params: Params) -> jax.Array:
@@ -80,7 +100,7 @@ def loss_gradients(model: Bert, params: Params, batch: Batch) -> Gradients:
             SubNetwork.full(config),
             head_gates=gates,
         )
-        return jnp.sum(task_loss(outputs.logits, batch.labels) * batch.weights) / jnp.sum(batch.weights)
+        return jnp.sum(task_loss(outputs.logits, batch.labels) * batch.weights)
 
     gates = jnp.ones((config.num_layers, max(config.heads)))
     by_gates, by_params = jax.grad(loss, argnums=(0, 1))(gates, params)

@@ -22,6 +22,12 @@ def available_memory() -> int:
     return min(free) if free else min([psutil.virtual_memory().available, *left_of_limits()])
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether that is what an error of numpy, jax or ONNX Runtime says; each has its own kind."""
+    words = ("RESOURCE_EXHAUSTED", "out of memory", "allocate", "bad_alloc", "bad allocation")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
 def _peak_of_process() -> int:
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset

@@ -25,6 +25,7 @@ from dynabert_jax.export.onnx_file import FLOAT, INT8, open_file
 from dynabert_jax.export.run_stablehlo import ENDING, WEIGHTS, load_stablehlo, read_longest
 from dynabert_jax.finished import read_finished
 from dynabert_jax.hub import find_model
+from dynabert_jax.memory import is_out_of_memory
 from dynabert_jax.parts import make_forward
 from dynabert_jax.paths import expanded
 from dynabert_jax.products import rounded_kernels
@@ -240,12 +241,6 @@ def _damage_told(file: Path) -> Iterator[None]:
             raise
         said = _first_line(str(error)) or type(error).__name__
         raise ExportError(f"{file} is damaged or not complete ({said}); copy it again, or export it again") from error
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether that is what an error of numpy, jax or ONNX Runtime says; each has its own kind."""
-    words = ("RESOURCE_EXHAUSTED", "out of memory", "allocate", "bad_alloc", "bad allocation")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _first_line(text: str) -> str:

@@ -8,7 +8,6 @@ Letters in shapes: B examples of the global batch, D devices of this host.
 
 import hashlib
 import os
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "devices"
 EVERYWHERE = PartitionSpec()
+LOST_CODES = ("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION", "INTERNAL", "UNAVAILABLE", "UNKNOWN")
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead, and the others end
 
 
@@ -51,7 +51,7 @@ def connect() -> None:
             f"the processes of this run cannot be joined: {str(error).splitlines()[0]}. Start every process with the "
             f"same JAX_COORDINATOR_ADDRESS=HOST:PORT and JAX_NUM_PROCESSES, and JAX_PROCESS_ID counting from 0"
         ) from error
-    check_same_everywhere(str(jax.local_device_count()), "the number of devices")
+    check_same_everywhere(str(jax.local_device_count()), "the number of devices is")
 
 
 def _process_numbers() -> dict[str, int]:
@@ -121,12 +121,13 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def is_of_the_runtime(error: Exception) -> bool:
-    """Whether XLA raised it, which it does where another process is gone: its messages begin with a status code.
+def may_be_lost_peer(error: Exception) -> bool:
+    """Whether XLA raised it as it does where another process is gone: its messages begin with a status code.
 
     Where a program is called for the first time they come as ValueError.
     """
-    return isinstance(error, jax.errors.JaxRuntimeError) or re.match("[A-Z_]+: ", str(error)) is not None
+    kinds = (jax.errors.JaxRuntimeError, ValueError)
+    return isinstance(error, kinds) and str(error).partition(":")[0] in LOST_CODES
 
 
 def any_host(here: bool) -> bool:
@@ -144,7 +145,7 @@ def of_the_first(value: int) -> int:
 
 
 def check_same_everywhere(text: str, what: str) -> None:
-    """Raises ParallelError, on every host, where they do not all have the same."""
+    """Raises ParallelError, on every host, where they do not all have the same; `what` is, or are."""
     if jax.process_count() == 1:
         return
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
@@ -152,7 +153,7 @@ def check_same_everywhere(text: str, what: str) -> None:
     different = np.flatnonzero((others != others[0]).any(axis=1)).tolist()
     if different:
         raise ParallelError(
-            f"{what} is not the same everywhere: processes {', '.join(map(str, different))} have other than process 0. "
+            f"{what} not the same everywhere: processes {', '.join(map(str, different))} have other than process 0. "
             f"Start all of them with the same files, settings, versions and devices"
         )
 

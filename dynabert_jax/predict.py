@@ -17,8 +17,9 @@ from dynabert_jax import parallel
 from dynabert_jax.batches import make_batch, plan_evaluation
 from dynabert_jax.data import Split, tokenize
 from dynabert_jax.evaluate import check_finite
+from dynabert_jax.memory import is_out_of_memory
 from dynabert_jax.networks import PredictError as PredictError
-from dynabert_jax.networks import is_out_of_memory, open_network
+from dynabert_jax.networks import open_network
 from dynabert_jax.paths import expanded, reason, whole
 from dynabert_jax.row_files import WRITTEN, Lines, Row, is_unicode, open_rows
 from dynabert_jax.tables import check_columns

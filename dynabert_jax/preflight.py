@@ -107,7 +107,7 @@ def check_memory(config: RunConfig, pretrained: Pretrained, data: TaskData) -> N
     if not objectives:
         return
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
-    fixed = size * max(4 + any(group.teacher for group in objective.groups) for objective in objectives)
+    fixed = size * max(4 + objective.has_teacher for objective in objectives)
     sharing = jax.local_device_count() if jax.default_backend() == "cpu" else 1  # devices of a CPU share its memory
     needed, free = sharing * (fixed + kept_activations(config, pretrained, data, objectives)), available_memory()
     if free < needed:

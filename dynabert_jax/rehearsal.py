@@ -77,7 +77,7 @@ def rehearse_stage(context: Context, objective: Objective, params: Params) -> Re
     per_epoch, config = steps_per_epoch(context), context.config
     total = objective.settings.epochs * per_epoch
     update, state = make_update(objective, total), init_state(objective, params, total)
-    teacher = place_teacher(params, config.dtype) if any(group.teacher for group in objective.groups) else None
+    teacher = place_teacher(params, config.dtype) if objective.has_teacher else None
     planned = [one for _, one in steps_from(context, objective, 0)]
     longest = max(planned, key=lambda one: (one.length, len(one.rows)))
     seconds = []

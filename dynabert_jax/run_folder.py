@@ -37,6 +37,9 @@ from dynabert_jax.paths import expanded, whole
 
 Line = dict[str, Any]
 
+# Settings that a run may go on with other values of: its results are the same, but for the order of sums.
+CHANGEABLE = ("gradient_accumulation", "rematerialize", "data.eval_batch_size", "log_every", "checkpoint_every")
+
 # What numbers may depend on; the log names their versions.
 PACKAGES = ("dynabert_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers")
 
@@ -77,7 +80,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def begun(self, config: RunConfig) -> Iterator[None]:
-        """Makes the folder and writes the configuration that it belongs to; in the block, it is this process's alone.
+        """Makes the folder and writes the configuration that it goes on with; in the block, it is this process's alone.
 
         Raises:
             RunFolderError: the system refuses it, or another process works in it.
@@ -93,7 +96,7 @@ class RunFolder:
         with _writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with _locked(self.path):
-            if not self.config_file.exists():
+            if not self.config_file.exists() or self.config() != config:
                 write_whole(self.config_file, config.to_json())
             parallel.wait_for_all("the run folder is there")
             yield
@@ -161,12 +164,13 @@ class RunFolder:
     def _check_same(self, config: RunConfig) -> None:
         """The run_dir itself may be another: a folder can be moved."""
         old, new = (flatten_dict(json.loads(run.to_json()), sep=".") for run in (self.config(), config))
-        changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key != "run_dir"]
+        fixed = sorted((old.keys() | new.keys()) - {"run_dir", *CHANGEABLE})
+        changed = [key for key in fixed if old.get(key) != new.get(key)]
         if changed:
             shown = "; ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in changed)
             raise RunFolderError(
-                f"the run folder {self.path} belongs to another configuration: {shown}. Resume with the old values, "
-                f"or set run_dir to a new folder"
+                f"the run folder {self.path} belongs to another configuration: {shown}. Resume with the old values "
+                f"({', '.join(CHANGEABLE)} may change), or set run_dir to a new folder"
             )
 
     def append_training(self, line: Line) -> None:

@@ -17,7 +17,7 @@ import optax
 from flax import struct
 
 from dynabert_jax import cost, losses, parallel
-from dynabert_jax.batches import Batch, PlannedBatch
+from dynabert_jax.batches import Batch, PlannedBatch, take
 from dynabert_jax.bert import Bert, Outputs
 from dynabert_jax.checked import ConfigError
 from dynabert_jax.config import (
@@ -34,7 +34,7 @@ from dynabert_jax.config import (
 from dynabert_jax.optim import adamw, linear_schedule
 from dynabert_jax.parts import count_parts
 from dynabert_jax.products import rounded_kernels
-from dynabert_jax.subnetwork import SubNetwork, families, uniform_grid
+from dynabert_jax.subnetwork import SubNetwork, families_of, uniform_grid
 
 Params = Any
 
@@ -48,8 +48,8 @@ class Group:
 
     @property
     def families(self) -> tuple[tuple[SubNetwork, ...], ...]:
-        """The students in the groups that run as one program: those that begin with the same part of a layer."""
-        return families(self.students)
+        """The students that run as one program together: those that begin with the same part of a layer."""
+        return families_of(self.students)
 
 
 @struct.dataclass
@@ -81,6 +81,10 @@ class Objective:
     def number(self) -> int:
         """A number of its own for every stage, which its random numbers start from."""
         return zlib.crc32(self.name.encode())
+
+    @property
+    def has_teacher(self) -> bool:
+        return any(group.teacher for group in self.groups)
 
     @property
     def students(self) -> tuple[SubNetwork, ...]:
@@ -358,7 +362,6 @@ def gradients(
     found: dict[SubNetwork, Losses] = {}
     for part in micro_batches(batch, parts_at_least):
         for group in objective.groups:
-            targets = None  # those of the group before go before the next ones come
             targets = None if group.teacher is None else programs.teach(teacher, part.batch, group.teacher)
             for family in group.families:
                 grads, own = programs.accumulate(
@@ -366,6 +369,7 @@ def gradients(
                 )
                 for student, lost in zip(family, own, strict=True):
                     found[student] = jax.tree.map(jnp.add, found[student], lost) if student in found else lost
+            del targets  # before the next ones come
     return Summed(grads, {student: found[student] for student in objective.students})
 
 
@@ -388,11 +392,7 @@ def micro_batches(batch: Batch, at_least: int = 1) -> Iterator[MicroBatch]:
     examples, length = batch.input_ids.shape
     parts = count_parts(examples // parallel.num_devices(), length, at_least)
     for rows in np.split(np.arange(examples), parts):
-        yield MicroBatch(batch=parallel.split(_take(batch, rows)), rows=parallel.split(rows))
-
-
-def _take(batch: Batch, rows: np.ndarray) -> Batch:
-    return jax.tree.map(lambda a: a[rows], batch)
+        yield MicroBatch(batch=parallel.split(take(batch, rows)), rows=parallel.split(rows))
 
 
 def train_step(

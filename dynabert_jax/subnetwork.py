@@ -123,7 +123,7 @@ def ways(subs: Sequence[SubNetwork]) -> tuple[tuple[KeptLayer, ...], ...]:
     return tuple(dict.fromkeys(sub.kept[:end] for sub in subs for end in range(1, len(sub.kept) + 1)))
 
 
-def families(subs: Sequence[SubNetwork]) -> tuple[tuple[SubNetwork, ...], ...]:
+def families_of(subs: Sequence[SubNetwork]) -> tuple[tuple[SubNetwork, ...], ...]:
     """The sub-networks, together those that begin with the same part of the same layer: of a grid, those of a width."""
     firsts = dict.fromkeys(sub.kept[0] for sub in subs)
     return tuple(tuple(sub for sub in subs if sub.kept[0] == first) for first in firsts)

@@ -15,13 +15,13 @@ from tqdm import tqdm
 from dynabert_jax import importance, parallel
 from dynabert_jax.batches import Batch, PlannedBatch, make_batch, plan_batch, plan_epoch
 from dynabert_jax.bert import Bert
-from dynabert_jax.checkpoint import Checkpoints, newest_step
+from dynabert_jax.checkpoint import Checkpoints, Saved, newest_step
 from dynabert_jax.config import Importance, RunConfig, Stage
 from dynabert_jax.data import Split, TaskData
 from dynabert_jax.evaluate import Row, evaluate, mean_score
 from dynabert_jax.memory import peak_memory
 from dynabert_jax.products import product_rate
-from dynabert_jax.run_folder import RunFolder, evaluation_lines
+from dynabert_jax.run_folder import PACKAGES, RunFolder, evaluation_lines, version
 from dynabert_jax.stages import (
     Objective,
     Programs,
@@ -34,8 +34,13 @@ from dynabert_jax.stages import (
     training_flops,
 )
 from dynabert_jax.stopping import Signals, Stopped
+from dynabert_jax.weights import Pretrained
 
 Params = Any
+
+# What a checkpoint has learnt from, as users know it.
+ORIGINS = {"data": "train or dev data (texts, labels or tokens)", "weights": "pretrained weights"}
+ASK_EVERY = 20  # steps at most between two moments at which several hosts agree to stop
 
 
 class TrainingError(RuntimeError):
@@ -43,17 +48,31 @@ class TrainingError(RuntimeError):
 
 
 class Context:
-    """What all stages of one run work with."""
+    """What all stages of one run work with.
 
-    def __init__(self, config: RunConfig, model: Bert, data: TaskData, folder: RunFolder):
-        self.config, self.model, self.data, self.folder = config, model, data, folder
-        self.programs = Programs(model)
+    Attributes:
+        origins: what every checkpoint has learnt from, by name: checksums of the data and of the pretrained weights.
+    """
+
+    def __init__(self, config: RunConfig, pretrained: Pretrained, data: TaskData, folder: RunFolder):
+        self.config, self.data, self.folder = config, data, folder
+        self.model = Bert(pretrained.config, config.dtype, config.rematerialize)
+        self.programs = Programs(self.model)
+        self.origins = dict(zip(ORIGINS, (data.fingerprint, pretrained.fingerprint), strict=True))
 
     @functools.cached_property
     def peak_flops(self) -> float:
         """What all devices together could do in a second, going by large products on one of them."""
         alone = 1 if jax.default_backend() == "cpu" else jax.local_device_count()  # a CPU's devices share its cores
         return product_rate(self.config.dtype) * alone * parallel.num_hosts()
+
+
+def check_same_run(context: Context) -> None:
+    """Raises ParallelError where the processes of a run are not of one mind: they would train a mixture."""
+    parallel.check_same_everywhere(context.config.to_json(), "the configuration is")
+    for origin, fingerprint in context.origins.items():
+        parallel.check_same_everywhere(fingerprint, f"the {ORIGINS[origin]} are")
+    parallel.check_same_everywhere(str([(package, version(package)) for package in PACKAGES]), "the versions are")
 
 
 def train_stage(context: Context, objective: Objective, params: Params, teacher: Params | None) -> Params:
@@ -65,15 +84,18 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
         params: the students' first weights.
         teacher: what the teachers run with; None where there are none.
 
+    Returns:
+        Arrays on the host: a device holds nothing of a stage that is over.
+
     Raises:
-        TrainingError: a loss is not finite, or the stage has begun with other data.
+        TrainingError: a loss is not finite, or the stage has begun with other data or another model.
         Stopped: by SIGTERM or Ctrl-C; the message says which step is saved.
     """
     config, settings, name = context.config, objective.settings, objective.name
     total = settings.epochs * steps_per_epoch(context)
     evaluations = evaluation_steps(settings, steps_per_epoch(context))
     update = make_update(objective, total)
-    teacher = None if teacher is None else place_teacher(teacher, config.dtype)
+    teacher = place_teacher(teacher, config.dtype) if objective.has_teacher else None
     key = jax.random.fold_in(jax.random.key(config.seed), objective.number)
 
     folder = context.folder.path / name
@@ -102,26 +124,32 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
             signals.hold()  # the first step has compiled everything: from here on there is work to lose
             done = step + 1
             log.step(done, planned, report)
-            stop = is_asked_to_stop(context, signals, done)
-            if stop or done in evaluations or done % config.checkpoint_every == 0:
+            due = done in evaluations or done % config.checkpoint_every == 0
+            stop = (due or is_time_to_ask(config, done)) and parallel.any_host(bool(signals.came))
+            if stop or due:
                 log.check_finite()  # before anything is kept
-                last.save(done, state, {"data": context.data.fingerprint})
+                last.save(done, state, context.origins)
             if stop:
-                last.wait()
-                raise Stopped(signals.came or signal.SIGTERM, f"step {done} of {total} of stage {name} is saved")
+                raise stopped(signals, last, f"step {done} of {total} of stage {name} is saved")
             if done in evaluations:
                 with interruptible(signals):  # the step is being saved, and evaluated again where this is interrupted
                     evaluate_and_keep_best(context, objective, state, best, log, done)
+        if parallel.any_host(bool(signals.came)):  # while the last evaluation ran, which several processes end first
+            raise stopped(signals, last, f"stage {name} is finished and saved")
         last.wait()
         kept = best.restore({"params": state.params}) if settings.keep == "best" else None
-        return state.params if kept is None else kept.tree["params"]
+        return jax.device_get(state.params if kept is None else kept.tree["params"])
 
 
-def is_asked_to_stop(context: Context, signals: Signals, step: int) -> bool:
-    """Whether this host or another one was. Several agree when numbers are looked at anyway: asking waits for them."""
-    if parallel.num_hosts() > 1 and step % context.config.log_every:
-        return False
-    return parallel.any_host(bool(signals.came))
+def is_time_to_ask(config: RunConfig, step: int) -> bool:
+    """Whether all hosts look behind this step if one of them was told to stop: asking waits for the devices."""
+    return parallel.num_hosts() == 1 or step % min(config.log_every, ASK_EVERY) == 0
+
+
+def stopped(signals: Signals, last: Checkpoints, kept: str) -> Stopped:
+    """What a signal to this host or another one ends the stage with, when all is on disk."""
+    last.wait()
+    return Stopped(signals.came or signal.SIGTERM, kept)
 
 
 def interruptible(signals: Signals) -> contextlib.AbstractContextManager[None]:
@@ -139,7 +167,8 @@ def evaluate_and_keep_best(
     rows = score_dev(context, objective, state.params)
     score, record = mean_score(rows), best.record()
     if record is None or score > record["score"]:
-        best.save(step, {"params": state.params}, {"score": score})
+        # Counted, as a run that goes on from a checkpoint before the best one may find a better one in an earlier step.
+        best.save(best.newest + 1, {"params": state.params}, {"score": score, "step": step})
         best.wait()
     log.evaluation(step, rows)
 
@@ -166,7 +195,7 @@ def score_importance(context: Context, settings: Importance, params: Params) -> 
     """The importance of heads and neurons, computed once a run and kept in its folder."""
     if parallel.any_host(not context.folder.importance_file.exists()):
         batches = importance_batches(context, settings)
-        scores = importance.importance(context.model, params, batches, settings.gradients)
+        scores = importance.importance(context.model, params, batches, settings.gradients, rows_at_once(context.config))
         if parallel.is_first():
             context.folder.write_importance(scores)
         parallel.wait_for_all("importance is written")
@@ -199,23 +228,33 @@ def importance_batches(context: Context, settings: Importance) -> Iterator[Batch
             bar.update(len(planned.rows))
 
 
+def rows_at_once(config: RunConfig) -> int:
+    """Examples that a device computes gradients of at once in training, at most; importance takes no more."""
+    return config.data.batch_size // parallel.num_devices() // config.gradient_accumulation
+
+
 def resume(context: Context, objective: Objective, state: TrainState, last: Checkpoints) -> TrainState:
     """The state to go on from; log lines of lost steps are dropped.
 
     Raises:
-        TrainingError: the checkpoint has learnt from other data.
+        TrainingError: the checkpoint has learnt from other data, or from another model.
     """
     saved = last.restore(state)
-    if saved is not None and saved.record.get("data") != context.data.fingerprint:
-        raise TrainingError(
-            f"the train or dev data is not that of stage {objective.name} in {context.folder.path}, which has done "
-            f"{saved.step} steps: texts, labels or tokens have changed. Bring the old data back, or set run_dir to a "
-            f"new folder"
-        )
-    step = 0 if saved is None else saved.step
+    if saved is not None:
+        check_origins(context, objective, saved)
     if parallel.is_first():
-        context.folder.forget_after(objective.name, step)
+        context.folder.forget_after(objective.name, 0 if saved is None else saved.step)
     return state if saved is None else saved.tree
+
+
+def check_origins(context: Context, objective: Objective, saved: Saved) -> None:
+    """Raises TrainingError where a checkpoint has learnt from something else than this run has."""
+    for origin, fingerprint in context.origins.items():
+        if saved.record.get(origin) != fingerprint:
+            raise TrainingError(
+                f"stage {objective.name} in {context.folder.path} has done {saved.step} steps with other "
+                f"{ORIGINS[origin]} than there are now. Bring the old ones back, or set run_dir to a new folder"
+            )
 
 
 def steps_per_epoch(context: Context) -> int:

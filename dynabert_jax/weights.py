@@ -5,6 +5,8 @@ a row from right to left, saving from left to right, and the shapes of a cut mod
 """
 
 import dataclasses
+import functools
+import hashlib
 import json
 import math
 import secrets
@@ -237,6 +239,15 @@ class Pretrained:
     checkpoint_labels: tuple[str, ...]
     label_order_changed: bool
     labels_by_position: bool
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of the parameters: another one as soon as a number changes."""
+        digest = hashlib.sha256()
+        for name, array in sorted(flatten_dict(self.params, sep="/").items()):
+            digest.update(f"{name} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     @property
     def new_classifier(self) -> bool:

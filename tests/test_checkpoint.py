@@ -71,6 +71,31 @@ def test_the_newest_is_kept_and_a_step_is_written_once(tmp_path: Path) -> None:
     assert bits(restore(tmp_path / "last").tree) == bits(state(seed=2))
 
 
+def test_one_of_an_earlier_step_is_not_lost_in_silence(tmp_path: Path) -> None:
+    save(tmp_path / "last", step=12)
+    with Checkpoints(tmp_path / "last") as checkpoints:
+        assert checkpoints.newest == 12
+        with pytest.raises(ValueError, match="has a checkpoint of step 12, so none of step 6 is kept"):
+            checkpoints.save(6, state(), {})
+
+
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    """As on a disk that is full already."""
+    (tmp_path / "stage").write_text("")
+    with pytest.raises(CheckpointError, match=r"cannot write a checkpoint to .+/stage/last: .+ free some space"):
+        Checkpoints(tmp_path / "stage" / "last")
+
+
+def test_a_record_that_orbax_cannot_read_is_reported(undamaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError("the disk is gone")
+
+    with Checkpoints(undamaged) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager, "restore", fail)
+        with pytest.raises(CheckpointError, match=r"cannot be read: the disk is gone\. It is damaged"):
+            checkpoints.record()
+
+
 def test_there_is_none_in_a_new_folder(tmp_path: Path) -> None:
     assert restore(tmp_path / "stage" / "last") is None
 

@@ -1,8 +1,6 @@
 """A run is the same on any number of devices and of processes, and none of them hangs when another one dies."""
 
-import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -23,7 +21,7 @@ from dynabert_jax import cli, parallel, weights
 from dynabert_jax.config import RunConfig
 from dynabert_jax.parallel import ParallelError
 from tiny import assert_trees_close
-from tiny_run import STEPS, Materials, lines, write_config
+from tiny_run import Materials, lines, write_config
 
 pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="devices of the CPU stand in for accelerators")
 
@@ -141,12 +139,8 @@ def test_the_others_end_when_one_is_killed_and_another_number_of_them_goes_on(
     config = materials.few_students(tmp_path / "run")
     command = command_of(config, tmp_path)
     running = start_together(command, 2, programs)
-    end = time.monotonic() + 200
     log = tmp_path / "run" / "training.jsonl"
-    while not (log.exists() and '"width"' in log.read_text()):
-        assert time.monotonic() < end
-        assert all(process.poll() is None for process in running), finish(running, timeout=1)
-        time.sleep(0.05)
+    wait_for(lambda: log.exists() and '"width"' in log.read_text(), running)
     running[killed].send_signal(signal.SIGKILL)
     since = time.monotonic()
     errors = finish([running[1 - killed]], timeout=60)[0]
@@ -163,21 +157,6 @@ def is_compiling(run: Path) -> bool:
     return (run / "fine_tune").exists() and not (run / "training.jsonl").exists()
 
 
-def is_training(run: Path) -> bool:
-    return any(line["stage"] == "depth" for line in logged(run))
-
-
-def is_evaluating(run: Path) -> bool:
-    """The last step of an epoch is logged, behind which the students are scored."""
-    return any(line["stage"] == "depth" and line["step"] == STEPS // 2 for line in logged(run))
-
-
-def logged(run: Path) -> list[dict[str, Any]]:
-    log = run / "training.jsonl"
-    whole = log.read_text().rpartition("\n")[0] if log.exists() else ""
-    return [json.loads(line) for line in whole.splitlines()]
-
-
 @pytest.mark.slow
 def test_a_signal_before_the_first_step_ends_all(
     on_one_device: RunConfig, materials: Materials, programs: Path, tmp_path: Path
@@ -185,7 +164,9 @@ def test_a_signal_before_the_first_step_ends_all(
     """One that waits for the first step ends all of them likewise; before, each ends by itself: nothing can be lost."""
     config = materials.few_students(tmp_path / "run", log_every=2)
     running = start_together(command_of(config, tmp_path), 2, programs)
-    errors = signal_the_second(running, is_compiling, tmp_path / "run")
+    wait_for(lambda: is_compiling(tmp_path / "run"), running)
+    running[1].send_signal(signal.SIGTERM)
+    errors = finish(running, timeout=90)
     codes = [process.returncode for process in running]
     assert codes[1] == 128 + signal.SIGTERM, errors
     assert codes[0] in (codes[1], 1), errors
@@ -194,31 +175,60 @@ def test_a_signal_before_the_first_step_ends_all(
     assert scores_of(config) == scores_of(on_one_device)
 
 
-def signal_the_second(running: Sequence[subprocess.Popen[str]], moment: Callable[[Path], bool], run: Path) -> list[str]:
-    """SIGTERM to the second process; what all of them wrote to stderr until they ended."""
-    while not moment(run):
-        assert all(process.poll() is None for process in running), finish(running, timeout=1)
+def wait_for(condition: Callable[[], bool], running: Sequence[subprocess.Popen[str]]) -> None:
+    """Until it holds; ends all processes where one of them has ended before, or it takes too long."""
+    end = time.monotonic() + 200
+    while not condition():
+        if time.monotonic() > end or any(process.poll() is not None for process in running):
+            for process in running:
+                process.kill()
+            pytest.fail(f"it never came to that: {finish(running)}")
         time.sleep(0.01)
-    running[1].send_signal(signal.SIGTERM)
-    return finish(running, timeout=90)
+
+
+# A run's configuration is a Python file: this one lets the second process get a signal when it calls a function of the
+# depth stage for the nth time, so that the moment is always the same.
+SIGNALLED = """
+import os, signal
+from dynabert_jax import training
+
+if os.environ.get("JAX_PROCESS_ID") == "1":
+    calls, function = [], training.{function}
+
+    def signalled(*args, **kwargs):
+        objective = next(value for value in args if type(value).__name__ == "Objective")
+        calls.append(objective.name)
+        if calls[-1] == "depth" and calls.count("depth") == {call}:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return function(*args, **kwargs)
+
+    training.{function} = signalled
+"""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [is_training, is_evaluating])
+@pytest.mark.parametrize(
+    ("function", "call", "settings", "told"),
+    [
+        ("train_step", 3, {"log_every": 2}, "step 4 of 12 of stage depth is saved"),  # where numbers are looked at
+        ("train_step", 3, {"log_every": 1000, "checkpoint_every": 5}, "step 5 of 12 of stage depth is saved"),
+        ("train_step", 3, {"log_every": 1000, "checkpoint_every": 1000}, "step 6 of 12 of stage depth is saved"),
+        ("score_dev", 1, {"log_every": 2}, "step 8 of 12 of stage depth is saved"),  # evaluated behind step 6
+        ("score_dev", 2, {"log_every": 2}, "stage depth is finished and saved"),
+    ],
+)
 def test_one_signal_saves_and_stops_all(
-    moment: Callable[[Path], bool], on_one_device: RunConfig, materials: Materials, programs: Path, tmp_path: Path
-) -> None:
-    config = materials.few_students(tmp_path / "run", log_every=2)
-    running = start_together(command_of(config, tmp_path), 2, programs)
-    errors = signal_the_second(running, moment, tmp_path / "run")
-    if (tmp_path / "run" / "final").exists():
-        pytest.skip("the stage was over before the signal came")
+    function: str, call: int, settings: dict[str, int], told: str, on_one_device: RunConfig, materials: Materials,
+    programs: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    config = materials.few_students(tmp_path / "run", **settings)
+    command = command_of(config, tmp_path)
+    with Path(command[-1]).open("a") as file:
+        file.write(SIGNALLED.format(function=function, call=call))
+    running = start_together(command, 2, programs)
+    errors = finish(running)
     assert [process.returncode for process in running] == [128 + signal.SIGTERM] * 2, errors
-    told = [re.search(rf"stopped: step (\d+) of {STEPS} of stage depth is saved", one) for one in errors]
-    assert told[0], errors
-    assert told[1], errors
-    assert told[0][1] == told[1][1]
-    assert int(told[0][1]) <= STEPS
+    assert all(f"stopped: {told}; the same command goes on from there" in one for one in errors), errors
     run_alone(config, tmp_path, 1, programs)  # and another number of processes goes on
     assert scores_of(config) == scores_of(on_one_device)
 
@@ -242,7 +252,7 @@ def test_data_that_differs_between_processes_is_refused(materials: Materials, pr
     running = start_together(command_of(config, tmp_path), 2, programs, second=("--seed", "7"))
     errors = finish(running, timeout=90)
     assert [process.returncode for process in running] == [2, 2], errors
-    assert all("the configuration or the data is not the same everywhere: processes 1" in one for one in errors)
+    assert all("the configuration is not the same everywhere: processes 1" in one for one in errors)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +261,8 @@ def test_data_that_differs_between_processes_is_refused(materials: Materials, pr
         (jax.errors.JaxRuntimeError("INTERNAL: connection reset"), True),
         (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer [127.0.0.1]:18652"), True),
         (ValueError("an index is too large"), False),
+        (AssertionError("UNKNOWN: that is no error of the runtime"), False),
+        (jax.errors.JaxRuntimeError("INVALID_ARGUMENT: shapes"), False),
     ],
 )
 def test_a_lost_process_is_told_behind_the_traceback(
@@ -265,6 +277,21 @@ def test_a_lost_process_is_told_behind_the_traceback(
     errors = capsys.readouterr().err
     assert str(error) in errors
     assert ("another process of this run has ended" in errors.replace("\n", " ")) == told
+
+
+def test_memory_that_is_short_is_told_as_such_by_one_of_several(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.\nmore")
+
+    monkeypatch.setattr(parallel, "is_joined", lambda: True)
+    monkeypatch.setattr(cli, "ended", lambda code: code)
+    assert cli.guarded(fail, when_full=cli.TRAINING_FULL) == 2
+    errors = capsys.readouterr().err
+    assert "not enough memory (RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.). The same" in errors
+    assert "--gradient-accumulation N" in errors
+    assert "another process" not in errors
 
 
 # Settings

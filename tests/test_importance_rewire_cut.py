@@ -200,6 +200,15 @@ def test_importance_is_torchs_and_filler_does_not_count() -> None:
         assert_same_scores(scores, torch_importance(CONFIG, PARAMS, whole))
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 2, 4, 6, 100])
+def test_importance_in_parts_is_that_of_a_whole_batch(rows_at_once: int) -> None:
+    """Of a mean over the rows that count, wherever they stand."""
+    filled = random_batch(CONFIG, rows=6).replace(weights=np.array([1, 0, 1, 1, 0, 1], np.float32))
+    real = jax.tree.map(lambda a: a[[0, 2, 3, 5]], filled)
+    scores = importance(Bert(CONFIG), PARAMS, [filled], rows_at_once=rows_at_once)
+    assert_same_scores(scores, torch_importance(CONFIG, PARAMS, real))
+
+
 def test_importance_of_a_cut_model_is_the_change_when_a_head_or_neuron_shrinks() -> None:
     """Central differences: layers of 3 and 1 heads, 5 and 17 neurons, and a model that is set to train with dropout."""
     config = CONFIG.replace(hidden_dropout=0.5, attention_dropout=0.5)

@@ -2,12 +2,88 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import tiny_run
 import train
-from dynabert_jax.rehearsal import spoken
-from tiny_run import Finished
+from dynabert_jax import cost, rehearsal, stages, weights
+from dynabert_jax.config import Importance
+from dynabert_jax.data import load_data, load_tokenizer
+from dynabert_jax.rehearsal import Rehearsed, rehearse_stage, seconds_between, spoken
+from dynabert_jax.run_folder import RunFolder
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.training import Context
+from tiny_run import Finished, Materials
+
+
+@pytest.fixture
+def context(materials: Materials, tmp_path: Path) -> Context:
+    """44 training, 21 dev and 13 test sentences, of which those of up to 6 tokens are batched apart."""
+    data = materials.data(lengths=(6, 12))
+    config = materials.config(tmp_path, data=data, importance=Importance(batch_size=8, max_examples=20))
+    pretrained = weights.load(materials.model, labels=tiny_run.LABELS)
+    return Context(config, pretrained, load_data(data, load_tokenizer(materials.model)), RunFolder(tmp_path))
+
+
+def padded_tokens(sizes: Any, batch: int) -> list[int]:
+    """To how many tokens each sentence of a split is padded when it is scored, counted by hand."""
+    ordered = sorted(sizes)
+    batches = [ordered[start : start + batch] for start in range(0, len(ordered), batch)]
+    return [6 if max(group) <= 6 else 12 for group in batches for _ in group]
+
+
+def test_a_stages_time_is_compiling_and_steps_and_evaluations(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that a first step takes 9 seconds on and every other one 2, with the longest batch."""
+    clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 22.0, 30.0, 32.0])
+    monkeypatch.setattr(rehearsal.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(rehearsal, "train_step", lambda *_: (None, None))
+    objective = stages.plan(tiny_run.MODEL, context.config).objectives[2]
+    students = {sub.name: sub for sub in objective.students}
+    assert objective.name == "depth"
+    assert len(students) == 4
+
+    def per_sentence(tokens: int) -> int:
+        """Both teachers once, and the layers of each width thrice: of its two depths one layer is shared."""
+        teachers = sum(cost.flops(tiny_run.MODEL, students[name], tokens) for name in ("w1_d1", "w0.5_d1"))
+        together = sum(
+            cost.flops_together(tiny_run.MODEL, [students[f"{width}_d1"], students[f"{width}_d0.5"]], tokens)
+            for width in ("w1", "w0.5")
+        )
+        return teachers + 3 * together
+
+    found = rehearse_stage(context, objective, weights.init_params(tiny_run.MODEL, seed=0))
+    per_flop = 2.0 / (8 * per_sentence(12))
+    assert (found.steps, found.first_step, found.second_per_flop) == (12, 9.0, pytest.approx(per_flop))
+
+    planned = [one for _, one in rehearsal.steps_from(context, objective, 0)]
+    assert {one.length for one in planned} == {6, 12}
+    assert sum(len(one.rows) for one in planned) == 2 * 44
+    training = per_flop * sum(len(one.rows) * per_sentence(one.length) for one in planned)
+    assert found.step == pytest.approx(training / 12)
+    dev = padded_tokens(context.data.dev["dev"].sizes, 8)
+    scored = sum(cost.flops(tiny_run.MODEL, sub, tokens) for sub in objective.students for tokens in dev)
+    assert found.total == pytest.approx(2 * 7.0 + training + 2 * per_flop * scored)  # two lengths, two evaluations
+
+
+def test_what_lies_between_the_stages_goes_by_its_products(context: Context) -> None:
+    plan = stages.plan(tiny_run.MODEL, context.config)
+    first, last = (Rehearsed(name, 1, 1, 1.0, 1.0, 1.0, rate) for name, rate in (("fine_tune", 1e-6), ("final", 1e-9)))
+    found = seconds_between(context, plan, [first, last])
+    sizes = [split.sizes for split in (context.data.dev["dev"], context.data.test["test"])]
+    tokens = [padded for split in sizes for padded in padded_tokens(split, 8)]
+    scored = sum(cost.flops(tiny_run.MODEL, sub, length) for sub in plan.objectives[-1].students for length in tokens)
+    assert found["the final scores"] == pytest.approx(1e-9 * scored)
+    batches = rehearsal.importance_plan(context, context.config.importance or Importance())
+    assert sum(len(one.rows) for one in batches) == 20
+    forward = sum(
+        len(one.rows) * cost.flops(tiny_run.MODEL, SubNetwork.full(tiny_run.MODEL), one.length) for one in batches
+    )
+    assert found["importance"] == pytest.approx(3e-6 * forward)
+    assert list(found) == ["the final scores", "importance"]
 
 
 @pytest.mark.usefixtures("shared_programs")

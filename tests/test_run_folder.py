@@ -118,6 +118,19 @@ def test_another_configuration_is_refused_with_every_difference(config: RunConfi
     assert folder.config() == config
 
 
+def test_what_changes_no_result_may_change(config: RunConfig) -> None:
+    """Such as what a run goes on with that was short of memory; the folder then tells the new values."""
+    folder = begun(config)
+    other = config.replace(
+        gradient_accumulation=2, rematerialize=True, log_every=3, checkpoint_every=9,
+        data=config.data.replace(eval_batch_size=4),
+    )  # fmt: skip
+    with RunFolder.open(other).begun(other):
+        assert folder.config() == other
+    with pytest.raises(RunFolderError, match=r"seed was 42 and is 1\. .*gradient_accumulation, .+ may change"):
+        RunFolder.open(other.replace(seed=1))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"seed": 1}', '{"hidden_size": 16, "model_type": "bert"}', "\x00"])
 def test_a_configuration_that_cannot_be_read_is_an_error_and_stays(config: RunConfig, text: str) -> None:
     """Such as that of a model, where run_dir names a model's folder."""

@@ -107,6 +107,16 @@ def test_a_stage_that_learns_from_labels_alone_runs_no_teacher() -> None:
     assert stages.width(CONFIG, released).groups[0].teacher == FULL
 
 
+def test_a_stage_has_a_teacher_where_somebody_learns_from_one() -> None:
+    taught, untaught = (
+        stages.width(CONFIG, WidthStage()),
+        WidthStage(logit_weight=0.0, hidden_weight=0.0, label_weight=1.0),
+    )
+    assert taught.has_teacher
+    assert not stages.width(CONFIG, untaught).has_teacher
+    assert not stages.final(CONFIG, FinalStage()).has_teacher
+
+
 def test_the_plan_has_the_runs_stages_in_their_order() -> None:
     run = RunConfig(model="some/folder", run_dir="runs/some", data=DataConfig(task=task("movie_reviews")))
     plan = stages.plan(CONFIG, run)

@@ -8,7 +8,7 @@ import pytest
 from dynabert_jax.subnetwork import (
     KeptLayer,
     SubNetwork,
-    families,
+    families_of,
     kept_heads,
     kept_layers,
     kept_neurons,
@@ -184,5 +184,5 @@ def test_what_sub_networks_begin_with_alike_is_one_way() -> None:
     assert deep.kept == (zero, one, last)
     assert ways((deep, two, skips)) == ((zero,), (zero, one), (zero, one, last), (zero, last))
     narrow = SubNetwork((0, 1), (1, 2), (5, 5))
-    assert families((deep, narrow, two, skips)) == ((deep, two, skips), (narrow,))
+    assert families_of((deep, narrow, two, skips)) == ((deep, two, skips), (narrow,))
     assert set(ways((two, narrow))) == {two.kept[:1], two.kept, narrow.kept[:1], narrow.kept}

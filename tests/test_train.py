@@ -282,10 +282,10 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
         ("last", "fine_tune", 12),  # done, and not evaluated
         ("evaluation", "fine_tune", 12),
         ("importance", "width", 0),  # computed, and not kept
-        ("best", "width", 6),  # the best is kept, and the log does not say so
+        ("best", "width", 1),  # the best is kept, and the log does not say so
         ("evaluation", "width", 12),
         ("step", "depth", 11),
-        ("best", "final", 6),
+        ("best", "final", 1),
     ]
     config = finished.config.replace(run_dir=str(tmp_path))
     interruptions = Interruptions(monkeypatch, points)
@@ -408,9 +408,36 @@ def test_other_data_under_the_same_name_is_refused(
     other = {"text": ("film", first[1]), "label": (first[0], "bad" if first[1] == "good" else "good")}[column]
     tiny_run.write_csv(file, ("text", "label"), [other, *rest])
     with pytest.raises(
-        TrainingError, match=r"train or dev data is not that of stage fine_tune in .+ 12 steps: .+ new folder"
+        TrainingError, match=r"stage fine_tune in .+ has done 12 steps with other train or dev data .+ new folder"
     ):
         train.run(config)
+
+
+@pytest.mark.usefixtures("finished")
+def test_other_pretrained_weights_under_the_same_name_are_refused(materials: Materials, tmp_path: Path) -> None:
+    """As where a hub name has got new ones: a teacher would be another one halfway through."""
+    model = tmp_path / "model"
+    shutil.copytree(materials.model, model)
+    config = materials.fine_tuning(tmp_path / "run", model=str(model))
+    rows = train.run(config)
+    assert train.run(config) == rows
+    loaded = weights.load(model)
+    weights.save(model, loaded.config, jax.tree.map(lambda a: 1.5 * a, loaded.params))
+    with pytest.raises(
+        TrainingError, match=r"stage fine_tune in .+ has done 12 steps with other pretrained weights .+ new folder"
+    ):
+        train.run(config)
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_device_holds_nothing_of_a_stage_that_is_over(
+    materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_stage, handed_on = training.train_stage, []
+    monkeypatch.setattr(train, "train_stage", lambda *a, **k: handed_on.append(train_stage(*a, **k)) or handed_on[-1])
+    train.run(materials.fine_tuning(tmp_path))
+    assert len(handed_on) == 1
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(handed_on))
 
 
 # What a stage keeps

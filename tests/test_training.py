@@ -1,5 +1,7 @@
 """The loop's parts: when it evaluates, which batches it goes on with, and what stops it."""
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import pytest
 
 import tiny_run
 import train
-from dynabert_jax import stages, training, weights
+from dynabert_jax import parallel, stages, training, weights
 from dynabert_jax.batches import Batch
-from dynabert_jax.bert import Bert
+from dynabert_jax.checkpoint import Checkpoints
 from dynabert_jax.config import FineTune, Importance, RunConfig, WidthStage
 from dynabert_jax.data import load_data, load_tokenizer
 from dynabert_jax.run_folder import RunFolder
@@ -48,7 +50,8 @@ def test_evaluations_are_spread_over_the_epoch_and_one_is_at_its_end(
 def context(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> Context:
     config = materials.config(tmp_path_factory.mktemp("run"))
     data = load_data(config.data, load_tokenizer(materials.model))
-    return Context(config, Bert(tiny_run.MODEL), data, RunFolder(Path(config.run_dir)))
+    pretrained = weights.load(materials.model, labels=tiny_run.LABELS)
+    return Context(config, pretrained, data, RunFolder(Path(config.run_dir)))
 
 
 def rows_of(batch: Batch) -> list[tuple[int, ...]]:
@@ -83,6 +86,46 @@ def test_a_resumed_epoch_goes_on_with_the_batches_it_has_not_had(context: Contex
         assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
 
 
+def test_the_best_of_a_run_that_goes_on_from_before_it_is_kept(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest checkpoint may be lost, and what is trained again need not be the same to the last bit."""
+    monkeypatch.setattr(training, "score_dev", lambda *_: [])
+    params = weights.init_params(tiny_run.MODEL, seed=0)
+    state = stages.init_state(TWO_EPOCHS, params, STEPS)
+    with Checkpoints(tmp_path / "best") as best, training.StageLog(context, TWO_EPOCHS) as log:
+        monkeypatch.setattr(log, "evaluation", lambda *_: None)
+        for step, score, kept in ((12, 0.8, 12), (6, 0.9, 6), (12, 0.9, 6)):
+            monkeypatch.setattr(training, "mean_score", lambda _, score=score: score)
+            training.evaluate_and_keep_best(context, TWO_EPOCHS, state, best, log, step)
+            assert best.record() == {"score": max(score, 0.8), "step": kept}
+
+
+def test_processes_compare_all_that_a_run_depends_on(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: dict[str, str] = {}
+    monkeypatch.setattr(parallel, "check_same_everywhere", lambda text, what: compared.update({what: text}))
+    training.check_same_run(context)
+    assert list(compared) == [
+        "the configuration is", "the train or dev data (texts, labels or tokens) are", "the pretrained weights are",
+        "the versions are",
+    ]  # fmt: skip
+    assert compared["the configuration is"] == context.config.to_json()
+    assert compared["the pretrained weights are"] == context.origins["weights"]
+    assert f"('jax', '{jax.__version__}')" in compared["the versions are"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "log_every", "asked"),
+    [(1, 1000, range(1, 61)), (2, 1000, (20, 40, 60)), (2, 15, (15, 30, 45, 60))],
+)
+def test_several_hosts_agree_to_stop_every_few_steps(
+    hosts: int, log_every: int, asked: Sequence[int], context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "num_hosts", lambda: hosts)
+    config = context.config.replace(log_every=log_every)
+    assert [step for step in range(1, 61) if training.is_time_to_ask(config, step)] == list(asked)
+
+
 @pytest.mark.parametrize(("limit", "sizes"), [(0, [16, 16, 12]), (100, [16, 16, 12])])
 def test_importance_is_scored_on_all_examples_in_their_order(context: Context, limit: int, sizes: list[int]) -> None:
     scored = scored_for_importance(context, Importance(batch_size=16, max_examples=limit))
@@ -101,7 +144,8 @@ def test_importance_of_some_examples_draws_them_with_the_runs_seed(context: Cont
     assert rows.tolist() != list(range(20))
     drawn = [tuple(context.data.train.input_ids[row].tolist()) for row in rows]
     assert [row for batch in first for row in batch] == drawn
-    other = Context(context.config.replace(seed=7), context.model, context.data, context.folder)
+    other = copy.copy(context)
+    other.config = context.config.replace(seed=7)
     assert rows.tolist() != np.concatenate([planned.rows for planned in importance_plan(other, some)]).tolist()
 
 
