@@ -7,7 +7,12 @@ optionally fine-tune them all on the labels; score every sub-network. A run that
 checkpoint when the same command is given again. On several hosts, every one gives this command (docs/scale.md).
 """
 
+import signal
 import sys
+
+if __name__ == "__main__":
+    # Until `cli` listens, there is nothing to save: Ctrl-C ends at once, without a traceback of what is being imported.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from dynabert_jax import cli, stages, weights
 from dynabert_jax.config import RunConfig

@@ -84,8 +84,10 @@ def predict(
     """
     from dynabert_jax.predict import PredictError, Predictor, paired, predict_file, print_predictions
 
-    if bool(text) == (file is not None):
-        raise PredictError("nothing, or too much, to predict; give --text, or --file with --out")
+    if not text and file is None:
+        raise PredictError("there is nothing to predict; give --text, or --file with --out")
+    if text and file is not None:
+        raise PredictError("--text and --file are two ways to say what to predict; give one of them")
     if file is None:
         if out is not None or text_columns or force:
             raise PredictError("--out, --text-columns and --force go with --file; give one, or leave them out")

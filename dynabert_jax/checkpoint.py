@@ -65,7 +65,7 @@ class Checkpoints:
         )
         try:
             self._manager = ocp.CheckpointManager(self.folder, options=options)  # makes the folder
-        except Exception as error:  # what orbax and TensorStore raise has no base of its own, here and below
+        except OSError as error:
             raise self._cannot_write(error) from error
 
     def __enter__(self) -> Self:
@@ -76,7 +76,7 @@ class Checkpoints:
     ) -> None:
         try:
             self._manager.close()
-        except Exception as failure:
+        except Exception as failure:  # what orbax and TensorStore raise has no base of its own, here and below
             if error is None:  # otherwise that one came first
                 raise self._cannot_write(failure) from failure
 
@@ -177,8 +177,8 @@ class Checkpoints:
             damages[step] = damage
         bad = parallel.of_the_first(len(damages))  # of the newest ones: every process goes by what the first has found
         if bad == len(newest_first):
-            oldest = newest_first[-1]
-            raise self._cannot_read(oldest, damages.get(oldest, "it is damaged"))
+            newest, too = newest_first[0], "; so are those before it" if bad > 1 else ""
+            raise self._cannot_read(newest, damages.get(newest, "the first process found it damaged") + too)
         for step in newest_first[:bad]:
             log.warning(
                 "the checkpoint %s is damaged (%s) and is removed; going on from the one before it",

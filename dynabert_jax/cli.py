@@ -130,8 +130,9 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: 
     quieten_orbax()
     use_compilation_cache()
     try:
-        with Signals():
+        with Signals() as signals:
             work()
+            signals.forget()
     except USER_ERRORS as error:
         # Of a save that failed, orbax may leave coroutines behind; Python would tell so after our message.
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)

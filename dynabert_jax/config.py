@@ -14,6 +14,7 @@ Probability = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, pydantic.Field(ge=0)]
 Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # what a random key of jax has room for
 AtLeastOne = Annotated[int, pydantic.Field(ge=1)]
+Name = Annotated[str, pydantic.Field(min_length=1)]
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -374,9 +375,9 @@ class RunConfig(Checked):
         checkpoint_every: steps between two checkpoints to resume from; one is also written at every evaluation.
     """
 
-    model: str
+    model: Name
     data: DataConfig
-    run_dir: str
+    run_dir: Name
     fine_tune: FineTune | None = FineTune()
     importance: Importance | None = Importance()
     width: WidthStage | None = WidthStage()

@@ -51,12 +51,17 @@ def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
 
 
 def check_data(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
-    """Warns of labels that may not be what they seem.
+    """Warns of labels that may not be what they seem, and of batches that are never full.
 
     Raises:
         ConfigError: the data and the model do not belong together.
     """
     check_tokens(config, pretrained, data)
+    if len(data.train) < config.data.batch_size:
+        log.warning(
+            "data.batch_size %d is more than the %d training examples: the rest of every batch is filled up with rows "
+            "that do not count; set it to less", config.data.batch_size, len(data.train),
+        )  # fmt: skip
     warn_of_labels(config, pretrained, data)
 
 
@@ -80,9 +85,14 @@ def check_space(config: RunConfig, pretrained: Pretrained) -> None:
     free = shutil.disk_usage(nearest_existing(folder)).free
     if free < needed:
         raise ConfigError(
-            f"{config.run_dir} has {free / 2**30:.1f} GiB free, and the run's checkpoints need up to "
-            f"{needed / 2**30:.1f} GiB; free some, or set run_dir to a larger disk"
+            f"{config.run_dir} has {size_of(free)} free, and the run's checkpoints need up to {size_of(needed)}; free "
+            f"some, or set run_dir to a larger disk"
         )
+
+
+def size_of(size: int) -> str:
+    """Bytes to read, such as 1.5 GiB."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.1f} MiB"
 
 
 def disk_needed(config: RunConfig, size: int) -> int:

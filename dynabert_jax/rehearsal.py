@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from dynabert_jax import cost, parallel
 from dynabert_jax.batches import plan_evaluation
+from dynabert_jax.choose import size
 from dynabert_jax.data import Split
 from dynabert_jax.evaluate import Row
 from dynabert_jax.memory import peak_memory
@@ -145,10 +146,9 @@ def described(context: Context, plan: Plan, rehearsed: list[Rehearsed]) -> list[
         for one in rehearsed
     ]
     networks = [
-        (sub.name, f"{cost.parameters(shape, sub) / 1e6:.1f} M",
-         f"{cost.flops(shape, sub, config.data.max_length) / 1e9:.2f} G")
+        (sub.name, size(cost.parameters(shape, sub)), size(cost.flops(shape, sub, config.data.max_length)))
         for sub in (plan.objectives[-1].students if plan.objectives else ())
-    ]  # fmt: skip
+    ]
     told = "".join(f", {name} ({spoken(seconds)})" for name, seconds in between.items())
     return [
         "",

@@ -15,6 +15,7 @@ latency.json       what `dynabert bench` has measured
 import contextlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import struct
@@ -33,7 +34,9 @@ from dynabert_jax import parallel
 from dynabert_jax.config import RunConfig
 from dynabert_jax.evaluate import Row
 from dynabert_jax.importance import Scores
-from dynabert_jax.paths import expanded, whole
+from dynabert_jax.paths import expanded, reason, whole
+
+log = logging.getLogger(__name__)
 
 Line = dict[str, Any]
 
@@ -74,7 +77,7 @@ class RunFolder:
         elif foreign:
             raise RunFolderError(
                 f"{folder.path} is no run folder: it holds {foreign} and no config.json; set run_dir to a new or empty "
-                f"folder"
+                f"folder, or bring its config.json back if it was lost"
             )
         return folder
 
@@ -335,8 +338,8 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunFolderError(
-            f"cannot write {path}: {error}. Free some space, or make it writable; the same command then goes on from "
-            f"the last checkpoint"
+            f"cannot write {path}: {reason(error)}. Free some space, or make it writable; the same command then goes "
+            f"on from the last checkpoint"
         ) from error
 
 
@@ -346,19 +349,25 @@ def _append(path: Path, lines: Sequence[Line]) -> None:
 
 
 def _keep(path: Path, wanted: Callable[[Line], bool]) -> None:
-    """Drops the lines that are not wanted, and one that a kill left half written."""
+    """Drops the lines that are not wanted, and those that are damaged."""
     if path.exists():
         write_whole(path, "".join(json.dumps(line) + "\n" for line in _read(path) if wanted(line)))
 
 
 def _read(path: Path) -> list[Line]:
-    """The lines of a log that are whole; none where there is no log."""
-    texts = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [line for text in texts if (line := _parsed(text)) is not None]
+    """The lines of a log that are whole; none where there is no log. A kill may leave the last one half written."""
+    texts = path.read_bytes().splitlines() if path.exists() else []
+    found = [_parsed(text) for text in texts]
+    damaged = [number for number, line in enumerate(found[:-1], 1) if line is None]
+    if damaged:
+        log.warning("%s: lines %s are damaged and are dropped", path, ", ".join(map(str, damaged)))
+    return [line for line in found if line is not None]
 
 
-def _parsed(text: str) -> Line | None:
+def _parsed(text: bytes) -> Line | None:
+    """None where it is no line of a log of ours."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
         return None
+    return line if isinstance(line, dict) and {"stage", "step"} <= line.keys() else None

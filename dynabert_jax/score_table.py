@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from dynabert_jax.choose import size
 from dynabert_jax.evaluate import Row, mean_score
 
 
@@ -29,7 +30,7 @@ def _grid(rows: Sequence[Row]) -> str:
 
 
 def _costs(rows: Sequence[Row]) -> str:
-    lines = [[row.sub, f"{row.parameters / 1e6:.1f} M", f"{row.flops / 1e9:.2f} G"] for row in rows]
+    lines = [[row.sub, size(row.parameters), size(row.flops)] for row in rows]
     return markdown(["sub-network", "parameters", f"FLOPs at {rows[0].length} tokens"], lines)
 
 

@@ -333,9 +333,11 @@ class StageLog(contextlib.ExitStack):
 
     def start(self, step: int, total: int) -> None:
         self.total = total
-        size = self.context.config.data.batch_size
+        epochs, rest = divmod(step, steps_per_epoch(self.context))
+        examples, size = len(self.context.data.train), self.context.config.data.batch_size
         self.bar = self.enter_context(
-            tqdm(desc=self.objective.name, total=total * size, initial=step * size, unit=" examples",
+            tqdm(desc=self.objective.name, total=self.objective.settings.epochs * examples,
+                 initial=epochs * examples + min(rest * size, examples), unit=" examples",
                  disable=not parallel.is_first())
         )  # fmt: skip
         if parallel.is_first():
@@ -358,7 +360,7 @@ class StageLog(contextlib.ExitStack):
             return
         if step == self.first:
             self.first_step(step, report)
-        self.bar.update(self.context.config.data.batch_size)
+        self.bar.update(len(planned.rows))
         self.examples += len(planned.rows)
         self.flops += training_flops(self.context.model.config, self.objective, planned)
         if look:

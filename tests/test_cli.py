@@ -241,7 +241,8 @@ def test_a_damaged_checkpoint_is_named_with_its_cure(
     arguments = [str(write_config(tmp_path / "config.py", finished.config)), "--run-dir", str(run)]
     assert cli.train(train.run, arguments) == 2
     errors = capsys.readouterr().err
-    assert f"error: the checkpoint {run / 'width' / 'last' / '8'} cannot be read" in errors
+    assert f"error: the checkpoint {run / 'width' / 'last' / '12'} cannot be read" in errors
+    assert "not as it was written; so are those before it" in errors
     assert f"remove {run / 'width'}, and the same command trains that stage again" in errors
     shutil.rmtree(run / "width")
     assert cli.train(train.run, arguments) == 0

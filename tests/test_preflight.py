@@ -71,8 +71,13 @@ def test_a_disk_without_room_is_refused(config: RunConfig, monkeypatch: pytest.M
         free = 1000
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage)
-    with pytest.raises(ConfigError, match=r"has 0\.0 GiB free, and the run's checkpoints need up to"):
+    with pytest.raises(ConfigError, match=r"has 0\.0 MiB free, and the run's checkpoints need up to"):
         check(config)
+
+
+def test_a_batch_that_is_never_full_is_told(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
+    check(config.replace(data=config.data.replace(batch_size=80)))
+    assert "data.batch_size 80 is more than the 44 training examples" in caplog.text
 
 
 def test_room_is_looked_for_where_the_folder_will_be(config: RunConfig, tmp_path: Path) -> None:

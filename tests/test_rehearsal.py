@@ -9,6 +9,7 @@ import pytest
 import tiny_run
 import train
 from dynabert_jax import cost, rehearsal, stages, weights
+from dynabert_jax.choose import size
 from dynabert_jax.config import Importance
 from dynabert_jax.data import load_data, load_tokenizer
 from dynabert_jax.rehearsal import Rehearsed, rehearse_stage, seconds_between, spoken
@@ -99,7 +100,10 @@ def test_the_plan_is_told_and_nothing_is_written(
     assert {name: stages[name][:2] for name in ("fine_tune", "width", "depth", "final")} == {
         "fine_tune": ["1", "12"], "width": ["2", "12"], "depth": ["4", "12"], "final": ["2", "12"],
     }  # fmt: skip
-    assert stages["w1_d0.5"] == ["0.0 M", "0.00 G"]
+    shape = tiny_run.MODEL
+    half = SubNetwork.uniform(shape, 1.0, 0.5)
+    assert stages["w1_d0.5"] == [size(cost.parameters(shape, half)), size(cost.flops(shape, half, 12))]
+    assert stages["w1_d0.5"][0] == "3.034K"
     assert re.search(r"in all about \d+ s from the beginning: .*, the final scores \(0 s\), importance \(0 s\);", told)
     assert f"nothing was written to {tmp_path / 'run'}" in told
 

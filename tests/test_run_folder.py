@@ -197,6 +197,18 @@ def test_a_line_that_a_kill_left_half_written_is_dropped(config: RunConfig) -> N
     assert lines(folder.path / "training.jsonl") == [{"stage": "fine_tune", "step": 1}]
 
 
+def test_damaged_lines_of_a_log_are_told_and_dropped(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a disk has made of them; the last one alone may be half written without a word."""
+    folder = begun(config)
+    whole = [{"stage": "width", "step": step} for step in (1, 2)]
+    damaged = [b"\xff\xfe{", b"[1, 2]", b'{"a": 1}', b"[" * 100_000, b""]
+    texts = [json.dumps(whole[0]).encode(), *damaged, json.dumps(whole[1]).encode(), b'{"stage": "wi']
+    (folder.path / "training.jsonl").write_bytes(b"\n".join(texts))
+    folder.forget_after("width", 2)
+    assert lines(folder.path / "training.jsonl") == whole
+    assert "training.jsonl: lines 2, 3, 4, 5, 6 are damaged and are dropped" in caplog.text
+
+
 def test_lines_of_a_stage_take_the_place_of_its_earlier_ones(config: RunConfig) -> None:
     folder = begun(config)
     folder.append_evaluations([{"stage": "width", "step": 2}])

@@ -31,10 +31,10 @@ mean: 78.94
 
 | sub-network | parameters | FLOPs at 64 tokens |
 | ----------- | ---------- | ------------------ |
-| w1_d1       | 22.7 M     | 1.45 G             |
-| w0.25_d1    | 22.7 M     | 1.45 G             |
-| w1_d0.5     | 22.7 M     | 1.45 G             |
-| w0.25_d0.5  | 22.7 M     | 1.45 G             |"""
+| w1_d1       | 22.71M     | 1.449G             |
+| w0.25_d1    | 22.71M     | 1.449G             |
+| w1_d0.5     | 22.71M     | 1.449G             |
+| w0.25_d0.5  | 22.71M     | 1.449G             |"""
 
 
 def test_widths_stand_beside_and_depths_below_each_other() -> None:

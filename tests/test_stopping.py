@@ -3,7 +3,9 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
+import time
 
 import pytest
 
@@ -35,6 +37,57 @@ def test_a_signal_waits_while_held_and_a_second_one_does_not(number: int) -> Non
 
     with pytest.raises(Stopped):
         hold_and_ask_twice()
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_signal_that_python_drops_comes_again(held: bool) -> None:
+    """As where it hits a callback of the garbage collector, in which nothing can be raised."""
+
+    class Finalized:
+        def __del__(self) -> None:
+            ask_to_stop()
+            time.sleep(0)  # here the handler raises, and Python drops it
+
+    def drop_one_and_go_on() -> None:
+        with Signals() as signals:
+            one = Finalized()
+            del one
+            assert not signals.came  # it has gone unheard
+            if held:
+                signals.hold()
+            end = time.monotonic() + 60
+            while not signals.came and time.monotonic() < end:
+                time.sleep(0.01)
+            assert held, "it did not come again"
+            assert signals.came == signal.SIGTERM  # and is waited for, as a first one
+
+    before = sys.unraisablehook
+    with pytest.raises(Stopped) as stopped:
+        drop_one_and_go_on()
+    assert stopped.value.number == signal.SIGTERM
+    assert sys.unraisablehook is before
+
+
+def test_one_that_was_dropped_is_not_lost_at_the_end_of_the_block() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            ask_to_stop()
+            time.sleep(0)
+
+    def drop_one() -> None:
+        with Signals():
+            one = Finalized()
+            del one
+
+    with pytest.raises(Stopped):
+        drop_one()
+
+
+def test_what_is_done_cannot_be_stopped_any_more() -> None:
+    with Signals() as signals:
+        signals.hold()
+        ask_to_stop()
+        signals.forget()
 
 
 def test_what_has_waited_stops_where_nothing_can_be_lost_any_more() -> None:
