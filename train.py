@@ -19,7 +19,7 @@ from dynabert_jax.config import RunConfig
 from dynabert_jax.data import encode, load_tokenizer, read_texts
 from dynabert_jax.evaluate import Row
 from dynabert_jax.hub import find_model
-from dynabert_jax.preflight import check_data, check_memory, check_settings, check_space
+from dynabert_jax.preflight import check_data, check_memory, check_settings, check_space, warn_of_dtype
 from dynabert_jax.rehearsal import rehearse
 from dynabert_jax.results import publish
 from dynabert_jax.rewire import by_importance, rewire
@@ -41,6 +41,7 @@ def run(config: RunConfig, only: str | None = None, *, dry_run: bool = False) ->
     source = find_model(config.model)
     pretrained = weights.load(source, labels=config.data.task.outputs(texts.labels), seed=config.seed)
     check_settings(config, pretrained)
+    warn_of_dtype(config)
     check_space(config, pretrained)
     data = encode(texts, load_tokenizer(source), config.data.max_length)
     check_data(config, pretrained, data)

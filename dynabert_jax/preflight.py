@@ -17,12 +17,15 @@ from dynabert_jax.memory import available_memory
 from dynabert_jax.metrics import label_order_warning
 from dynabert_jax.parts import count_parts
 from dynabert_jax.paths import expanded
+from dynabert_jax.products import product_rate
 from dynabert_jax.run_folder import nearest_existing
 from dynabert_jax.stages import Objective, plan
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.weights import Pretrained
 
 log = logging.getLogger(__name__)
+
+SLOWER = 0.9  # times the rate of float32: what is worth a word
 
 
 def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
@@ -48,6 +51,18 @@ def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
             f"fine_tune is None, but {config.model} has no classifier for the labels {model.labels}: it would be "
             f"random. Add the fine-tuning stage, or bring a model that is fine-tuned on this task"
         )
+
+
+def warn_of_dtype(config: RunConfig) -> None:
+    """Says where bfloat16 only costs time: a CPU without instructions for it converts every number."""
+    if jax.default_backend() != "cpu" or config.dtype != "bfloat16":
+        return
+    ours, plain = (product_rate(dtype, size=1024) / 1e9 for dtype in ("bfloat16", "float32"))
+    if ours < SLOWER * plain:
+        log.warning(
+            "this CPU is slow in bfloat16: %.0f GFLOP/s in large products, and %.0f in float32; --dtype float32 is "
+            "faster, in a new run_dir", ours, plain,
+        )  # fmt: skip
 
 
 def check_data(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:

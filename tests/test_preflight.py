@@ -80,6 +80,19 @@ def test_a_batch_that_is_never_full_is_told(config: RunConfig, caplog: pytest.Lo
     assert "data.batch_size 80 is more than the 44 training examples" in caplog.text
 
 
+@pytest.mark.parametrize(("rate", "told"), [(3e10, True), (5.9e10, False), (3e11, False)])
+def test_a_cpu_that_is_slow_in_bfloat16_is_told(
+    rate: float, told: bool, config: RunConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setattr(preflight, "product_rate", lambda dtype, **_: {"float32": 6e10, "bfloat16": rate}[dtype])
+    preflight.warn_of_dtype(config.replace(dtype="bfloat16"))
+    assert ("30 GFLOP/s in large products, and 60 in float32; --dtype float32 is faster" in caplog.text) == told
+    caplog.clear()
+    preflight.warn_of_dtype(config)
+    assert not caplog.text
+
+
 def test_room_is_looked_for_where_the_folder_will_be(config: RunConfig, tmp_path: Path) -> None:
     """It is made behind these checks."""
     check(config.replace(run_dir=str(tmp_path / "runs" / "one")))
