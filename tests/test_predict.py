@@ -438,7 +438,7 @@ def test_what_cannot_be_asked_is_told(
     run, plain = finished.folder, loaded.folder
     for arguments, message in {
         (run,): "give --text, or --file with --out",
-        (run, "--text", "a", "--file", source): "give --text, or --file with --out",
+        (run, "--text", "a", "--file", source): "two ways to say what to predict; give one of them",
         (run, "--text", "a", "--out", out): "go with --file",
         (run, "--file", source): "--file needs --out",
         (run, "--file", source, "--out", out, "--json"): "takes no --text2 and no --json",
