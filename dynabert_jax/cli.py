@@ -27,6 +27,7 @@ from dynabert_jax.hub import ModelNotFoundError
 from dynabert_jax.latency import LatencyError
 from dynabert_jax.memory import is_out_of_memory
 from dynabert_jax.page import ReportError
+from dynabert_jax.paths import first_line
 from dynabert_jax.predict import PredictError
 from dynabert_jax.run_folder import RunFolderError
 from dynabert_jax.samples import SampleError, cache_folder
@@ -163,10 +164,6 @@ LOST = (
     "run has ended. Look into what it has told, and start all of them again with the same command: it goes on from "
     "the last checkpoint"
 )
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def ended(code: int) -> int:

@@ -27,7 +27,7 @@ from dynabert_jax.finished import read_finished
 from dynabert_jax.hub import find_model
 from dynabert_jax.memory import is_out_of_memory
 from dynabert_jax.parts import make_forward
-from dynabert_jax.paths import expanded
+from dynabert_jax.paths import expanded, first_line
 from dynabert_jax.products import rounded_kernels
 from dynabert_jax.subnetwork import SubNetwork
 
@@ -239,9 +239,6 @@ def _damage_told(file: Path) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        said = _first_line(str(error)) or type(error).__name__
-        raise ExportError(f"{file} is damaged or not complete ({said}); copy it again, or export it again") from error
-
-
-def _first_line(text: str) -> str:
-    return next(iter(text.splitlines()), "")
+        raise ExportError(
+            f"{file} is damaged or not complete ({first_line(error)}); copy it again, or export it again"
+        ) from error

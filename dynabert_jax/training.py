@@ -20,6 +20,7 @@ from dynabert_jax.config import Importance, RunConfig, Stage
 from dynabert_jax.data import Split, TaskData
 from dynabert_jax.evaluate import Row, evaluate, mean_score
 from dynabert_jax.memory import peak_memory
+from dynabert_jax.preflight import rows_of_a_device
 from dynabert_jax.products import product_rate
 from dynabert_jax.run_folder import PACKAGES, RunFolder, evaluation_lines, version
 from dynabert_jax.stages import (
@@ -58,7 +59,7 @@ class Context:
         self.config, self.data, self.folder = config, data, folder
         self.model = Bert(pretrained.config, config.dtype, config.rematerialize)
         self.programs = Programs(self.model)
-        self.origins = dict(zip(ORIGINS, (data.fingerprint, pretrained.fingerprint), strict=True))
+        self.origins = {"data": data.fingerprint, "weights": pretrained.fingerprint}
 
     @functools.cached_property
     def peak_flops(self) -> float:
@@ -230,7 +231,7 @@ def importance_batches(context: Context, settings: Importance) -> Iterator[Batch
 
 def rows_at_once(config: RunConfig) -> int:
     """Examples that a device computes gradients of at once in training, at most; importance takes no more."""
-    return config.data.batch_size // parallel.num_devices() // config.gradient_accumulation
+    return rows_of_a_device(config) // config.gradient_accumulation
 
 
 def resume(context: Context, objective: Objective, state: TrainState, last: Checkpoints) -> TrainState:

@@ -39,14 +39,15 @@ def test_a_signal_waits_while_held_and_a_second_one_does_not(number: int) -> Non
         hold_and_ask_twice()
 
 
+class Finalized:
+    def __del__(self) -> None:
+        ask_to_stop()
+        time.sleep(0)  # here the handler raises, and Python drops it
+
+
 @pytest.mark.parametrize("held", [False, True])
 def test_a_signal_that_python_drops_comes_again(held: bool) -> None:
     """As where it hits a callback of the garbage collector, in which nothing can be raised."""
-
-    class Finalized:
-        def __del__(self) -> None:
-            ask_to_stop()
-            time.sleep(0)  # here the handler raises, and Python drops it
 
     def drop_one_and_go_on() -> None:
         with Signals() as signals:
@@ -69,11 +70,6 @@ def test_a_signal_that_python_drops_comes_again(held: bool) -> None:
 
 
 def test_one_that_was_dropped_is_not_lost_at_the_end_of_the_block() -> None:
-    class Finalized:
-        def __del__(self) -> None:
-            ask_to_stop()
-            time.sleep(0)
-
     def drop_one() -> None:
         with Signals():
             one = Finalized()
