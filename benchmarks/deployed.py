@@ -68,7 +68,7 @@ def main(settings: Settings) -> None:
         for batch in settings.batch:
             title = f"{settings.model} {sub.name}, batch {batch}, {settings.length} tokens"
             cases = deployed(config, params, sub, random_inputs(config, batch, settings.length))
-            timed = harness.measure(cases, settings.rounds)
+            timed = harness.measure(cases, settings.rounds, harness.BUSY)
             tables[title] = harness.comparison(
                 {name: timed[name] for name in (TORCH, ONNX)}, TORCH, {ONNX: ONNX_TARGET}
             )

@@ -25,6 +25,7 @@ from dynabert_jax.score_table import markdown
 
 RESULTS = Path(__file__).parent / "results"
 REST = 0.3  # seconds before every measurement, in which another library's threads stop waiting for work
+BUSY = 0.1  # seconds of calls after that rest, in which the system spreads the threads over the cores again
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "transformers", "onnxruntime", "numpy")
 
@@ -89,14 +90,23 @@ def share_the_accelerator() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-def measure(cases: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
+def measure(cases: Mapping[str, Callable[[], object]], rounds: int, busy: float = 0.0) -> Seconds:
     """Times every case once a round, one after the other, in an order that turns around from round to round.
 
     Args:
         cases: each does its work and waits for its end. The first call of each, which compiles, is not timed.
         rounds: at least one.
+        busy: for how many seconds a case runs, untimed, before each of its timed calls: `BUSY` for calls that are
+            shorter, which are else timed in the slow moments after a rest.
     """
-    return timed_in_turn(cases, rounds, before_call=lambda: time.sleep(REST), warm_up=1)
+
+    def prepare(case: Callable[[], object]) -> None:
+        time.sleep(REST)
+        end = time.perf_counter() + busy
+        while time.perf_counter() < end:
+            case()
+
+    return timed_in_turn(cases, rounds, before_call=prepare, warm_up=1)
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -14,18 +14,19 @@ from dynabert_jax.config import ModelConfig
 from dynabert_jax.export.hugging_face import exact_config
 from dynabert_jax.export.modeling_dynabert import DynaBertConfig, DynaBertForSequenceClassification
 
-Precision = Literal["fp32", "bf16 autocast"]
+Precision = Literal["fp32", "bf16 autocast", "bf16"]  # the last has the weights, too, and all between products
+Attention = Literal["eager", "sdpa"]  # one product after the other, or PyTorch's own kernel
 Params = Any
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def make_model(config: ModelConfig, params: Params) -> Any:
-    """BertForSequenceClassification with eager attention and these parameters, in exact shapes where it was cut."""
+def make_model(config: ModelConfig, params: Params, attention: Attention = "eager") -> Any:
+    """BertForSequenceClassification with these parameters, in exact shapes where it was cut."""
     torch.set_num_threads(threads())
     shape = DynaBertConfig.from_dict(exact_config(config))
-    shape._attn_implementation = "eager"
+    shape._attn_implementation = attention
     model: Any = DynaBertForSequenceClassification(shape)
     tensors = weights.to_torch_names(config, params)
     model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
@@ -33,10 +34,12 @@ def make_model(config: ModelConfig, params: Params) -> Any:
 
 
 def forward(
-    config: ModelConfig, params: Params, batch: Batch, precision: Precision, *, compiled: bool = False
-) -> Callable[[], np.ndarray]:
+    config: ModelConfig, params: Params, batch: Batch, precision: Precision, attention: Attention = "eager", *,
+    compiled: bool = False,
+) -> Callable[[], np.ndarray]:  # fmt: skip
     """From a batch on the host to logits `[B, C]` on the host; eager, or by `torch.compile` for just this shape."""
-    model = make_model(config, params).eval()
+    model = make_model(config, params, attention).eval()
+    model = model.to(torch.bfloat16) if precision == "bf16" else model
     model = compile_alone(model) if compiled else model
 
     def run() -> np.ndarray:
@@ -59,7 +62,9 @@ def to_device(batch: Batch) -> dict[str, torch.Tensor]:
 
 
 def autocast(precision: Precision) -> contextlib.AbstractContextManager[Any]:
-    return contextlib.nullcontext() if precision == "fp32" else torch.autocast(DEVICE, dtype=torch.bfloat16)
+    if precision == "bf16 autocast":
+        return torch.autocast(DEVICE, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
 
 
 def describe() -> dict[str, str]:

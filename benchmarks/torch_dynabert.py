@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -28,14 +28,13 @@ class Style:
     """How the step is written.
 
     Attributes:
-        precision: of the products.
-        attention: one product after the other, or PyTorch's own kernel.
+        precision, attention: as `torch_bert` has them.
         compiled: by `torch.compile`, a program a sub-network.
         fused: the optimizer's update in one kernel.
     """
 
     precision: torch_bert.Precision
-    attention: Literal["eager", "sdpa"]
+    attention: torch_bert.Attention
     compiled: bool
     fused: bool
 
@@ -121,7 +120,7 @@ def student_loss(
     return weights.logit * logit + weights.hidden * hidden + weights.label * label
 
 
-def answers(model: Any, sub: SubNetwork, inputs: dict[str, torch.Tensor], attention: str) -> Answers:
+def answers(model: Any, sub: SubNetwork, inputs: dict[str, torch.Tensor], attention: torch_bert.Attention) -> Answers:
     """A sub-network's logits and hidden states."""
     hidden = model.bert.embeddings(input_ids=inputs["input_ids"], token_type_ids=inputs["token_type_ids"])
     mask = inputs["attention_mask"][:, None, None, :].bool()  # [B, 1, 1, S]
@@ -133,7 +132,7 @@ def answers(model: Any, sub: SubNetwork, inputs: dict[str, torch.Tensor], attent
 
 
 def block(
-    layer: Any, hidden: torch.Tensor, mask: torch.Tensor, heads: int, neurons: int, attention: str
+    layer: Any, hidden: torch.Tensor, mask: torch.Tensor, heads: int, neurons: int, attention: torch_bert.Attention
 ) -> torch.Tensor:
     """One transformer layer's first heads and neurons, `[B, S, H]` to `[B, S, H]`."""
     own, (rows, tokens, _) = layer.attention.self, hidden.shape

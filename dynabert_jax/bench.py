@@ -234,7 +234,7 @@ def timed_in_turn(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
     after_round: Callable[[], object] = lambda: None,
-    before_call: Callable[[], object] = lambda: None,
+    before_call: Callable[[Callable[[], object]], object] = lambda _: None,
     warm_up: int = WARM_UP,
 ) -> dict[Case, list[float]]:
     """Times every call once a round, one after the other, in an order that turns around from round to round.
@@ -243,7 +243,7 @@ def timed_in_turn(
         calls: each returns when its work has ended.
         rounds: at least one.
         clock: seconds.
-        after_round, before_call: what else is done, outside of what is timed.
+        after_round, before_call: what else is done, outside of what is timed; the second is given the call.
         warm_up: the calls of each before the first that is timed.
 
     Returns:
@@ -256,7 +256,7 @@ def timed_in_turn(
     order = list(calls)
     for _ in range(rounds):
         for case in order:
-            before_call()
+            before_call(calls[case])
             start = clock()
             calls[case]()
             seconds[case].append(clock() - start)

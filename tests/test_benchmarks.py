@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import harness, steps, torch_dynabert
+from benchmarks import forwards, harness, steps, torch_bert, torch_dynabert
 from benchmarks.torch_dynabert import RELEASED, TODAY
 from tiny import CONFIG, random_batch, random_params
 
@@ -61,3 +61,34 @@ def test_a_floor_counts_every_product_and_the_update(monkeypatch: pytest.MonkeyP
     weights = sum(a.size for a in jax.tree.leaves(random_params(SHAPE)))
     update = 7 * 4 * weights / 1e9
     assert slow - update == pytest.approx(4 * (fast - update))
+
+
+def test_a_short_call_runs_untimed_before_each_that_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "REST", 0.0)
+    calls: list[None] = []
+    assert len(harness.measure({"case": lambda: calls.append(None)}, 2)["case"]) == 2
+    assert len(calls) == 1 + 2
+    calls.clear()
+    assert len(harness.measure({"case": lambda: calls.append(None)}, 2, busy=0.005)["case"]) == 2
+    assert len(calls) > 1 + 2 + 2
+
+
+@pytest.mark.parametrize(("device", "verdicts"), [("cpu", ["yes", "no"]), ("cuda", [""])])
+def test_forward_passes_have_aims(monkeypatch: pytest.MonkeyPatch, device: str, verdicts: list[str]) -> None:
+    monkeypatch.setattr(torch_bert, "DEVICE", device)
+    seconds = {"torch fp32": [1.0, 2.0], "ours fp32": [0.9, 2.0], "ours bf16": [0.5, 0.9]}
+    assert list(forwards.aims(seconds).values()) == verdicts
+    compiled = seconds | {"torch compiled bf16": [0.6, 1.0]}
+    assert list(forwards.aims(compiled).values()) == (["yes"] if device == "cuda" else verdicts)
+
+
+def test_pytorch_in_bfloat16_answers_as_in_float32_nearly() -> None:
+    params = random_params(SHAPE)
+    exact = torch_bert.forward(SHAPE, params, BATCH, "fp32")()
+    for precision in ("bf16 autocast", "bf16"):
+        rounded = torch_bert.forward(SHAPE, params, BATCH, precision, "sdpa")()
+        assert rounded.dtype == np.float32
+        assert not np.array_equal(rounded, exact)
+        np.testing.assert_allclose(rounded, exact, atol=0.05)
+    with_sdpa = torch_bert.forward(SHAPE, params, BATCH, "fp32", "sdpa")()
+    np.testing.assert_allclose(with_sdpa, exact, atol=1e-5)
