@@ -40,7 +40,7 @@ def forward(
     """From a batch on the host to logits `[B, C]` on the host; eager, or by `torch.compile` for just this shape."""
     model = make_model(config, params, attention).eval()
     model = model.to(torch.bfloat16) if precision == "bf16" else model
-    model = compile_alone(model) if compiled else model
+    model = compile_alone(model, freezing=True) if compiled else model
 
     def run() -> np.ndarray:
         with torch.inference_mode(), autocast(precision):
@@ -50,11 +50,15 @@ def forward(
     return run
 
 
-def compile_alone(function: Any) -> Any:
-    """`torch.compile` for the shapes that come; beyond its limit of programs it fails, rather than running eagerly."""
+def compile_alone(function: Any, *, freezing: bool = False) -> Any:
+    """`torch.compile` for the shapes that come; beyond its limit of programs it fails, rather than running eagerly.
+
+    Args:
+        freezing: weights are constants, laid out for the products beforehand; only for what is never trained.
+    """
     torch._dynamo.config.recompile_limit = 256
     torch._dynamo.config.fail_on_recompile_limit_hit = True
-    return torch.compile(function, dynamic=False)
+    return torch.compile(function, dynamic=False, options={"freezing": freezing})
 
 
 def to_device(batch: Batch) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn import functional
@@ -33,7 +33,7 @@ class Style:
         fused: the optimizer's update in one kernel.
     """
 
-    precision: torch_bert.Precision
+    precision: Literal["fp32", "bf16 autocast"]
     attention: torch_bert.Attention
     compiled: bool
     fused: bool
