@@ -1,6 +1,5 @@
 """The other side of the benchmarks: the same model in PyTorch, as transformers has it."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -14,7 +13,7 @@ from dynabert_jax.config import ModelConfig
 from dynabert_jax.export.hugging_face import exact_config
 from dynabert_jax.export.modeling_dynabert import DynaBertConfig, DynaBertForSequenceClassification
 
-Precision = Literal["fp32", "bf16 autocast", "bf16"]  # the last has the weights, too, and all between products
+Precision = Literal["fp32", "bf16"]  # of the weights and of all between them
 Attention = Literal["eager", "sdpa"]  # one product after the other, or PyTorch's own kernel
 Params = Any
 
@@ -43,7 +42,7 @@ def forward(
     model = compile_alone(model, freezing=True) if compiled else model
 
     def run() -> np.ndarray:
-        with torch.inference_mode(), autocast(precision):
+        with torch.inference_mode():
             logits: np.ndarray = model(**to_device(batch)).logits.float().cpu().numpy()
         return logits
 
@@ -63,12 +62,6 @@ def compile_alone(function: Any, *, freezing: bool = False) -> Any:
 
 def to_device(batch: Batch) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.asarray(getattr(batch, name))).long().to(DEVICE) for name in _INPUTS}
-
-
-def autocast(precision: Precision) -> contextlib.AbstractContextManager[Any]:
-    if precision == "bf16 autocast":
-        return torch.autocast(DEVICE, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 def describe() -> dict[str, str]:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -28,20 +28,21 @@ class Style:
     """How the step is written.
 
     Attributes:
-        precision, attention: as `torch_bert` has them.
+        autocast: products multiply in bfloat16; else in float32, as all the rest does.
+        attention: as `torch_bert` has it.
         compiled: by `torch.compile`, a program a sub-network.
         fused: the optimizer's update in one kernel.
     """
 
-    precision: Literal["fp32", "bf16 autocast"]
+    autocast: bool
     attention: torch_bert.Attention
     compiled: bool
     fused: bool
 
 
-RELEASED = Style("fp32", "eager", compiled=False, fused=False)
-TODAY = Style("bf16 autocast", "sdpa", compiled=False, fused=True)
-COMPILED = Style("bf16 autocast", "sdpa", compiled=True, fused=True)
+RELEASED = Style(autocast=False, attention="eager", compiled=False, fused=False)
+TODAY = Style(autocast=True, attention="sdpa", compiled=False, fused=True)
+COMPILED = Style(autocast=True, attention="sdpa", compiled=True, fused=True)
 
 
 class Step:
@@ -76,10 +77,10 @@ class Step:
         for group in self.objective.groups:
             targets = None
             if group.teacher is not None:
-                with torch.no_grad(), torch_bert.autocast(self.style.precision):
+                with torch.no_grad(), self._autocast():
                     targets = self.answer[group.teacher](self.inputs, self.style.attention)
             for student in group.students:
-                with torch_bert.autocast(self.style.precision):
+                with self._autocast():
                     loss = self.loss[student](targets)
                 loss.backward()
                 found.append(loss.detach())
@@ -97,6 +98,9 @@ class Step:
             answers(self.model, sub, self.inputs, self.style.attention), targets, self.labels, sub,
             self.objective.weights,
         )  # fmt: skip
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(torch_bert.DEVICE, dtype=torch.bfloat16, enabled=self.style.autocast)
 
     def _made(self, function: Callable[..., Any]) -> Callable[..., Any]:
         made: Callable[..., Any] = torch_bert.compile_alone(function) if self.style.compiled else function
