@@ -18,8 +18,8 @@ import numpy as np
 from dynabert_jax.config import Dtype, ModelConfig
 from dynabert_jax.cut import cut
 from dynabert_jax.export import FORMATS, onnx_file
-from dynabert_jax.export.errors import require
 from dynabert_jax.export.source import Source
+from dynabert_jax.packages import require
 from dynabert_jax.parts import make_forward
 from dynabert_jax.products import rounded_kernels
 from dynabert_jax.subnetwork import SubNetwork

@@ -26,8 +26,9 @@ from dynabert_jax.checked import Checked
 from dynabert_jax.config import AtLeastOne, Dtype, ModelConfig
 from dynabert_jax.finished import Finished, read_finished
 from dynabert_jax.latency import Card, LatencyError, Measurement, Origin, merge, read_card, write_card
+from dynabert_jax.packages import version
 from dynabert_jax.paths import expanded
-from dynabert_jax.run_folder import check_writable, version
+from dynabert_jax.run_folder import check_writable
 from dynabert_jax.score_table import markdown
 from dynabert_jax.subnetwork import SubNetwork
 

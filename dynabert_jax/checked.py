@@ -1,13 +1,14 @@
 """The base of everything that a user configures: frozen, typed, and checked when it is made."""
 
-import difflib
 import json
 from typing import Any, Self
 
 import pydantic
 
+from dynabert_jax.errors import UserError, nearest
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError, ValueError):
     """A configuration that cannot be used; the message says what came, what is allowed and what to do."""
 
 
@@ -75,5 +76,4 @@ def _explain_one(cls: type[Checked], problem: Any) -> str:
 def _nearest(cls: type[Checked], location: tuple[str | int, ...]) -> str:
     """'; did you mean ...' with the class's own fields. A nested class has explained its own keys before."""
     names = list(cls.model_fields)
-    close = difflib.get_close_matches(str(location[-1]), names, n=1, cutoff=0.0)
-    return f"; did you mean {close[0]!r}? allowed: {', '.join(names)}"
+    return f"; {nearest(str(location[-1]), names, cutoff=0.0)}allowed: {', '.join(names)}"

@@ -11,6 +11,7 @@ from typing import Any, Self
 import orbax.checkpoint as ocp
 
 from dynabert_jax import parallel
+from dynabert_jax.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ Record = dict[str, Any]
 CHECKSUMS = "checksums.json"  # in the folder of every checkpoint
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A checkpoint that cannot be written or read; the message says which and what to do."""
 
 

@@ -9,6 +9,7 @@ import pydantic
 
 from dynabert_jax.checked import Checked
 from dynabert_jax.config import Positive
+from dynabert_jax.errors import UserError
 
 Cost = Literal["latency_ms", "parameters", "flops"]
 Thing = TypeVar("Thing")
@@ -16,7 +17,7 @@ Thing = TypeVar("Thing")
 SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 
 
-class ChoiceError(ValueError):
+class ChoiceError(UserError, ValueError):
     """A budget that cannot be read, or that nothing fits; the message says what there is and what to do."""
 
 

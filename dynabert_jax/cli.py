@@ -17,31 +17,12 @@ import tyro
 
 from dynabert_jax import parallel
 from dynabert_jax.checked import ConfigError
-from dynabert_jax.checkpoint import CheckpointError
-from dynabert_jax.choose import ChoiceError
-from dynabert_jax.compare import CompareError
 from dynabert_jax.config import RunConfig
-from dynabert_jax.evaluate import EvaluationError
-from dynabert_jax.export.errors import ExportError
-from dynabert_jax.hub import ModelNotFoundError
-from dynabert_jax.latency import LatencyError
+from dynabert_jax.errors import UserError
 from dynabert_jax.memory import is_out_of_memory
-from dynabert_jax.page import ReportError
 from dynabert_jax.paths import first_line
-from dynabert_jax.predict import PredictError
-from dynabert_jax.run_folder import RunFolderError
-from dynabert_jax.samples import SampleError, cache_folder
+from dynabert_jax.samples import cache_folder
 from dynabert_jax.stopping import Signals, Stopped
-from dynabert_jax.tables import DataError
-from dynabert_jax.training import TrainingError
-from dynabert_jax.weights import WeightsError
-
-# What a user can cause and cure. Anything else is a bug of ours and keeps its traceback.
-USER_ERRORS = (
-    ConfigError, DataError, SampleError, ModelNotFoundError, WeightsError, CheckpointError, RunFolderError,
-    TrainingError, EvaluationError, CompareError, parallel.ParallelError, LatencyError, ChoiceError, ExportError,
-    PredictError, ReportError,
-)  # fmt: skip
 
 TRAIN_USAGE = """usage: python train.py CONFIG [--stage NAME] [--dry-run] [--SETTING VALUE ...]
 
@@ -98,7 +79,7 @@ def read_config(path: Path) -> RunConfig:
         raise ConfigError(f"there is no configuration file {path}; configs/ holds the ones that come with the project")
     try:
         values = runpy.run_path(str(path))
-    except USER_ERRORS as error:
+    except UserError as error:
         raise ConfigError(f"{path}: {error}") from None
     except (Exception, SystemExit) as error:  # whatever the user's file does
         raise ConfigError(f"{path} does not run: {type(error).__name__}: {error}") from error
@@ -134,7 +115,7 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: 
         with Signals() as signals:
             work()
             signals.forget()
-    except USER_ERRORS as error:
+    except UserError as error:
         # Of a save that failed, orbax may leave coroutines behind; Python would tell so after our message.
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         print(f"error: {error}", file=sys.stderr)

@@ -24,6 +24,7 @@ from dynabert_jax import weights
 from dynabert_jax.bert import Bert
 from dynabert_jax.config import DepthStage, ModelConfig
 from dynabert_jax.data import has_tokenizer, load_tokenizer
+from dynabert_jax.errors import UserError
 from dynabert_jax.paths import expanded
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
 
@@ -46,7 +47,7 @@ _SENTENCES = (
 )
 
 
-class CompareError(RuntimeError):
+class CompareError(UserError, RuntimeError):
     """A comparison that cannot be made, or that found a difference; the message says which and what to do."""
 
 

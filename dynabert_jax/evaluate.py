@@ -13,6 +13,7 @@ from dynabert_jax.checked import Checked
 from dynabert_jax.config import DataConfig, Dtype, ModelConfig
 from dynabert_jax.cut import cut
 from dynabert_jax.data import Split
+from dynabert_jax.errors import UserError
 from dynabert_jax.metrics import score
 from dynabert_jax.parts import make_forward
 from dynabert_jax.products import rounded_kernels
@@ -21,7 +22,7 @@ from dynabert_jax.subnetwork import SubNetwork
 Params = Any
 
 
-class EvaluationError(RuntimeError):
+class EvaluationError(UserError, RuntimeError):
     """Answers that cannot be scored; the message says whose they are and what to do."""
 
 

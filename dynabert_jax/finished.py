@@ -1,13 +1,13 @@
 """A finished run, read back: its model and its scores. Measuring, choosing and exporting start here."""
 
 import dataclasses
-import difflib
 import json
 import math
 from pathlib import Path
 
 from dynabert_jax import latency, weights
 from dynabert_jax.config import RunConfig
+from dynabert_jax.errors import nearest
 from dynabert_jax.evaluate import Row
 from dynabert_jax.run_folder import RunFolder, RunFolderError
 from dynabert_jax.stages import plan, results_of
@@ -53,9 +53,9 @@ class Finished:
         """
         by_name = {sub.name: sub for sub in self.subs}
         if name not in by_name:
-            nearest = difflib.get_close_matches(name, by_name, n=1, cutoff=0.0)[0]
             raise RunFolderError(
-                f"{self.folder.path} has no sub-network {name!r}; did you mean {nearest!r}? it has {', '.join(by_name)}"
+                f"{self.folder.path} has no sub-network {name!r}; {nearest(name, by_name, cutoff=0.0)}it has "
+                f"{', '.join(by_name)}"
             )
         return by_name[name]
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from dynabert_jax.errors import UserError
 from dynabert_jax.paths import expanded
 
 TOKENIZER_FILES = (
@@ -13,7 +14,7 @@ _TORCH_FILES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_mo
 _SAMPLE = "sample:minilm"
 
 
-class ModelNotFoundError(ValueError):
+class ModelNotFoundError(UserError, ValueError):
     """A model that is not where its name points; the message says what was looked for and what to do."""
 
 

@@ -14,13 +14,14 @@ import pydantic
 
 from dynabert_jax.checked import Checked, ConfigError
 from dynabert_jax.config import AtLeastOne, ModelConfig, NonNegative, Positive
+from dynabert_jax.errors import UserError
 from dynabert_jax.paths import reason, whole
 from dynabert_jax.subnetwork import SubNetwork
 
 CARD = "latency.json"  # in a run's folder
 
 
-class LatencyError(RuntimeError):
+class LatencyError(UserError, RuntimeError):
     """Latencies that cannot be measured, read or found; the message says what there is and what to do."""
 
 

@@ -18,14 +18,16 @@ from dynabert_jax.batches import Batch
 from dynabert_jax.config import Dtype, ModelConfig
 from dynabert_jax.cut import Cut, cut
 from dynabert_jax.data import load_tokenizer
+from dynabert_jax.errors import UserError
 from dynabert_jax.export import FORMATS
-from dynabert_jax.export.errors import ExportError, require
+from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.folder import CARD, MARK, truncation_of
 from dynabert_jax.export.onnx_file import FLOAT, INT8, open_file
 from dynabert_jax.export.run_stablehlo import ENDING, WEIGHTS, load_stablehlo, read_longest
 from dynabert_jax.finished import read_finished
 from dynabert_jax.hub import find_model
 from dynabert_jax.memory import is_out_of_memory
+from dynabert_jax.packages import require
 from dynabert_jax.parts import make_forward
 from dynabert_jax.paths import expanded, first_line
 from dynabert_jax.products import rounded_kernels
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 LENGTHS = (16, 32, 64, 128, 256, 512)  # of a model that comes without a run, as far as it has positions for them
 
 
-class PredictError(ValueError):
+class PredictError(UserError, ValueError):
     """What cannot be predicted; the message says what came, what is allowed and what to do."""
 
 

@@ -17,13 +17,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dynabert_jax.errors import UserError
+
 AXIS = "devices"
 EVERYWHERE = PartitionSpec()
 LOST_CODES = ("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION", "INTERNAL", "UNAVAILABLE", "UNKNOWN")
 HEARTBEAT = 30  # seconds without a sign of life after which a process counts as dead, and the others end
 
 
-class ParallelError(RuntimeError):
+class ParallelError(UserError, RuntimeError):
     """Processes that cannot work together; the message says what to do."""
 
 

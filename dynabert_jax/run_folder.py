@@ -13,7 +13,6 @@ latency.json       what `dynabert bench` has measured
 """
 
 import contextlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -32,8 +31,10 @@ from flax.traverse_util import flatten_dict
 
 from dynabert_jax import parallel
 from dynabert_jax.config import RunConfig
+from dynabert_jax.errors import UserError
 from dynabert_jax.evaluate import Row
 from dynabert_jax.importance import Scores
+from dynabert_jax.packages import PACKAGES, version
 from dynabert_jax.paths import expanded, reason, whole
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,8 @@ Line = dict[str, Any]
 # Settings that a run may go on with other values of: its results are the same, but for the order of sums.
 CHANGEABLE = ("gradient_accumulation", "rematerialize", "data.eval_batch_size", "log_every", "checkpoint_every")
 
-# What numbers may depend on; the log names their versions.
-PACKAGES = ("dynabert_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers")
 
-
-class RunFolderError(RuntimeError):
+class RunFolderError(UserError, RuntimeError):
     """A run folder that cannot be used; the message says why and what to do."""
 
 
@@ -283,14 +281,6 @@ def provenance(config: RunConfig) -> Line:
         **{package: version(package) for package in PACKAGES},
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-
-
-def version(package: str) -> str | None:
-    """None where it is not installed, which this package need not be."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def evaluation_lines(config: RunConfig, stage: str, step: int | None, rows: Sequence[Row]) -> list[Line]:

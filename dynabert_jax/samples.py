@@ -24,10 +24,11 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dynabert_jax.errors import UserError
 from dynabert_jax.tasks import Sample
 
 
-class SampleError(RuntimeError):
+class SampleError(UserError, RuntimeError):
     """Sample data that could not be fetched, kept or read; the message says what to do."""
 
 

@@ -6,7 +6,6 @@ Reading only: what the values mean is decided in `dynabert_jax.data`.
 import contextlib
 import csv
 import dataclasses
-import difflib
 import errno
 import logging
 import tempfile
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from dynabert_jax import samples
 from dynabert_jax.config import DataConfig
+from dynabert_jax.errors import UserError, nearest
 from dynabert_jax.paths import expanded
 from dynabert_jax.tasks import GlueLayout, Sample, Task
 
@@ -30,7 +30,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how the system says so
 NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")  # how `datasets` says so of text and Parquet
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """Data that cannot be used; the message names the file or data set, the row, what came and what is allowed."""
 
 
@@ -252,9 +252,9 @@ def check_header(path: Path, columns: list[str], needed: Sequence[str]) -> None:
 def check_columns(name: str, columns: Sequence[str], needed: Sequence[str]) -> None:
     for column in needed:
         if column not in columns:
-            nearest = difflib.get_close_matches(column, columns, n=1, cutoff=0.0)
-            hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
-            raise DataError(f"{name}: no column {column!r}{hint}; there are: {', '.join(columns)}")
+            raise DataError(
+                f"{name}: no column {column!r}; {nearest(column, columns, cutoff=0.0)}there are: {', '.join(columns)}"
+            )
 
 
 def _load_delimited(path: Path, dialect: Dialect, columns: list[str]) -> "datasets.Dataset":

@@ -1,11 +1,11 @@
 """The tasks as data: which columns hold what, the classes' names, and what is scored."""
 
-import difflib
 from typing import Literal, Self
 
 import pydantic
 
 from dynabert_jax.checked import Checked, ConfigError
+from dynabert_jax.errors import nearest
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "mean_absolute_error"]
 Sample = Literal["movie_reviews", "movie_reviews_reference", "movie_ratings"]
@@ -219,7 +219,5 @@ def task(name: str) -> Task:
         ConfigError: there is none; the message names one that is near, if any, and all.
     """
     if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"no task is called {name!r}; {hint}allowed: {', '.join(TASKS)}")
+        raise ConfigError(f"no task is called {name!r}; {nearest(name, TASKS)}allowed: {', '.join(TASKS)}")
     return TASKS[name]

@@ -17,8 +17,10 @@ from typing import IO, Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from dynabert_jax.errors import UserError
 
-class WeightsError(ValueError):
+
+class WeightsError(UserError, ValueError):
     """Weights that cannot be read, written or used; the message says which, why, and what to do."""
 
 

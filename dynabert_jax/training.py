@@ -18,11 +18,13 @@ from dynabert_jax.bert import Bert
 from dynabert_jax.checkpoint import Checkpoints, Saved, newest_step
 from dynabert_jax.config import Importance, RunConfig, Stage
 from dynabert_jax.data import Split, TaskData
+from dynabert_jax.errors import UserError
 from dynabert_jax.evaluate import Row, evaluate, mean_score
 from dynabert_jax.memory import peak_memory
+from dynabert_jax.packages import PACKAGES, version
 from dynabert_jax.preflight import rows_of_a_device
 from dynabert_jax.products import product_rate
-from dynabert_jax.run_folder import PACKAGES, RunFolder, evaluation_lines, version
+from dynabert_jax.run_folder import RunFolder, evaluation_lines
 from dynabert_jax.stages import (
     Objective,
     Programs,
@@ -44,7 +46,7 @@ ORIGINS = {"data": "train or dev data (texts, labels or tokens)", "weights": "pr
 ASK_EVERY = 20  # steps at most between two moments at which several hosts agree to stop
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError, RuntimeError):
     """Training that cannot go on; the message says where it stopped and what to do."""
 
 

@@ -10,8 +10,9 @@ import pytest
 from dynabert_jax.backends import BACKENDS, BackendName, Inputs, find_backend, threads
 from dynabert_jax.config import Dtype, ModelConfig
 from dynabert_jax.cut import cut
+from dynabert_jax.errors import MissingPackageError
 from dynabert_jax.export import onnx_file
-from dynabert_jax.export.errors import ExportError, is_installed
+from dynabert_jax.packages import is_installed
 from dynabert_jax.subnetwork import SubNetwork
 from tiny import CONFIG, FULL, GRID, PER_LAYER, ROBERTA, random_batch, random_params, run
 
@@ -84,7 +85,7 @@ def test_a_package_that_is_missing_is_told_with_the_command_that_installs_it(mon
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert find_backend("jax") is BACKENDS["jax"]
     for name in ("onnxruntime", "onnxruntime-int8"):
-        with pytest.raises(ExportError) as error:
+        with pytest.raises(MissingPackageError) as error:
             find_backend(name)
         told = f'--backend {name} needs onnx and onnxruntime; run `pip install "dynabert_jax[onnx]"`'
         assert str(error.value) == told

@@ -28,7 +28,7 @@ from dynabert_jax.bench import (
     timed_in_turn,
 )
 from dynabert_jax.checked import ConfigError
-from dynabert_jax.export.errors import ExportError
+from dynabert_jax.errors import MissingPackageError
 from dynabert_jax.latency import Card, LatencyError, Where, fingerprint, latencies, read_card, write_card
 from dynabert_jax.run_folder import RunFolderError
 from dynabert_jax.subnetwork import SubNetwork
@@ -286,7 +286,9 @@ def test_a_package_that_a_backend_needs_is_told_before_anything_is_measured(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ExportError, match=r'--backend onnxruntime needs .+; run `pip install "dynabert_jax\[onnx\]"`'):
+    with pytest.raises(
+        MissingPackageError, match=r'--backend onnxruntime needs .+; run `pip install "dynabert_jax\[onnx\]"`'
+    ):
         bench_run(run, BenchSettings(backends=("onnxruntime",)))
 
 

@@ -15,6 +15,7 @@ from dynabert_jax import __main__ as commands
 from dynabert_jax import cli
 from dynabert_jax.bench import BenchSettings, bench_run
 from dynabert_jax.data import load_tokenizer
+from dynabert_jax.errors import MissingPackageError
 from dynabert_jax.export import FORMATS, ExportError, export_run, verify
 from dynabert_jax.export.folder import MARK, check_target, whole_folder
 from dynabert_jax.export.formats import Format
@@ -153,10 +154,12 @@ def test_one_name_is_no_list_of_names(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynabert_jax.export.errors.is_installed", lambda _: False)
-    with pytest.raises(ExportError, match=r'needs onnx and onnxruntime; run `pip install "dynabert_jax\[onnx\]"`'):
+    monkeypatch.setattr("dynabert_jax.packages.is_installed", lambda _: False)
+    with pytest.raises(
+        MissingPackageError, match=r'needs onnx and onnxruntime; run `pip install "dynabert_jax\[onnx\]"`'
+    ):
         export_run(run, "onnx", tmp_path / "out")
-    with pytest.raises(ExportError, match="--format reference needs torch; run `pip install torch`"):
+    with pytest.raises(MissingPackageError, match="--format reference needs torch; run `pip install torch`"):
         export_run(run, "reference", tmp_path / "out")
 
 

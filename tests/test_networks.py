@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dynabert_jax.errors import MissingPackageError
 from dynabert_jax.export import FORMATS, ExportError, export_run
 from dynabert_jax.export.source import Reader
 from dynabert_jax.predict import PredictError, Predictor
@@ -133,8 +134,8 @@ def test_labels_of_another_network_are_told(copied: Callable[[str], Path]) -> No
 
 
 def test_onnx_without_its_runtime_says_what_to_install(exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynabert_jax.export.errors.is_installed", lambda _: False)
-    with pytest.raises(ExportError, match=r'needs onnxruntime; run `pip install "dynabert_jax\[onnx\]"`'):
+    monkeypatch.setattr("dynabert_jax.packages.is_installed", lambda _: False)
+    with pytest.raises(MissingPackageError, match=r'needs onnxruntime; run `pip install "dynabert_jax\[onnx\]"`'):
         Predictor(exports / "onnx")
 
 

@@ -17,8 +17,9 @@ import pytest
 from dynabert_jax import __main__ as commands
 from dynabert_jax import cli
 from dynabert_jax.bench import BenchSettings, bench_run
+from dynabert_jax.errors import MissingPackageError
 from dynabert_jax.finished import read_finished
-from dynabert_jax.page import ReportError, facts, report_run, write_page, write_pictures
+from dynabert_jax.page import facts, report_run, write_page, write_pictures
 from dynabert_jax.page.document import document
 from dynabert_jax.page.facts import Facts, Latency, Score, Size
 from dynabert_jax.page.pictures import pareto
@@ -419,7 +420,9 @@ def test_pictures_without_matplotlib_say_what_to_install(
     grid: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ReportError, match=r"pip install 'dynabert_jax\[report\]'"):
+    with pytest.raises(
+        MissingPackageError, match=r"--pictures needs matplotlib; run `pip install 'dynabert_jax\[report\]'`"
+    ):
         write_pictures(grid, tmp_path / "pictures")
     assert not (tmp_path / "pictures").exists()
 

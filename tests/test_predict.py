@@ -289,7 +289,7 @@ def test_memory_does_not_grow_with_the_file(extension: str, tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("in.csv", "sentence,id\ngood,1\n", r"no column 'text' \(did you mean 'sentence'\?\); there are: sentence, id"),
+        ("in.csv", "sentence,id\ngood,1\n", r"no column 'text'; did you mean 'sentence'\? there are: sentence, id"),
         ("in.csv", "text,id\ngood,1\nbad\n", r"row 2 \(line 3\): cells: 1, columns: 2"),
         ("in.csv", "text,prediction\ngood,1\n", "has a column 'prediction' of its own"),
         ("in.csv", "", "the file is empty"),
@@ -445,7 +445,7 @@ def test_what_cannot_be_asked_is_told(
         (run, "--file", missing, "--out", out): f"{missing}: no such file",
         (run, "--file", source, "--out", tmp_path / "out.txt"): "name a .csv, .tsv, .jsonl",
         (run, "--file", source, "--out", missing / "out.csv"): "is in no folder that is there",
-        (run, "--file", source, "--out", out, "--text-columns", "txt"): "no column 'txt' (did you mean 'text'?)",
+        (run, "--file", source, "--out", out, "--text-columns", "txt"): "no column 'txt'; did you mean 'text'?",
         (run, "--file", source, "--out", out, "--text-columns", "text", "a"): "sentences alone are read here",
         (run, "--file", source, "--out", out, "--text-columns", "a", "b", "c"): "got a, b, c",
         (run, "--text", "a", "--sub", "w2_d1"): "no sub-network 'w2_d1'; did you mean",

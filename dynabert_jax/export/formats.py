@@ -1,14 +1,15 @@
 """The formats: what writes each, what opens what was written, and what it asks for."""
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
+from dynabert_jax.errors import nearest
 from dynabert_jax.export import hugging_face, onnx_file, reference, stablehlo, torch_reader
-from dynabert_jax.export.errors import ExportError, require
+from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.source import Reader, Source
+from dynabert_jax.packages import require
 
 FormatName = Literal["hf", "hf-exact", "reference", "onnx", "stablehlo"]
 
@@ -122,9 +123,7 @@ def find_format(name: str) -> Format:
         ExportError: there is none, or a package that it needs is missing.
     """
     if name not in FORMATS:
-        near = difflib.get_close_matches(name, get_args(FormatName), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ExportError(f"there is no format {name!r}; {hint}there are {', '.join(FORMATS)}")
+        raise ExportError(f"there is no format {name!r}; {nearest(name, FORMATS)}there are {', '.join(FORMATS)}")
     found = FORMATS[name]
     require(found.packages, f"--format {name}", found.install)
     return found

@@ -10,8 +10,8 @@ import numpy as np
 from dynabert_jax import weights
 from dynabert_jax.batches import Batch
 from dynabert_jax.bert import Bert
-from dynabert_jax.export.errors import is_installed
 from dynabert_jax.export.source import Reader, Source
+from dynabert_jax.packages import is_installed
 from dynabert_jax.subnetwork import SubNetwork
 
 

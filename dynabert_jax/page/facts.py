@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dynabert_jax.errors import UserError
 from dynabert_jax.evaluate import Row
 from dynabert_jax.finished import Finished, read_finished
 from dynabert_jax.latency import LatencyError, Measurement, read_card
@@ -23,7 +24,7 @@ Point = tuple[int, float]  # a step, and what there is to tell of it
 MOST_POINTS = 400  # of a curve; a screen shows no more
 
 
-class ReportError(RuntimeError):
+class ReportError(UserError, RuntimeError):
     """A page or pictures that cannot be made; the message says why and what to do."""
 
 

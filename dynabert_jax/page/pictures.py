@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dynabert_jax.choose import front_of
+from dynabert_jax.packages import require
 from dynabert_jax.page.facts import Curve, Facts, ReportError, Size
 
 # Of Okabe and Ito's palette, which every kind of colour vision tells apart.
@@ -57,10 +58,9 @@ def write_pictures(facts: Facts, folder: Path) -> list[Path]:
 
 
 def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError:
-        raise ReportError("pictures need matplotlib; install it with: pip install 'dynabert_jax[report]'") from None
+    require(("matplotlib",), "--pictures", "pip install 'dynabert_jax[report]'")
+    import matplotlib
+
     matplotlib.use("agg")
     from matplotlib import pyplot
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from dynabert_jax.cli import USER_ERRORS
+from dynabert_jax.errors import UserError
 
 from .readers import READERS, Attempt
 
@@ -60,7 +60,7 @@ def _tried(attempt: Attempt, rng: Random, folder: Path, said: Callable[[], str])
     try:
         with _limit(SECONDS):
             attempt(rng, folder)
-    except USER_ERRORS as error:
+    except UserError as error:
         return ("refused", str(error)) if str(error).strip() else ("failed", f"{type(error).__name__} without words")
     except SystemExit as end:  # of tyro, which has said why
         return _ended(end.code, said())
