@@ -14,17 +14,23 @@ if __name__ == "__main__":
     # Until `cli` listens, there is nothing to save: Ctrl-C ends at once, without a traceback of what is being imported.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from dynabert_jax import cli, stages, weights
+
+from dynabert_jax.cli.train import main
 from dynabert_jax.config import RunConfig
-from dynabert_jax.data import encode, load_tokenizer, read_texts
-from dynabert_jax.evaluate import Row
-from dynabert_jax.hub import find_model
-from dynabert_jax.preflight import check_data, check_memory, check_settings, check_space, warn_of_dtype
-from dynabert_jax.rehearsal import rehearse
-from dynabert_jax.results import publish
-from dynabert_jax.rewire import by_importance, rewire
-from dynabert_jax.run_folder import RunFolder
-from dynabert_jax.training import Context, check_finished, check_same_run, score_importance, train_stage
+from dynabert_jax.data.encode import encode, load_tokenizer
+from dynabert_jax.data.texts import read_texts
+from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.plan import plan_run
+from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.train.context import Context, check_same_run
+from dynabert_jax.train.dry_run import rehearse
+from dynabert_jax.train.importance import score_importance
+from dynabert_jax.train.loop import check_finished, train_stage
+from dynabert_jax.train.preflight import check_data, check_memory, check_settings, check_space, warn_of_dtype
+from dynabert_jax.train.results import publish
+from dynabert_jax.weights.files import load_model
+from dynabert_jax.weights.hub import find_model
+from dynabert_jax.weights.rewire import by_importance, rewire
 
 
 def run(config: RunConfig, only: str | None = None, *, dry_run: bool = False) -> list[Row]:
@@ -39,7 +45,7 @@ def run(config: RunConfig, only: str | None = None, *, dry_run: bool = False) ->
     folder = RunFolder.open(config)
     texts = read_texts(config.data)
     source = find_model(config.model)
-    pretrained = weights.load(source, labels=config.data.task.outputs(texts.labels), seed=config.seed)
+    pretrained = load_model(source, labels=config.data.task.outputs(texts.labels), seed=config.seed)
     check_settings(config, pretrained)
     warn_of_dtype(config)
     check_space(config, pretrained)
@@ -48,7 +54,7 @@ def run(config: RunConfig, only: str | None = None, *, dry_run: bool = False) ->
     check_memory(config, pretrained, data)
     context, params = Context(config, pretrained, data, folder), pretrained.params
     check_same_run(context)
-    plan = stages.plan(pretrained.config, config if only is None else config.until(only))
+    plan = plan_run(pretrained.config, config if only is None else config.until(only))
     if only is not None:
         check_finished(context, plan.objectives[:-1])
     if dry_run:
@@ -77,4 +83,4 @@ def run(config: RunConfig, only: str | None = None, *, dry_run: bool = False) ->
 
 
 if __name__ == "__main__":
-    sys.exit(cli.train(run))
+    sys.exit(main(run))

@@ -18,18 +18,19 @@ import numpy as np
 import tyro
 
 from benchmarks import harness, torch_bert
-from dynabert_jax import weights
-from dynabert_jax.backends import Inputs, find_backend
-from dynabert_jax.batches import Batch
-from dynabert_jax.bench import random_inputs, timed_in_turn
+from dynabert_jax.choose.backends import find_backend
+from dynabert_jax.choose.bench import answer_on_host, random_inputs, timed_in_turn
 from dynabert_jax.config import ModelConfig
-from dynabert_jax.cut import cut
-from dynabert_jax.data import load_tokenizer
+from dynabert_jax.data.batches import Batch, Inputs
+from dynabert_jax.data.encode import load_tokenizer
 from dynabert_jax.export import onnx_file, stablehlo
 from dynabert_jax.export.folder import write_tokenizer
-from dynabert_jax.export.source import Source
-from dynabert_jax.predict import Predictor
+from dynabert_jax.infer.runner import Source
+from dynabert_jax.model.params import Model, cut_model
+from dynabert_jax.serve.predict import Predictor
 from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.weights.files import Params, save_model
+from dynabert_jax.weights.names import init_params
 
 TORCH, ONNX, INT8 = "torch fp32", "onnx fp32", "onnx int8"
 ALONE, PREDICTOR = "compiled call alone", "Predictor"
@@ -60,7 +61,7 @@ class Settings:
 def main(settings: Settings) -> None:
     """Times exported models, the answer to one sentence, and the first answer of a new process."""
     config = harness.MODELS[settings.model]()
-    params = weights.init_params(config, seed=0)
+    params = init_params(config, seed=0)
     tables: dict[str, list[harness.Row]] = {}
     seconds: harness.Seconds = {}
     for width, depth in settings.size:
@@ -89,14 +90,13 @@ def main(settings: Settings) -> None:
 
 
 def deployed(
-    config: ModelConfig, params: weights.Params, sub: SubNetwork, inputs: Inputs
+    config: ModelConfig, params: Params, sub: SubNetwork, inputs: Inputs
 ) -> dict[str, Callable[[], np.ndarray]]:
     """One sub-network in PyTorch and in ONNX Runtime; each from a batch on the host to logits `[B, C]` on the host."""
-    small, batch = cut(config, params, sub), Batch(*inputs, labels=np.zeros(0), weights=np.zeros(0))
+    small, batch = cut_model(config, params, sub), Batch(inputs, labels=np.zeros(0), weights=np.zeros(0))
     cases = {TORCH: torch_bert.forward(small.config, small.params, batch, "fp32")}
     for name, backend, dtype in ((ONNX, "onnxruntime", "float32"), (INT8, "onnxruntime-int8", "int8")):
-        program = find_backend(backend).takers[dtype](config, params, sub)(inputs)
-        cases[name] = functools.partial(program.run, inputs)
+        cases[name] = functools.partial(answer_on_host, find_backend(backend).opens[dtype](small), inputs)
     expected = cases[TORCH]()
     np.testing.assert_allclose(cases[ONNX](), expected, rtol=0.0, atol=1e-4)
     return cases
@@ -105,20 +105,19 @@ def deployed(
 # One sentence
 
 
-def one_sentence(config: ModelConfig, params: weights.Params, folder: Path) -> dict[str, Callable[[], Any]]:
+def one_sentence(config: ModelConfig, params: Params, folder: Path) -> dict[str, Callable[[], Any]]:
     """A loaded Predictor from text to answer, and from token ids to logits the program that it stands on."""
     write_model(config, params, folder)
     predictor, tokens = Predictor(folder), load_tokenizer(folder)(SENTENCE, padding="max_length", max_length=32)
     inputs = Inputs(*(np.array([tokens[name]], np.int32) for name in Inputs._fields))
-    program = find_backend("jax").takers["float32"](config, params, SubNetwork.full(config))(inputs)
-    alone = functools.partial(program.run, inputs)
+    alone = functools.partial(answer_on_host, find_backend("jax").opens["float32"](Model(config, params)), inputs)
     np.testing.assert_allclose(predictor.logits([SENTENCE]), alone(), rtol=0.0, atol=1e-4)
     return {ALONE: alone, PREDICTOR: lambda: predictor([SENTENCE])}
 
 
-def write_model(config: ModelConfig, params: weights.Params, folder: Path) -> None:
+def write_model(config: ModelConfig, params: Params, folder: Path) -> None:
     """A model with a vocabulary of as many words as it knows, those of the sentence among them."""
-    weights.save(folder, config, params)
+    save_model(folder, config, params)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(SENTENCE.lower().split())]
     words += [f"word{i}" for i in range(config.vocab_size - len(words))]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
@@ -127,9 +126,9 @@ def write_model(config: ModelConfig, params: weights.Params, folder: Path) -> No
 # The first answer
 
 
-def first_answers(config: ModelConfig, params: weights.Params, folder: Path) -> dict[str, Callable[[], list[float]]]:
+def first_answers(config: ModelConfig, params: Params, folder: Path) -> dict[str, Callable[[], list[float]]]:
     """In a new process each: the exported folder is loaded and one sentence answered."""
-    source = Source(config, params, (SubNetwork.full(config),))
+    source = Source(Model(config, params), (SubNetwork.full(config),))
     answers = {}
     for name, write in (("onnx", onnx_file.write), ("stablehlo", stablehlo.write)):
         out = folder / name

@@ -19,10 +19,13 @@ import numpy as np
 import tyro
 
 from benchmarks import harness
-from dynabert_jax import stages, weights
-from dynabert_jax.bert import Bert
 from dynabert_jax.config import DepthStage, Dtype
+from dynabert_jax.model.bert import Bert
+from dynabert_jax.model.microbatch import micro_batches
+from dynabert_jax.plan import depth
 from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.train.step import Losses, Programs, init_state, make_update, place_teacher, train_step
+from dynabert_jax.weights.names import init_params
 
 STEP = "whole step"
 TOTAL_STEPS = 10_000  # of the schedule; more than are run
@@ -55,16 +58,16 @@ class Parts:
 
     def __init__(self, settings: Settings):
         config = harness.minilm()
-        params = weights.init_params(config, seed=0)
-        self.objective = stages.depth(config, DepthStage())
-        self.programs = stages.Programs(Bert(config, settings.dtype))
-        self.apply_update = stages.make_update(self.objective, TOTAL_STEPS)
+        params = init_params(config, seed=0)
+        self.objective = depth(config, DepthStage())
+        self.programs = Programs(Bert(config, settings.dtype))
+        self.apply_update = make_update(self.objective, TOTAL_STEPS)
         self.batch = harness.random_batch(config, settings)
-        self.micro_batches = list(stages.micro_batches(self.batch))
-        self.losses: dict[SubNetwork, stages.Losses] = {}
+        self.micro_batches = list(micro_batches(self.batch))
+        self.losses: dict[SubNetwork, Losses] = {}
         self.key = jax.random.key(0)
-        self.teacher = stages.place_teacher(params, settings.dtype)
-        self.state = stages.init_state(self.objective, params, TOTAL_STEPS)
+        self.teacher = place_teacher(params, settings.dtype)
+        self.state = init_state(self.objective, params, TOTAL_STEPS)
         self.grads = self.new_zeros()
         self.targets = {group.teacher: self.answers(group.teacher) for group in self.objective.groups}
 
@@ -80,7 +83,7 @@ class Parts:
         return named | {"update": self.update}
 
     def step(self) -> None:
-        self.state, _ = stages.train_step(
+        self.state, _ = train_step(
             self.programs, self.apply_update, self.objective, self.state, self.teacher, self.batch, self.key
         )
         jax.block_until_ready(self.state)

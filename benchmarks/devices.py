@@ -16,8 +16,8 @@ import tyro
 
 from benchmarks import harness, torch_bert
 from benchmarks.steps import OurStep, StageName, find_objective
-from dynabert_jax import weights
 from dynabert_jax.config import Dtype
+from dynabert_jax.weights.names import init_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ def step_seconds(settings: Settings) -> list[float]:
     """Of every round, behind a step that compiles."""
     config = harness.MODELS[settings.model]()
     objective, batch = find_objective(config, settings.stage), harness.random_batch(config, settings)
-    step = OurStep(config, objective, weights.init_params(config, seed=0), batch, settings.dtype)
+    step = OurStep(config, objective, init_params(config, seed=0), batch, settings.dtype)
     return harness.measure({"step": step}, settings.rounds)["step"]
 
 

@@ -12,12 +12,16 @@ import jax
 import tyro
 
 from benchmarks import harness
-from dynabert_jax import parallel, stages, weights
-from dynabert_jax.batches import Batch
-from dynabert_jax.bert import Bert
 from dynabert_jax.config import DataConfig, Dtype, ModelConfig, RunConfig
-from dynabert_jax.importance import importance
-from dynabert_jax.tasks import task
+from dynabert_jax.config.tasks import task
+from dynabert_jax.data.batches import Batch
+from dynabert_jax.model.bert import Bert
+from dynabert_jax.plan import Objective, Plan, plan_run
+from dynabert_jax.system import devices
+from dynabert_jax.train.importance import importance
+from dynabert_jax.train.step import Programs, init_state, make_update, place_teacher, train_step
+from dynabert_jax.weights.files import Params
+from dynabert_jax.weights.names import init_params
 
 TOTAL_STEPS = 10_000  # of the schedule; more than are run
 
@@ -34,10 +38,10 @@ class Settings:
 def main(settings: Settings) -> None:
     """Times every stage's first and second step, in the order of a run."""
     config = harness.minilm()
-    model, params = Bert(config, settings.dtype), weights.init_params(config, seed=0)
+    model, params = Bert(config, settings.dtype), init_params(config, seed=0)
     batch = harness.random_batch(config, harness.Settings(settings.length, settings.batch))
-    programs = stages.Programs(model)
-    jax.block_until_ready(parallel.replicate(0.0))  # starting the devices is no part of a stage
+    programs = Programs(model)
+    jax.block_until_ready(devices.replicate(0.0))  # starting the devices is no part of a stage
 
     def score() -> None:
         jax.block_until_ready(importance(model, params, [batch]))
@@ -50,20 +54,18 @@ def main(settings: Settings) -> None:
     print(json.dumps({name: [harness.timed(step), harness.timed(step)] for name, step in stages_of.items()}))
 
 
-def default_plan(config: ModelConfig) -> stages.Plan:
-    return stages.plan(config, RunConfig(model="any", run_dir="none", data=DataConfig(task=task("sst2"))))
+def default_plan(config: ModelConfig) -> Plan:
+    return plan_run(config, RunConfig(model="any", run_dir="none", data=DataConfig(task=task("sst2"))))
 
 
-def stage_steps(
-    programs: stages.Programs, objective: stages.Objective, params: weights.Params, batch: Batch
-) -> Callable[[], None]:
+def stage_steps(programs: Programs, objective: Objective, params: Params, batch: Batch) -> Callable[[], None]:
     """The start of a stage and one step; called again, the same with everything compiled."""
-    update = stages.make_update(objective, TOTAL_STEPS)
+    update = make_update(objective, TOTAL_STEPS)
 
     def run() -> None:
-        state = stages.init_state(objective, params, TOTAL_STEPS)
-        teacher = stages.place_teacher(params, programs.model.dtype)
-        state, _ = stages.train_step(programs, update, objective, state, teacher, batch, jax.random.key(0))
+        state = init_state(objective, params, TOTAL_STEPS)
+        teacher = place_teacher(params, programs.model.dtype)
+        state, _ = train_step(programs, update, objective, state, teacher, batch, jax.random.key(0))
         jax.block_until_ready(state)
 
     return run

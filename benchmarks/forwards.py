@@ -4,6 +4,7 @@ python -m benchmarks.forwards
 """
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Callable
 from typing import Literal
@@ -13,13 +14,16 @@ import tyro
 from tqdm import tqdm
 
 from benchmarks import harness, torch_bert
-from dynabert_jax import cost, weights
-from dynabert_jax.backends import Inputs, find_backend
-from dynabert_jax.batches import Batch
+from dynabert_jax import cost
+from dynabert_jax.choose.backends import find_backend
+from dynabert_jax.choose.bench import answer_on_host
 from dynabert_jax.config import DepthStage, Dtype, ModelConfig
-from dynabert_jax.cut import cut
-from dynabert_jax.products import product_rate
+from dynabert_jax.data.batches import Batch, Inputs
+from dynabert_jax.model.matmul import product_rate
+from dynabert_jax.model.params import Model, cut_model
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
+from dynabert_jax.weights.files import Params
+from dynabert_jax.weights.names import init_params
 
 BASE = "torch fp32"
 COMPILED = "torch compiled bf16"
@@ -52,7 +56,7 @@ def main(settings: Settings) -> None:
     """Times each from a batch on the host to logits on the host, dropout off."""
     harness.share_the_accelerator()
     config = harness.MODELS[settings.model]()
-    params, subs = weights.init_params(config, seed=0), find_subs(config, settings)
+    params, subs = init_params(config, seed=0), find_subs(config, settings)
     shapes = [harness.Settings(length, batch) for length in settings.length for batch in settings.batch]
     tables: dict[str, list[harness.Row]] = {}
     seconds: harness.Seconds = {}
@@ -81,11 +85,9 @@ def find_subs(config: ModelConfig, settings: Settings) -> list[SubNetwork]:
     return [sub for name, sub in there.items() if not settings.sub or name in settings.sub]
 
 
-def make_cases(
-    config: ModelConfig, params: weights.Params, sub: SubNetwork, batch: Batch, compiled: bool
-) -> dict[str, Case]:
+def make_cases(config: ModelConfig, params: Params, sub: SubNetwork, batch: Batch, compiled: bool) -> dict[str, Case]:
     """By name, what runs a batch."""
-    small = cut(config, params, sub)
+    small = cut_model(config, params, sub)
     cases: dict[str, Case] = {
         BASE: torch_bert.forward(small.config, small.params, batch, "fp32"),
         "torch sdpa bf16": torch_bert.forward(small.config, small.params, batch, "bf16", "sdpa"),
@@ -95,20 +97,15 @@ def make_cases(
             small.config, small.params, batch, "fp32", "sdpa", compiled=True
         )
         cases[COMPILED] = torch_bert.forward(small.config, small.params, batch, "bf16", "sdpa", compiled=True)
-    inputs = Inputs(batch.input_ids, batch.attention_mask, batch.token_type_ids)
     for name, dtype in DTYPES.items():
-        cases[name] = runner("jax", dtype, config, params, sub, inputs)
+        cases[name] = case("jax", dtype, small, batch.inputs)
     if torch_bert.DEVICE == "cpu":
-        cases["ONNX Runtime fp32"] = runner("onnxruntime", "float32", config, params, sub, inputs)
+        cases["ONNX Runtime fp32"] = case("onnxruntime", "float32", small, batch.inputs)
     return cases
 
 
-def runner(
-    backend: Literal["jax", "onnxruntime"], dtype: Dtype, config: ModelConfig, params: weights.Params, sub: SubNetwork,
-    inputs: Inputs,
-) -> Case:  # fmt: skip
-    program = find_backend(backend).takers[dtype](config, params, sub)(inputs)
-    return lambda: program.run(inputs)
+def case(backend: Literal["jax", "onnxruntime"], dtype: Dtype, model: Model, inputs: Inputs) -> Case:
+    return functools.partial(answer_on_host, find_backend(backend).opens[dtype](model), inputs)
 
 
 def row(

@@ -12,9 +12,11 @@ import tyro
 
 from benchmarks import harness
 from benchmarks.steps import OurStep
-from dynabert_jax import stages, weights
-from dynabert_jax.batches import PlannedBatch
 from dynabert_jax.config import DepthStage, Dtype, FineTune, ModelConfig
+from dynabert_jax.data.batches import PlannedBatch
+from dynabert_jax.plan import Objective, depth, fine_tune
+from dynabert_jax.train.step import training_flops
+from dynabert_jax.weights.names import init_params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,18 +42,18 @@ class Point:
     """One step that is timed."""
 
     grows: str
-    objective: stages.Objective
+    objective: Objective
     shape: harness.Settings
 
     def flops(self, config: ModelConfig) -> int:
         planned = PlannedBatch(np.arange(self.shape.batch), self.shape.length)
-        return stages.training_flops(config, self.objective, planned)
+        return training_flops(config, self.objective, planned)
 
 
 def main(settings: Settings) -> None:
     """Times every step, and sets its growth beside that of its products."""
     config = harness.MODELS[settings.model]()
-    params = weights.init_params(config, seed=0)
+    params = init_params(config, seed=0)
     found = points(config, settings)
     seconds: harness.Seconds = {}
     for grows in dict.fromkeys(point.grows for point in found.values()):  # one after the other: each holds its weights
@@ -67,14 +69,14 @@ def main(settings: Settings) -> None:
 
 def points(config: ModelConfig, settings: Settings) -> dict[str, Point]:
     """By name, in the order of growth."""
-    tuning, stage = stages.fine_tune(config, FineTune()), DepthStage()
+    tuning, stage = fine_tune(config, FineTune()), DepthStage()
     found: dict[str, Point] = {}
     for batch in settings.batch:
         found[f"{batch} sentences"] = Point("batch", tuning, harness.Settings(settings.length[0], batch))
     for length in settings.length:
         found[f"{length} tokens"] = Point("length", tuning, harness.Settings(length, settings.batch[0]))
     for count in settings.widths:
-        objective = stages.depth(config, stage.replace(widths=stage.widths[:count]))
+        objective = depth(config, stage.replace(widths=stage.widths[:count]))
         shape = harness.Settings(settings.length[0], settings.batch[0])
         found[f"{len(objective.students)} sub-networks"] = Point("sub-networks", objective, shape)
     return found

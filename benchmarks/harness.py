@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dynabert_jax.backends import threads
-from dynabert_jax.batches import Batch
-from dynabert_jax.bench import cpu_name, timed_in_turn
+from dynabert_jax.choose.bench import cpu_name, timed_in_turn
 from dynabert_jax.config import Dtype, ModelConfig
-from dynabert_jax.products import product_rate
-from dynabert_jax.run_folder import version
-from dynabert_jax.score_table import markdown
+from dynabert_jax.data.batches import Batch, Inputs
+from dynabert_jax.evaluate.table import markdown
+from dynabert_jax.model.matmul import product_rate
+from dynabert_jax.system.devices import threads
+from dynabert_jax.system.packages import version
 
 RESULTS = Path(__file__).parent / "results"
 REST = 0.3  # seconds before every measurement, in which another library's threads stop waiting for work
@@ -77,9 +77,9 @@ def random_batch(config: ModelConfig, settings: Settings) -> Batch:
     rng = np.random.default_rng(0)
     shape = (settings.batch, settings.length)
     return Batch(
-        input_ids=rng.integers(1, config.vocab_size, shape, np.int32),
-        attention_mask=np.ones(shape, np.int32),
-        token_type_ids=np.zeros(shape, np.int32),
+        inputs=Inputs(
+            rng.integers(1, config.vocab_size, shape, np.int32), np.ones(shape, np.int32), np.zeros(shape, np.int32)
+        ),
         labels=rng.integers(config.num_labels, size=settings.batch, dtype=np.int32),
         weights=np.ones(settings.batch, np.float32),
     )

@@ -12,12 +12,12 @@ import tyro
 
 from benchmarks import harness
 from benchmarks.steps import OurStep, StageName, find_objective
-from dynabert_jax import weights
-from dynabert_jax.batches import plan_epoch
 from dynabert_jax.config import DataConfig, Dtype
-from dynabert_jax.data import load_data, load_tokenizer
-from dynabert_jax.hub import find_model
-from dynabert_jax.tasks import task
+from dynabert_jax.config.tasks import task
+from dynabert_jax.data.batches import plan_epoch
+from dynabert_jax.data.encode import load_data, load_tokenizer
+from dynabert_jax.weights.hub import find_model
+from dynabert_jax.weights.names import init_params
 
 MODEL = "sample:minilm"  # whose tokenizer it is
 TARGET = 2.5  # times as many examples a second
@@ -50,7 +50,7 @@ def main(settings: Settings) -> None:
         for lengths in ((data.max_length,), data.lengths, settings.finer)
     }
     config = harness.MODELS[settings.model]()
-    params, objective = weights.init_params(config, seed=0), find_objective(config, settings.stage)
+    params, objective = init_params(config, seed=0), find_objective(config, settings.stage)
     cases = {
         str(length): OurStep(
             config, objective, params, harness.random_batch(config, harness.Settings(length, settings.batch)),

@@ -13,10 +13,13 @@ import jax
 import tyro
 
 from benchmarks import harness
-from dynabert_jax import stages, weights
-from dynabert_jax.bert import Bert
 from dynabert_jax.config import DepthStage, Dtype
-from dynabert_jax.memory import peak_memory
+from dynabert_jax.model.bert import Bert
+from dynabert_jax.model.microbatch import micro_batches
+from dynabert_jax.plan import depth
+from dynabert_jax.system.memory import peak_memory
+from dynabert_jax.train.step import Programs, init_state, make_update, place_teacher, train_step
+from dynabert_jax.weights.names import init_params
 
 STEPS = 2  # the second one begins with everything that the first one has left
 
@@ -53,17 +56,15 @@ def main(settings: Settings) -> None:
 def take_steps(settings: Settings, parts: int, remat: bool) -> harness.Row:
     """The parts that a batch came to, and what was held at most, compiling included."""
     config = harness.MODELS[settings.model]()
-    params, objective = weights.init_params(config, seed=0), stages.depth(config, DepthStage())
-    programs = stages.Programs(Bert(config, settings.dtype, remat))
-    update = stages.make_update(objective, STEPS)
-    state, teacher = stages.init_state(objective, params, STEPS), stages.place_teacher(params, settings.dtype)
+    params, objective = init_params(config, seed=0), depth(config, DepthStage())
+    programs = Programs(Bert(config, settings.dtype, remat))
+    update = make_update(objective, STEPS)
+    state, teacher = init_state(objective, params, STEPS), place_teacher(params, settings.dtype)
     batch = harness.random_batch(config, settings)
     for step in range(STEPS):
-        state, report = stages.train_step(
-            programs, update, objective, state, teacher, batch, jax.random.key(step), parts
-        )
+        state, report = train_step(programs, update, objective, state, teacher, batch, jax.random.key(step), parts)
         jax.block_until_ready(report)
-    taken = len(list(stages.micro_batches(batch, parts)))
+    taken = len(list(micro_batches(batch, parts)))
     return {"parts": taken, "computed again": "yes" if remat else "no", "GiB": round(peak_memory() / 2**30, 1)}
 
 

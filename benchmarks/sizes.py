@@ -10,11 +10,12 @@ import tyro
 from tqdm import tqdm
 
 from benchmarks import harness
-from dynabert_jax import cost, weights
-from dynabert_jax.backends import find_backend
-from dynabert_jax.bench import random_inputs, summary, time_shape
+from dynabert_jax import cost
+from dynabert_jax.choose.backends import find_backend
+from dynabert_jax.choose.bench import random_inputs, summary, time_shape
 from dynabert_jax.config import DepthStage, Dtype, ModelConfig
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
+from dynabert_jax.weights.names import init_params
 
 TARGET = 0.9  # of the speed-up that the FLOPs promise
 
@@ -50,7 +51,7 @@ def main(settings: Settings) -> None:
 
 def time_sizes(config: ModelConfig, settings: Settings) -> dict[int, dict[SubNetwork, list[float]]]:
     """By batch size and sub-network, the seconds of every round; the full network comes first."""
-    stage, params = DepthStage(), weights.init_params(config, seed=0)
+    stage, params = DepthStage(), init_params(config, seed=0)
     subs = uniform_grid(config, stage.widths, stage.depths)
     take = find_backend("jax").takers[settings.dtype]
     makers = {sub: take(config, params, sub) for sub in subs}

@@ -14,12 +14,17 @@ import optax
 import tyro
 
 from benchmarks import harness, torch_bert, torch_dynabert
-from dynabert_jax import cost, parallel, stages, weights
-from dynabert_jax.batches import Batch
-from dynabert_jax.bert import Bert
+from dynabert_jax import cost
 from dynabert_jax.config import DepthStage, Dtype, FineTune, ModelConfig, WidthStage
-from dynabert_jax.products import product_rate
+from dynabert_jax.data.batches import Batch
+from dynabert_jax.model.bert import Bert
+from dynabert_jax.model.matmul import product_rate
+from dynabert_jax.plan import Objective, depth, fine_tune, width
 from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.system import devices
+from dynabert_jax.train.step import Programs, gradients, init_state, make_update, place_teacher, train_step
+from dynabert_jax.weights.files import Params
+from dynabert_jax.weights.names import init_params
 
 StageName = Literal["fine_tune", "width", "depth"]
 
@@ -49,7 +54,7 @@ def main(settings: Settings) -> None:
     """Times whole steps: teachers and students with dropout, losses, backward, clip, AdamW."""
     harness.share_the_accelerator()
     config = harness.MODELS[settings.model]()
-    params, batch = weights.init_params(config, seed=0), harness.random_batch(config, settings)
+    params, batch = init_params(config, seed=0), harness.random_batch(config, settings)
     objective = find_objective(config, settings.stage)
     cases = make_cases(config, objective, params, batch, settings)
     seconds = harness.measure(cases, settings.rounds)
@@ -74,14 +79,14 @@ def main(settings: Settings) -> None:
     harness.publish(name, settings, tables, seconds, about)
 
 
-def find_objective(config: ModelConfig, name: StageName) -> stages.Objective:
+def find_objective(config: ModelConfig, name: StageName) -> Objective:
     if name == "fine_tune":
-        return stages.fine_tune(config, FineTune())
-    return stages.width(config, WidthStage()) if name == "width" else stages.depth(config, DepthStage())
+        return fine_tune(config, FineTune())
+    return width(config, WidthStage()) if name == "width" else depth(config, DepthStage())
 
 
 def make_cases(
-    config: ModelConfig, objective: stages.Objective, params: weights.Params, batch: Batch, settings: Settings
+    config: ModelConfig, objective: Objective, params: Params, batch: Batch, settings: Settings
 ) -> dict[str, Callable[[], None]]:
     """By name, what takes a step and waits for its end."""
     cases: dict[str, Callable[[], None]] = {
@@ -102,14 +107,12 @@ class OurStep:
         host_seconds: of every call, until all is handed to the devices and before anybody waits for them.
     """
 
-    def __init__(
-        self, config: ModelConfig, objective: stages.Objective, params: weights.Params, batch: Batch, dtype: Dtype
-    ):
+    def __init__(self, config: ModelConfig, objective: Objective, params: Params, batch: Batch, dtype: Dtype):
         self.objective, self.batch = objective, batch
-        self.programs = stages.Programs(Bert(config, dtype))
-        self.update = stages.make_update(objective, TOTAL_STEPS)
-        self.state = stages.init_state(objective, params, TOTAL_STEPS)
-        self.teacher = stages.place_teacher(params, dtype) if objective.has_teacher else None
+        self.programs = Programs(Bert(config, dtype))
+        self.update = make_update(objective, TOTAL_STEPS)
+        self.state = init_state(objective, params, TOTAL_STEPS)
+        self.teacher = place_teacher(params, dtype) if objective.has_teacher else None
         self.key = jax.random.key(0)
         self.host_seconds: list[float] = []
 
@@ -119,7 +122,7 @@ class OurStep:
 
     def start(self) -> None:
         self.key, own = jax.random.split(self.key)
-        self.state, _ = stages.train_step(
+        self.state, _ = train_step(
             self.programs, self.update, self.objective, self.state, self.teacher, self.batch, own
         )
 
@@ -129,7 +132,7 @@ def host_time(case: Callable[[], None]) -> str:
     return f"{1e3 * statistics.median(case.host_seconds[1:]):.1f}" if isinstance(case, OurStep) else ""
 
 
-def floor(config: ModelConfig, objective: stages.Objective, settings: Settings, case: str) -> float:
+def floor(config: ModelConfig, objective: Objective, settings: Settings, case: str) -> float:
     """Seconds that this device needs at least: for the products, and then for AdamW to read and write its arrays.
 
     What our students share is counted for each of them, as for PyTorch, which computes it for each; the rates are ours.
@@ -141,9 +144,7 @@ def floor(config: ModelConfig, objective: stages.Objective, settings: Settings, 
     return flops / product_rate(dtype) + moved / harness.memory_rate()
 
 
-def agreement(
-    config: ModelConfig, objective: stages.Objective, params: weights.Params, batch: Batch
-) -> list[harness.Row]:
+def agreement(config: ModelConfig, objective: Objective, params: Params, batch: Batch) -> list[harness.Row]:
     """How far losses and the gradient's norm are from PyTorch's in float32, at most and relatively."""
     still = config.replace(hidden_dropout=0.0, attention_dropout=0.0)
     answers = {
@@ -170,12 +171,10 @@ def their_losses(step: torch_dynabert.Step) -> np.ndarray:
     return np.array([*map(float, step.losses()), step.gradient_norm()])
 
 
-def our_losses(
-    config: ModelConfig, objective: stages.Objective, params: weights.Params, batch: Batch, dtype: Dtype
-) -> np.ndarray:
+def our_losses(config: ModelConfig, objective: Objective, params: Params, batch: Batch, dtype: Dtype) -> np.ndarray:
     """The same of ours."""
-    programs, teacher = stages.Programs(Bert(config, dtype)), stages.place_teacher(params, dtype)
-    summed = stages.gradients(programs, objective, parallel.replicate(params), teacher, batch, jax.random.key(0))
+    programs, teacher = Programs(Bert(config, dtype)), place_teacher(params, dtype)
+    summed = gradients(programs, objective, devices.replicate(params), teacher, batch, jax.random.key(0))
     norm = optax.tree.norm(jax.tree.map(lambda g: np.asarray(g).sum(0), summed.grads))
     return np.array([*(float(np.sum(losses.total)) for losses in summed.losses.values()), float(norm)])
 

@@ -6,12 +6,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from dynabert_jax import weights
-from dynabert_jax.backends import threads
-from dynabert_jax.batches import Batch
 from dynabert_jax.config import ModelConfig
+from dynabert_jax.data.batches import Batch
 from dynabert_jax.export.hugging_face import exact_config
 from dynabert_jax.export.modeling_dynabert import DynaBertConfig, DynaBertForSequenceClassification
+from dynabert_jax.system.devices import threads
+from dynabert_jax.weights.names import to_torch_names
 
 Precision = Literal["fp32", "bf16"]  # of the weights and of all between them
 Attention = Literal["eager", "sdpa"]  # one product after the other, or PyTorch's own kernel
@@ -27,7 +27,7 @@ def make_model(config: ModelConfig, params: Params, attention: Attention = "eage
     shape = DynaBertConfig.from_dict(exact_config(config))
     shape._attn_implementation = attention
     model: Any = DynaBertForSequenceClassification(shape)
-    tensors = weights.to_torch_names(config, params)
+    tensors = to_torch_names(config, params)
     model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
     return model.to(DEVICE)
 

@@ -14,9 +14,9 @@ import torch
 from torch.nn import functional
 
 from benchmarks import torch_bert
-from dynabert_jax.batches import Batch
 from dynabert_jax.config import ModelConfig
-from dynabert_jax.stages import LossWeights, Objective
+from dynabert_jax.data.batches import Batch
+from dynabert_jax.plan import LossWeights, Objective
 from dynabert_jax.subnetwork import SubNetwork
 
 Params = Any

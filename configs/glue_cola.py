@@ -8,7 +8,7 @@ configs/README.md says where the settings come from and what could not be checke
 """
 
 from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, RunConfig, WidthStage
-from dynabert_jax.tasks import task
+from dynabert_jax.config.tasks import task
 
 config = RunConfig(
     model="bert-base-uncased",

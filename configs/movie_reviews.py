@@ -7,7 +7,7 @@ python train.py configs/movie_reviews.py
 """
 
 from dynabert_jax.config import DataConfig, DepthStage, FineTune, Optimizer, RunConfig, WidthStage
-from dynabert_jax.tasks import task
+from dynabert_jax.config.tasks import task
 
 optimizer = Optimizer(learning_rate=1e-4, warmup=0.1)
 

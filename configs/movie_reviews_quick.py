@@ -6,7 +6,7 @@ bash scripts/run.sh configs/movie_reviews_quick.py
 """
 
 from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, Optimizer, RunConfig, WidthStage
-from dynabert_jax.tasks import task
+from dynabert_jax.config.tasks import task
 
 optimizer = Optimizer(learning_rate=1e-4)
 

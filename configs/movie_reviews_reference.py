@@ -8,7 +8,7 @@ released code computes them, and the last weights of every stage instead of the 
 """
 
 from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, Optimizer, RunConfig, WidthStage
-from dynabert_jax.tasks import task
+from dynabert_jax.config.tasks import task
 
 optimizer = Optimizer(learning_rate=5e-5)
 

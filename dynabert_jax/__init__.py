@@ -8,62 +8,55 @@ No name here is also that of a module: importing a module would put it in the na
 import importlib
 from typing import TYPE_CHECKING
 
-from dynabert_jax.config import (
-    DataConfig,
-    DepthStage,
-    FinalStage,
-    FineTune,
-    Importance,
-    ModelConfig,
-    Optimizer,
-    RunConfig,
-    WidthStage,
-)
+from dynabert_jax.config.data import DataConfig
+from dynabert_jax.config.model import ModelConfig
+from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.stages import DepthStage, FinalStage, FineTune, Importance, Optimizer, WidthStage
+from dynabert_jax.config.tasks import Task, task
 from dynabert_jax.subnetwork import SubNetwork
-from dynabert_jax.tasks import Task, task
 
 if TYPE_CHECKING:
-    from dynabert_jax.bench import BenchSettings, bench_run
-    from dynabert_jax.bert import Bert
-    from dynabert_jax.choose import Limits
-    from dynabert_jax.chosen import Question, choose_run
-    from dynabert_jax.compare import compare_with_reference
-    from dynabert_jax.cut import Cut
-    from dynabert_jax.cut import cut as cut_model
-    from dynabert_jax.export import export_run, load_stablehlo
-    from dynabert_jax.finished import read_finished
-    from dynabert_jax.latency import Where
-    from dynabert_jax.page import report_run
-    from dynabert_jax.predict import Prediction, Predictor, predict_file, predict_texts
-    from dynabert_jax.results import evaluate_run
-    from dynabert_jax.weights import Pretrained
-    from dynabert_jax.weights import load as load_model
-    from dynabert_jax.weights import save as save_model
+    from dynabert_jax.choose.bench import BenchSettings, bench_run
+    from dynabert_jax.choose.choose import Limits
+    from dynabert_jax.choose.question import Question, choose_run
+    from dynabert_jax.compare.compare import compare_with_reference
+    from dynabert_jax.export.export import export_run
+    from dynabert_jax.infer.run_stablehlo import load_stablehlo
+    from dynabert_jax.model.bert import Bert
+    from dynabert_jax.model.params import Model, cut_model
+    from dynabert_jax.model.params import Model as Cut
+    from dynabert_jax.report.report import report_run
+    from dynabert_jax.runs.finished import read_finished
+    from dynabert_jax.runs.latency_card import Where
+    from dynabert_jax.serve.predict import Prediction, Predictor, predict_file, predict_texts
+    from dynabert_jax.train.results import evaluate_run
+    from dynabert_jax.weights.files import Pretrained, load_model, save_model
 else:
-    # By their names the modules that have them; a second part is what the module calls it, where that differs.
+    # The module of each name; a second part is what the module calls it, where that differs.
     _LAZY = {
-        "BenchSettings": "bench",
-        "Bert": "bert",
-        "Cut": "cut",
-        "Limits": "choose",
-        "Prediction": "predict",
-        "Predictor": "predict",
-        "Pretrained": "weights",
-        "Question": "chosen",
-        "Where": "latency",
-        "bench_run": "bench",
-        "choose_run": "chosen",
-        "compare_with_reference": "compare",
-        "cut_model": "cut:cut",
-        "evaluate_run": "results",
-        "export_run": "export",
-        "load_model": "weights:load",
-        "load_stablehlo": "export",
-        "predict_file": "predict",
-        "predict_texts": "predict",
-        "read_finished": "finished",
-        "report_run": "page",
-        "save_model": "weights:save",
+        "BenchSettings": "choose.bench",
+        "Bert": "model.bert",
+        "Cut": "model.params:Model",
+        "Limits": "choose.choose",
+        "Prediction": "serve.predict",
+        "Predictor": "serve.predict",
+        "Model": "model.params",
+        "Pretrained": "weights.files",
+        "Question": "choose.question",
+        "Where": "runs.latency_card",
+        "bench_run": "choose.bench",
+        "choose_run": "choose.question",
+        "compare_with_reference": "compare.compare",
+        "cut_model": "model.params",
+        "evaluate_run": "train.results",
+        "export_run": "export.export",
+        "load_model": "weights.files",
+        "load_stablehlo": "infer.run_stablehlo",
+        "predict_file": "serve.predict",
+        "predict_texts": "serve.predict",
+        "read_finished": "runs.finished",
+        "report_run": "report.report",
+        "save_model": "weights.files",
     }
 
     def __getattr__(name: str) -> object:
@@ -89,6 +82,7 @@ __all__ = [
     "FineTune",
     "Importance",
     "Limits",
+    "Model",
     "ModelConfig",
     "Optimizer",
     "Prediction",

@@ -1,9 +1,10 @@
 """What a sub-network costs on paper: parameters and floating point operations. Plain arithmetic, no jax."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from dynabert_jax.config import ModelConfig
-from dynabert_jax.subnetwork import SubNetwork, ways
+from dynabert_jax.config.model import ModelConfig
+from dynabert_jax.subnetwork import KeptLayer, SubNetwork, shared_prefixes
 
 
 def parameters(config: ModelConfig, sub: SubNetwork) -> int:
@@ -24,24 +25,69 @@ def encoder_parameters(config: ModelConfig, sub: SubNetwork) -> int:
     return total
 
 
+class Piece(NamedTuple):
+    """What one kept layer computed for some rows at once.
+
+    Attributes:
+        layer: the kept layer's position in the sub-network.
+        rows: texts.
+        queries: tokens of a row whose states were computed.
+        keys: tokens of a row that were attended to.
+    """
+
+    layer: int
+    rows: int
+    queries: int
+    keys: int
+
+
+class Work(NamedTuple):
+    """What was computed to answer: rows through the head, and the layers' pieces. Padding that was computed counts."""
+
+    rows: int
+    pieces: tuple[Piece, ...]
+
+    @classmethod
+    def dense(cls, layers: int, rows: int, length: int) -> "Work":
+        """Every kept layer on every token of rows that are padded to `length` tokens."""
+        return cls(rows, tuple(Piece(layer, rows, length, length) for layer in range(layers)))
+
+
 def flops(config: ModelConfig, sub: SubNetwork, length: int) -> int:
     """Floating point operations of one forward pass over one sentence of `length` tokens.
 
     Two for every multiply-add of the matrix products; normalisation, activations and look-ups are not counted.
     """
-    return flops_together(config, (sub,), length)
+    return flops_of_work(config, sub, Work.dense(len(sub.layers), 1, length))
+
+
+def flops_of_work(config: ModelConfig, sub: SubNetwork, work: Work) -> int:
+    """`flops` of what was computed, whatever part of the tokens and layers that was."""
+    kept = sub.kept
+    layers = sum(
+        piece.rows * layer_flops(config, kept[piece.layer], piece.queries, piece.keys) for piece in work.pieces
+    )
+    return layers + work.rows * head_flops(config)
 
 
 def flops_together(config: ModelConfig, subs: Sequence[SubNetwork], length: int) -> int:
-    """`flops` of several sub-networks that run what they begin with alike once, as `Bert.run_together` does."""
-    hidden = config.hidden_size
-    total = len(subs) * (hidden * hidden + hidden * config.num_labels)
-    for kept in (way[-1] for way in ways(subs)):
-        projections = 4 * length * hidden * kept.heads * config.head_size
-        attention = 2 * length * length * kept.heads * config.head_size
-        feed_forward = 2 * length * hidden * kept.neurons
-        total += projections + attention + feed_forward
-    return 2 * total
+    """`flops` of several sub-networks that compute the layers they share once, as `Bert.run_together` does."""
+    layers = sum(layer_flops(config, prefix[-1], length, length) for prefix in shared_prefixes(subs))
+    return layers + len(subs) * head_flops(config)
+
+
+def layer_flops(config: ModelConfig, kept: KeptLayer, queries: int, keys: int) -> int:
+    """Of one layer for one text: queries and outputs, keys and values, attention, and the feed-forward part."""
+    hidden, inner = config.hidden_size, kept.heads * config.head_size
+    projections = 2 * (queries + keys) * hidden * inner
+    attention = 2 * queries * keys * inner
+    feed_forward = 2 * queries * hidden * kept.neurons
+    return 2 * (projections + attention + feed_forward)
+
+
+def head_flops(config: ModelConfig) -> int:
+    """Of pooler and classifier for one text."""
+    return 2 * (config.hidden_size * config.hidden_size + config.hidden_size * config.num_labels)
 
 
 def activations(config: ModelConfig, subs: Sequence[SubNetwork], length: int, rematerialize: bool = False) -> int:
@@ -51,8 +97,19 @@ def activations(config: ModelConfig, subs: Sequence[SubNetwork], length: int, re
     before and behind the activation; where they are computed again, those of one layer and the inputs of the others.
     """
     hidden, layers = config.hidden_size, []
-    for kept in (way[-1] for way in ways(subs)):
+    for kept in (prefix[-1] for prefix in shared_prefixes(subs)):
         attention = 4 * kept.heads * config.head_size + kept.heads * length
         layers.append(length * (2 * hidden + attention + 2 * kept.neurons))
-    inputs = len({way[:-1] for way in ways(subs)}) * length * hidden
+    inputs = len({prefix[:-1] for prefix in shared_prefixes(subs)}) * length * hidden
     return inputs + (max(layers) if rematerialize else sum(layers))
+
+
+SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+
+
+def size(count: float) -> str:
+    """The inverse of `parse_size`, to four digits: 22713986 is `22.71M`."""
+    for suffix in ("T", "G", "M", "K"):
+        if count >= SUFFIXES[suffix]:
+            return f"{count / SUFFIXES[suffix]:.4g}{suffix}"
+    return f"{count:.4g}"

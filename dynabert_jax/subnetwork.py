@@ -114,7 +114,7 @@ class SubNetwork:
         return "_".join(f"l{layer}h{heads}n{neurons}" for layer, heads, neurons in parts)
 
 
-def ways(subs: Sequence[SubNetwork]) -> tuple[tuple[KeptLayer, ...], ...]:
+def shared_prefixes(subs: Sequence[SubNetwork]) -> tuple[tuple[KeptLayer, ...], ...]:
     """Every way from the embeddings to a layer's output that one of the sub-networks takes, each once.
 
     What two sub-networks begin with alike is one way: the same layers on the same input. A way comes after those that

@@ -27,7 +27,6 @@ import pytest
 
 import tiny_run
 import train
-from dynabert_jax import training
 
 # Tests of properties try the same few examples each time; --hypothesis-profile long tries other ones, and many.
 hypothesis.settings.register_profile("few", max_examples=10, derandomize=True, database=None, deadline=None)
@@ -61,8 +60,8 @@ def materials(tmp_path_factory: pytest.TempPathFactory) -> tiny_run.Materials:
 def shared_programs() -> Iterator[None]:
     """Runs in this process compile what they have in common once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "Programs", tiny_run.shared_programs())
-        patch.setattr(training, "make_update", tiny_run.shared_updates())
+        patch.setattr("dynabert_jax.train.context.Programs", tiny_run.shared_programs())
+        patch.setattr("dynabert_jax.train.loop.make_update", tiny_run.shared_updates())
         yield
 
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 
-from dynabert_jax import stages, weights
-from dynabert_jax.checkpoint import Checkpoints
 from dynabert_jax.config import RunConfig
+from dynabert_jax.plan import plan_run
+from dynabert_jax.train.checkpoint import Checkpoints
+from dynabert_jax.train.step import TrainState, init_state
+from dynabert_jax.weights.files import load_model
 from tiny import Params
 from tiny_run import STEPS, assert_equal_trees, lines
 
@@ -20,7 +22,7 @@ def assert_same_runs(left: RunConfig, right: RunConfig) -> None:
     for stage in left.stages:
         assert_equal_trees(last_state(left, stage), last_state(right, stage))
         assert_equal_trees(kept_params(left, stage), kept_params(right, stage))
-    models = [weights.load(Path(run.run_dir) / "model") for run in (left, right)]
+    models = [load_model(Path(run.run_dir) / "model") for run in (left, right)]
     assert_equal_trees(models[0].params, models[1].params)
 
 
@@ -29,7 +31,7 @@ def logs_of(folder: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in NOT_REPEATED} for line in logged]
 
 
-def last_state(config: RunConfig, stage: str) -> stages.TrainState:
+def last_state(config: RunConfig, stage: str) -> TrainState:
     like = first_state(config, stage)
     with Checkpoints(Path(config.run_dir) / stage / "last") as checkpoints:
         saved = checkpoints.restore(like)
@@ -48,7 +50,7 @@ def kept_params(config: RunConfig, stage: str) -> Params:
     return jax.device_get(saved.tree["params"])
 
 
-def first_state(config: RunConfig, stage: str) -> stages.TrainState:
-    model = weights.load(Path(config.run_dir) / "model")
-    objective = {o.name: o for o in stages.plan(model.config, config).objectives}[stage]
-    return stages.init_state(objective, model.params, STEPS)
+def first_state(config: RunConfig, stage: str) -> TrainState:
+    model = load_model(Path(config.run_dir) / "model")
+    objective = {o.name: o for o in plan_run(model.config, config).objectives}[stage]
+    return init_state(objective, model.params, STEPS)

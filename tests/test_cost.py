@@ -7,9 +7,9 @@ import jax
 import pytest
 
 from dynabert_jax import cost
-from dynabert_jax.bert import Bert
 from dynabert_jax.config import ModelConfig
-from dynabert_jax.cut import cut
+from dynabert_jax.model.bert import Bert
+from dynabert_jax.model.params import cut_model
 from dynabert_jax.subnetwork import SubNetwork
 from tiny import CONFIG, FULL, GRID, ROBERTA, equations, random_batch, random_params
 
@@ -28,7 +28,7 @@ def torch_model(config: ModelConfig) -> Any:
 def test_parameters_are_the_numbers_in_a_cut_model(config: ModelConfig) -> None:
     params = random_params(config)
     for sub in GRID:
-        small = cut(config, params, sub)
+        small = cut_model(config, params, sub)
         assert cost.parameters(config, sub) == sum(leaf.size for leaf in jax.tree.leaves(small.params)), sub.name
         layers = [tree for name, tree in small.params.items() if name.startswith("layer_")]
         assert cost.encoder_parameters(config, sub) == sum(leaf.size for leaf in jax.tree.leaves(layers)), sub.name
@@ -65,11 +65,7 @@ def test_flops_are_those_of_the_products_of_the_program(config: ModelConfig) -> 
     for sub in GRID:
         for length in (7, 13):
             batch = random_batch(config, rows=1, length=length)
-            program = jax.make_jaxpr(
-                lambda batch, sub=sub: model.apply(
-                    {"params": params}, batch.input_ids, batch.attention_mask, batch.token_type_ids, sub
-                )
-            )(batch)
+            program = jax.make_jaxpr(lambda batch, sub=sub: model.apply({"params": params}, *batch.inputs, sub))(batch)
             assert cost.flops(config, sub, length) == flops_of_products(program), sub.name
 
 
@@ -80,7 +76,7 @@ def test_what_sub_networks_share_is_computed_once(config: ModelConfig) -> None:
     family = tuple(SubNetwork.uniform(config, 0.5, depth) for depth in (1.0, 2 / 3, 1 / 2))
     program = jax.make_jaxpr(
         lambda batch: model.apply(
-            {"params": params}, batch.input_ids, batch.attention_mask, batch.token_type_ids, family,
+            {"params": params}, *batch.inputs, family,
             method="run_together",
         )
     )(batch)  # fmt: skip

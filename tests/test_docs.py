@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from dynabert_jax import __main__ as commands
-from dynabert_jax import cli
-from dynabert_jax.bench import BenchSettings, bench_run
+from dynabert_jax.choose.bench import BenchSettings, bench_run
+from dynabert_jax.cli import commands
+from dynabert_jax.cli.train import main
 from dynabert_jax.config import RunConfig
-from dynabert_jax.data import load_data, load_tokenizer
-from dynabert_jax.hub import find_model
-from dynabert_jax.results import evaluate_run
+from dynabert_jax.data.encode import load_data, load_tokenizer
+from dynabert_jax.train.results import evaluate_run
+from dynabert_jax.weights.hub import find_model
 from tiny_run import Finished, Materials, write_csv
 
 for package in ("torch", "onnx", "onnxruntime", "matplotlib"):
@@ -125,8 +125,8 @@ def place(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "quieten_orbax", lambda: None)
-    monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr("dynabert_jax.cli.guard.quieten_orbax", lambda: None)
+    monkeypatch.setattr("dynabert_jax.cli.guard.use_compilation_cache", lambda: None)
     monkeypatch.setattr("sys.path", [*sys.path])
     return tmp_path
 
@@ -186,7 +186,7 @@ def run_command(line: str, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None
             Path(folder).mkdir(parents=True, exist_ok=True)
             code = 0
         case ["python", "train.py", *arguments]:
-            code = cli.train(found, arguments)
+            code = main(found, arguments)
         case ["dynabert", *_]:
             remove_target(words)
             monkeypatch.setattr("sys.argv", words)

@@ -15,12 +15,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynabert_jax import weights
-from dynabert_jax.bert import Bert, Outputs
 from dynabert_jax.config import ModelConfig
-from dynabert_jax.cut import cut
-from dynabert_jax.rewire import Order, rewire
+from dynabert_jax.model.bert import Bert, Outputs
+from dynabert_jax.model.params import cut_model
 from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.weights.files import load_model, save_model
+from dynabert_jax.weights.rewire import Order, rewire
 from tiny import Params, assert_trees_close, by_path, part_of, random_batch, random_params
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -76,8 +76,7 @@ def models(draw: st.DrawFn) -> tuple[ModelConfig, SubNetwork, int]:
 
 def outputs(config: ModelConfig, params: Params, sub: SubNetwork, seed: int) -> Outputs:
     batch = random_batch(config, rows=3, length=5, seed=seed)
-    ids, mask, types = batch.input_ids, batch.attention_mask, batch.token_type_ids
-    return Bert(config).apply({"params": params}, ids, mask, types, sub)
+    return Bert(config).apply({"params": params}, *batch.inputs, sub)
 
 
 def random_order(config: ModelConfig, seed: int) -> Order:
@@ -94,7 +93,7 @@ def assert_close(ours: Outputs, theirs: Outputs, tolerance: float) -> None:
 def test_a_cut_model_computes_what_its_sub_network_does(model: tuple[ModelConfig, SubNetwork, int]) -> None:
     config, sub, seed = model
     params = random_params(config, seed)
-    small = cut(config, params, sub)
+    small = cut_model(config, params, sub)
     alone = outputs(small.config, small.params, SubNetwork.full(small.config), seed)
     assert_close(alone, outputs(config, params, sub, seed), tolerance=1e-6)
 
@@ -123,11 +122,11 @@ def test_rewiring_changes_no_answer_and_can_be_undone(config: ModelConfig, seed:
 def test_weights_come_back_from_hugging_faces_format_bit_for_bit(model: tuple[ModelConfig, SubNetwork, int]) -> None:
     config, sub, seed = model
     params = random_params(config, seed)
-    small = cut(config, params, sub)
+    small = cut_model(config, params, sub)
     for written_config, written in ((config, params), (small.config, small.params)):
         with tempfile.TemporaryDirectory() as folder:
-            weights.save(Path(folder), written_config, written)
-            read = weights.load(Path(folder))
+            save_model(Path(folder), written_config, written)
+            read = load_model(Path(folder))
         assert read.config == written_config
         assert read.new == ()
         assert_trees_close(read.params, written)

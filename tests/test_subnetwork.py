@@ -12,8 +12,8 @@ from dynabert_jax.subnetwork import (
     kept_heads,
     kept_layers,
     kept_neurons,
+    shared_prefixes,
     uniform_grid,
-    ways,
 )
 
 
@@ -182,7 +182,7 @@ def test_what_sub_networks_begin_with_alike_is_one_way() -> None:
     )
     zero, one, last = (KeptLayer(layer, 2, 5) for layer in range(3))
     assert deep.kept == (zero, one, last)
-    assert ways((deep, two, skips)) == ((zero,), (zero, one), (zero, one, last), (zero, last))
+    assert shared_prefixes((deep, two, skips)) == ((zero,), (zero, one), (zero, one, last), (zero, last))
     narrow = SubNetwork((0, 1), (1, 2), (5, 5))
     assert families_of((deep, narrow, two, skips)) == ((deep, two, skips), (narrow,))
-    assert set(ways((two, narrow))) == {two.kept[:1], two.kept, narrow.kept[:1], narrow.kept}
+    assert set(shared_prefixes((two, narrow))) == {two.kept[:1], two.kept, narrow.kept[:1], narrow.kept}

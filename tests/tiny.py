@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 
-from dynabert_jax import weights
-from dynabert_jax.batches import Batch
-from dynabert_jax.bert import Bert, Outputs
 from dynabert_jax.config import Dtype, ModelConfig
+from dynabert_jax.data.batches import Batch, Inputs
+from dynabert_jax.model.bert import Bert, Outputs
+from dynabert_jax.model.params import Params
 from dynabert_jax.subnetwork import SubNetwork
-
-Params = Any
+from dynabert_jax.weights.names import init_params, param_shapes
 
 CONFIG = ModelConfig(
     model_type="bert",
@@ -47,9 +46,7 @@ GRID = (FULL, SubNetwork.uniform(CONFIG, 0.5, 2 / 3), SubNetwork.uniform(CONFIG,
 def random_params(config: ModelConfig, seed: int = 0, scale: float = 0.2) -> Params:
     """Parameters far from their initial values, so that every one of them makes a difference; norms stay near 1."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda a: a + scale * rng.standard_normal(a.shape, np.float32), weights.init_params(config, seed)
-    )
+    return jax.tree.map(lambda a: a + scale * rng.standard_normal(a.shape, np.float32), init_params(config, seed))
 
 
 def random_batch(config: ModelConfig, rows: int = 4, length: int = 7, seed: int = 0) -> Batch:
@@ -64,9 +61,8 @@ def random_batch(config: ModelConfig, rows: int = 4, length: int = 7, seed: int 
         labels = rng.standard_normal(rows).astype(np.float32)
     else:
         labels = rng.integers(0, config.num_labels, rows).astype(np.int32)
-    return Batch(
-        ids.astype(np.int32), real.astype(np.int32), second.astype(np.int32), labels, np.ones(rows, np.float32)
-    )
+    inputs = Inputs(ids.astype(np.int32), real.astype(np.int32), second.astype(np.int32))
+    return Batch(inputs, labels, np.ones(rows, np.float32))
 
 
 def run(config: ModelConfig, params: Params, batch: Batch, sub: SubNetwork, dtype: Dtype = "float32") -> Outputs:
@@ -79,9 +75,7 @@ def _compiled_run(config: ModelConfig, dtype: Dtype) -> Any:
     def forward(params: Params, batch: Batch, sub: SubNetwork) -> Outputs:
         return Bert(config, dtype).apply(
             {"params": params},
-            batch.input_ids,
-            batch.attention_mask,
-            batch.token_type_ids,
+            *batch.inputs,
             sub,
             with_attention=True,
         )
@@ -97,9 +91,7 @@ def gradients(config: ModelConfig, params: Params, batch: Batch, sub: SubNetwork
 @functools.cache
 def _compiled_gradients(config: ModelConfig, dtype: Dtype) -> Any:
     def loss(params: Params, batch: Batch, sub: SubNetwork) -> jax.Array:
-        outputs = Bert(config, dtype).apply(
-            {"params": params}, batch.input_ids, batch.attention_mask, batch.token_type_ids, sub
-        )
+        outputs = Bert(config, dtype).apply({"params": params}, *batch.inputs, sub)
         # Squares: the plain sum of a normalised state does not depend on what was normalised.
         return sum(jnp.square(array - 1.0).mean() for array in (outputs.logits, *outputs.hidden_states))
 
@@ -108,7 +100,7 @@ def _compiled_gradients(config: ModelConfig, dtype: Dtype) -> Any:
 
 def part_of(config: ModelConfig, *subs: SubNetwork) -> Params:
     """For every number of the parameters whether one of the sub-networks holds it; everything but layers is shared."""
-    held = {path: np.full(shape, not path.startswith("layer_")) for path, shape in weights.param_shapes(config).items()}
+    held = {path: np.full(shape, not path.startswith("layer_")) for path, shape in param_shapes(config).items()}
     for sub in subs:
         for layer, heads, neurons in zip(sub.layers, sub.heads, sub.neurons, strict=True):
             for name in ("query", "key", "value"):

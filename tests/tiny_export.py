@@ -1,9 +1,13 @@
 """What exports are tried on: tiny random models of every kind, and the answers that `bert.py` gives for them."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from dynabert_jax.config import ModelConfig
-from dynabert_jax.export.source import Reader, Source
+from dynabert_jax.cost import Work
+from dynabert_jax.infer.runner import Runner, Source
+from dynabert_jax.model.params import Model
 from dynabert_jax.subnetwork import SubNetwork
 from tiny import CONFIG, FULL, GRID, PER_LAYER, ROBERTA, random_batch, random_params, run
 
@@ -24,15 +28,19 @@ FEW_KINDS = ("bert-l0h3n5_l2h1n17", "roberta", "cut-again")
 
 
 def source_of(config: ModelConfig, *subs: SubNetwork) -> Source:
-    return Source(config, random_params(config), subs)
+    return Source(Model(config, random_params(config)), subs)
 
 
-def assert_answers(source: Source, reader: Reader) -> None:
-    """The reader says what `bert.py` says, to batches of several sizes and lengths."""
+def assert_answers(source: Source, open_written: Callable[[SubNetwork], Runner]) -> None:
+    """What was written says what `bert.py` says, to batches of several sizes and lengths."""
+    config, params = source.model.config, source.model.params
+    runners = {sub: open_written(sub) for sub in source.subs}
     for rows, length in ((4, 7), (1, 3)):
-        batch = random_batch(source.config, rows, length)
-        for sub in source.subs:
-            wanted = np.asarray(run(source.config, source.params, batch, sub).logits)
-            answer = reader.answer(sub, batch)
+        batch = random_batch(config, rows, length)
+        for sub, runner in runners.items():
+            wanted = np.asarray(run(config, params, batch, sub).logits)
+            answers = runner(batch.inputs)
+            assert answers.work == Work.dense(len(sub.layers), rows, length)
+            answer = np.asarray(answers.logits)
             assert answer.shape == wanted.shape
             np.testing.assert_allclose(answer, wanted, rtol=0, atol=TOLERANCE, err_msg=f"{sub.name} {rows}x{length}")

@@ -16,8 +16,6 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from dynabert_jax import evaluate, weights
-from dynabert_jax.bert import Bert
 from dynabert_jax.config import (
     DataConfig,
     DepthStage,
@@ -29,8 +27,12 @@ from dynabert_jax.config import (
     RunConfig,
     WidthStage,
 )
-from dynabert_jax.stages import Objective, Programs, make_update
-from dynabert_jax.tasks import Task
+from dynabert_jax.config.tasks import Task
+from dynabert_jax.evaluate.rows import Row as ScoreRow
+from dynabert_jax.model.bert import Bert
+from dynabert_jax.plan import Objective
+from dynabert_jax.train.step import Programs, make_update
+from dynabert_jax.weights.files import save_model
 from tiny import Params, random_params
 
 GOOD, BAD = ("good", "great", "fine"), ("bad", "awful", "poor")
@@ -116,7 +118,7 @@ class Finished:
     """A run that was made in this process, what it returned and printed, and the programs it compiled."""
 
     config: RunConfig
-    rows: list[evaluate.Row]
+    rows: list[ScoreRow]
     output: str
     errors: str
     programs: Path
@@ -141,7 +143,7 @@ def write_model(folder: Path, config: ModelConfig) -> None:
     direction = np.random.default_rng(1).standard_normal(config.hidden_size, np.float32)  # [H]
     for sign, group in ((4.0, GOOD), (-4.0, BAD)):
         words[[VOCABULARY.index(word) for word in group]] += sign * direction
-    weights.save(folder, config, params)
+    save_model(folder, config, params)
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
 
 

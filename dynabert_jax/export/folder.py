@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynabert_jax.export.errors import ExportError
-from dynabert_jax.paths import reason
-from dynabert_jax.run_folder import check_writable
+from dynabert_jax.system.files import check_writable, reason
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
 
 CARD = "README.md"
 NO_LIMIT = sys.maxsize

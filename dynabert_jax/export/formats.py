@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from dynabert_jax.errors import nearest
-from dynabert_jax.export import hugging_face, onnx_file, reference, stablehlo, torch_reader
+from dynabert_jax.export import hugging_face, onnx_file, reference, stablehlo
 from dynabert_jax.export.errors import ExportError
-from dynabert_jax.export.source import Reader, Source
-from dynabert_jax.packages import require
+from dynabert_jax.infer import in_onnxruntime, in_stablehlo, in_transformers
+from dynabert_jax.infer.runner import Runner, Source
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.system.packages import require
 
 FormatName = Literal["hf", "hf-exact", "reference", "onnx", "stablehlo"]
 
@@ -21,7 +23,7 @@ class Format:
     Attributes:
         title: what it is, for people.
         write: writes the weights and what belongs to them into a folder.
-        open: opens what `write` wrote.
+        open: opens a sub-network of what `write` wrote.
         usage: a program that uses the folder it stands in; for the model card. It cuts texts off where the run did.
         holds: how many sub-networks a folder holds: one, any number, or those that the model has, uncut.
         library: what the Hugging Face hub calls the library that loads it.
@@ -31,7 +33,7 @@ class Format:
 
     title: str
     write: Callable[[Source, Path], None]
-    open: Callable[[Source, Path], Reader]
+    open: Callable[[Path, SubNetwork], Runner]
     usage: str
     holds: Literal["one", "some", "uncut"] = "one"
     library: str = "transformers"
@@ -44,7 +46,7 @@ FORMATS: dict[str, Format] = {  # by `FormatName`
     "hf": Format(
         title="transformers' own class, with zeros where heads were left out",
         write=hugging_face.write_padded,
-        open=torch_reader.open_stock,
+        open=lambda folder, _: in_transformers.open_folder(folder),
         usage="""\
 from transformers import pipeline
 
@@ -54,7 +56,7 @@ print(classify("Never a minute too long."))""",
     "hf-exact": Format(
         title="transformers, in exact shapes, by the modelling file beside the weights",
         write=hugging_face.write_exact,
-        open=torch_reader.open_exact,
+        open=lambda folder, _: in_transformers.open_folder(folder, trust_remote_code=True),
         usage="""\
 from transformers import pipeline
 
@@ -64,7 +66,7 @@ print(classify("Never a minute too long."))""",
     "reference": Format(
         title="the authors' code, which runs it at any width and depth",
         write=reference.write,
-        open=torch_reader.open_stock,
+        open=lambda folder, _: in_transformers.open_folder(folder),
         usage="""\
 # The whole network, in transformers; the authors' code takes this folder as its model_dir.
 from transformers import pipeline
@@ -78,7 +80,7 @@ print(classify("Never a minute too long."))""",
     "onnx": Format(
         title="ONNX Runtime, and others that read ONNX",
         write=onnx_file.write,
-        open=onnx_file.open_float,
+        open=lambda folder, sub: in_onnxruntime.open_file(folder / in_onnxruntime.FLOAT, len(sub.layers)),
         usage="""\
 import numpy as np
 import onnxruntime
@@ -98,7 +100,7 @@ print(session.run(["logits"], inputs)[0])""",
     "stablehlo": Format(
         title="jax alone, as StableHLO: one file of weights and a program for each sub-network",
         write=stablehlo.write,
-        open=stablehlo.open_programs,
+        open=lambda folder, sub: in_stablehlo.open_program(folder, sub.name),
         usage="""\
 import numpy as np
 from run_stablehlo import load_stablehlo

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from dynabert_jax import weights
-from dynabert_jax.config import ModelConfig
-from dynabert_jax.cut import Cut
+from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.export.errors import ExportError
-from dynabert_jax.export.source import Source
+from dynabert_jax.infer.runner import Source
+from dynabert_jax.model.params import Model
+from dynabert_jax.weights.files import save_model
+from dynabert_jax.weights.names import param_shapes
 
 MODELING = Path(__file__).with_name("modeling_dynabert.py")
 
@@ -27,19 +28,19 @@ MODELING = Path(__file__).with_name("modeling_dynabert.py")
 def write_padded(source: Source, folder: Path) -> None:
     """The one sub-network for transformers' own class: config.json and model.safetensors."""
     model = padded(source.only)
-    weights.save(folder, model.config, model.params)
+    save_model(folder, model.config, model.params)
 
 
-def padded(model: Cut) -> Cut:
+def padded(model: Model) -> Model:
     """The same network in a shape that is the same in every layer: zeros where heads and neurons were left out.
 
     Raises:
         ExportError: there is no such shape, because its heads do not fill the hidden size.
     """
     config = uniform(model.config)
-    shapes = weights.param_shapes(config)
+    shapes = param_shapes(config)
     grown = {path: _grown(array, shapes[path]) for path, array in flatten_dict(model.params, sep="/").items()}
-    return Cut(config, unflatten_dict(grown, sep="/"))
+    return Model(config, unflatten_dict(grown, sep="/"))
 
 
 def uniform(config: ModelConfig) -> ModelConfig:
@@ -64,7 +65,7 @@ def _grown(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def write_exact(source: Source, folder: Path) -> None:
     """The one sub-network in its own shape, with the file that makes it a model of transformers'."""
     model = source.only
-    weights.save(folder, model.config, model.params)
+    save_model(folder, model.config, model.params)
     (folder / "config.json").write_text(json.dumps(exact_config(model.config), indent=2) + "\n", encoding="utf-8")
     shutil.copyfile(MODELING, folder / MODELING.name)
 

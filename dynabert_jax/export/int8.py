@@ -3,12 +3,13 @@
 import dataclasses
 from pathlib import Path
 
+from dynabert_jax.config.tasks import Task
+from dynabert_jax.evaluate.metrics import score
 from dynabert_jax.export import onnx_file
 from dynabert_jax.export.errors import ExportError
-from dynabert_jax.export.source import Source
 from dynabert_jax.export.verify import Sentences, answers
-from dynabert_jax.metrics import score
-from dynabert_jax.tasks import Task
+from dynabert_jax.infer.in_onnxruntime import FLOAT, INT8, open_file
+from dynabert_jax.infer.runner import Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Loss:
 
     def __str__(self) -> str:
         return (
-            f"{onnx_file.INT8}: {self.metric} x 100 on {self.split} ({self.examples:,} examples) is "
+            f"{INT8}: {self.metric} x 100 on {self.split} ({self.examples:,} examples) is "
             f"{100 * self.quantized:.2f}, and {100 * self.exact:.2f} in float32: {self.change:+.2f}"
         )
 
@@ -46,13 +47,10 @@ def check_possible(format: str, sentences: Sentences) -> None:
 def quantize(source: Source, task: Task, sentences: Sentences, folder: Path) -> tuple[Loss, ...]:
     """Writes model_int8.onnx beside model.onnx, and scores both on every dev split."""
     onnx_file.quantize(folder)
-    exact, quantized = (onnx_file.open_file(folder / name) for name in (onnx_file.FLOAT, onnx_file.INT8))
-    (sub,), pad = source.subs, source.config.pad_token_id
+    (sub,), pad = source.subs, source.model.config.pad_token_id
+    runners = [open_file(folder / name, len(sub.layers)) for name in (FLOAT, INT8)]
     losses = []
     for name, split in sentences.dev.items():
-        scores = [
-            score(task, answers(reader, sub, split, pad), split.labels)[task.main_metric]
-            for reader in (exact, quantized)
-        ]
+        scores = [score(task, answers(runner, split, pad), split.labels)[task.main_metric] for runner in runners]
         losses.append(Loss(name, len(split), task.main_metric, *scores))
     return tuple(losses)

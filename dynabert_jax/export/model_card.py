@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynabert_jax import cost
-from dynabert_jax.evaluate import Row
+from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.export.folder import CARD, MARK
 from dynabert_jax.export.formats import Format
 from dynabert_jax.export.int8 import Loss
-from dynabert_jax.export.onnx_file import FLOAT, INT8
-from dynabert_jax.export.source import Source
 from dynabert_jax.export.verify import Check
-from dynabert_jax.finished import Finished
-from dynabert_jax.latency import LatencyError, read_card
-from dynabert_jax.run_folder import version
+from dynabert_jax.infer.in_onnxruntime import FLOAT, INT8
+from dynabert_jax.infer.runner import Source
+from dynabert_jax.runs.finished import Finished
+from dynabert_jax.runs.latency_card import LatencyError, read_card
 from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.system.packages import version
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class ModelCard:
     def text(self, folder: Path) -> str:
         """The card of a folder in which everything else lies already."""
         task, model = self.finished.config.data.task.name, self.finished.config.model
-        kind = KINDS[self.source.config.model_type]
+        kind = KINDS[self.source.model.config.model_type]
         parts = (
             f"---\nlibrary_name: {self.format.library}\npipeline_tag: text-classification\n---",
             f"# {task}: {', '.join(sub.name for sub in self.source.subs)}",
@@ -70,7 +70,7 @@ class ModelCard:
 
     def about(self, sub: SubNetwork) -> str:
         """One sub-network: its shape, its scores, its size."""
-        config = self.source.config
+        config = self.source.model.config
         lines = [
             f"- layers: {len(sub.layers)} of {config.num_layers}, number {', '.join(map(str, sub.layers))}",
             f"- heads: {', '.join(map(str, sub.heads))}, of size {config.head_size}",
@@ -92,7 +92,7 @@ class ModelCard:
     def making(self) -> str:
         """The run's stages and seed."""
         config = self.finished.config
-        labels = self.source.config.labels
+        labels = self.source.model.config.labels
         outputs = f"one number, {labels[0]}" if len(labels) == 1 else ", ".join(labels)
         return "\n".join(
             [

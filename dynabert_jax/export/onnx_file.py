@@ -2,19 +2,14 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from dynabert_jax.batches import Batch
 from dynabert_jax.export.errors import ExportError
-from dynabert_jax.export.source import Reader, Source
-from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.infer.in_onnxruntime import FLOAT, INT8
+from dynabert_jax.infer.runner import Source
 
-FLOAT, INT8 = "model.onnx", "model_int8.onnx"
 LARGEST = 2**31 - 1  # bytes that one file of this format can have
 
 
@@ -63,42 +58,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def open_float(source: Source, folder: Path) -> Reader:  # noqa: ARG001
-    return open_file(folder / FLOAT)
-
-
-def open_file(path: Path) -> Reader:
-    """An ONNX file in ONNX Runtime, on the CPU."""
-    import onnxruntime
-
-    session = open_session(path)
-
-    def answer(_: SubNetwork, batch: Batch) -> np.ndarray:
-        return ask(session, {given.name: getattr(batch, given.name) for given in session.get_inputs()})
-
-    return Reader(f"ONNX Runtime {onnxruntime.__version__}", answer)
-
-
-def open_session(path: Path, threads: int | None = None) -> Any:
-    """An `onnxruntime.InferenceSession` on the CPU.
-
-    Args:
-        threads: of one operator; None leaves it to ONNX Runtime.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    # Its threads wait for the next call in a loop, and would take the time of whatever this process does meanwhile.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def ask(session: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Logits `[B, C]` of a batch, whose arrays are ints `[B, S]` by name."""
-    logits: np.ndarray
-    (logits,) = session.run(None, {name: np.asarray(array, np.int64) for name, array in inputs.items()})
-    return logits

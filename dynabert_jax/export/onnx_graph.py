@@ -13,9 +13,9 @@ import onnx
 from flax.traverse_util import flatten_dict
 from onnx import TensorProto, helper, numpy_helper
 
-from dynabert_jax.bert import MASKED
-from dynabert_jax.config import ModelConfig
-from dynabert_jax.cut import Cut
+from dynabert_jax.config.model import ModelConfig
+from dynabert_jax.model.bert import MASKED
+from dynabert_jax.model.params import Model
 
 OPSET = 17  # the first with LayerNormalization
 IR_VERSION = 8  # of that time, so that every runtime that knows the opset reads the file
@@ -23,7 +23,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # int64 [B, S]
 OUTPUT = "logits"  # float32 [B, C]
 
 
-def onnx_model(model: Cut) -> onnx.ModelProto:
+def onnx_model(model: Model) -> onnx.ModelProto:
     """The model with batch and length left open."""
     graph = Graph(model)
     hidden = embed(graph, model.config)
@@ -43,7 +43,7 @@ def onnx_model(model: Cut) -> onnx.ModelProto:
 class Graph:
     """Nodes and constants in the making. Every method adds something and returns the name of its output."""
 
-    def __init__(self, model: Cut):
+    def __init__(self, model: Model):
         self.parameters = {path: np.asarray(array) for path, array in flatten_dict(model.params, sep="/").items()}
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from dynabert_jax.export.errors import ExportError
-from dynabert_jax.export.source import Source
-from dynabert_jax.weights import to_torch_names
+from dynabert_jax.infer.runner import Source
+from dynabert_jax.weights.names import to_torch_names
 
 WEIGHTS = "pytorch_model.bin"
 
@@ -18,15 +18,17 @@ def write(source: Source, folder: Path) -> None:
     """
     import torch
 
-    settings = source.config.to_hugging_face()
+    settings = source.model.config.to_hugging_face()
     if "dynabert" in settings:
         raise ExportError(
             "the run's model is itself cut, with other heads or neurons in each layer, and the authors' code runs "
             "whole ones alone; use another format"
         )
     # Their configuration takes the number of labels from a key of its own.
-    settings["num_labels"] = source.config.num_labels
+    settings["num_labels"] = source.model.config.num_labels
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    tensors = {name: torch.from_numpy(a) for name, a in to_torch_names(source.config, source.params).items()}
+    tensors = {
+        name: torch.from_numpy(a) for name, a in to_torch_names(source.model.config, source.model.params).items()
+    }
     # The older of PyTorch's two formats: their code is of a time when there was no other.
     torch.save(tensors, folder / WEIGHTS, _use_new_zipfile_serialization=False)

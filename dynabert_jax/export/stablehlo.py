@@ -15,14 +15,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
-from dynabert_jax.batches import Batch
-from dynabert_jax.bert import Bert
-from dynabert_jax.config import ModelConfig
-from dynabert_jax.export import run_stablehlo
-from dynabert_jax.export.run_stablehlo import ENDING, LONGEST, WEIGHTS, load_stablehlo
-from dynabert_jax.export.source import Reader, Source
+from dynabert_jax.config.model import ModelConfig
+from dynabert_jax.infer import run_stablehlo
+from dynabert_jax.infer.run_stablehlo import ENDING, LONGEST, WEIGHTS
+from dynabert_jax.infer.runner import Source
+from dynabert_jax.model.bert import Bert
 from dynabert_jax.subnetwork import SubNetwork
-from dynabert_jax.weights import param_shapes
+from dynabert_jax.weights.names import param_shapes
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -32,12 +31,14 @@ Shapes = dict[str, tuple[int, ...]]  # of arrays by their places in the tree of 
 def write(source: Source, folder: Path) -> None:
     """Every sub-network's program, the weights that they need together, and the program that runs them."""
     for sub in source.subs:
-        (folder / f"{sub.name}{ENDING}").write_bytes(program(source.config, sub))
-    arrays = flatten_dict(source.params, sep="/")
-    needed = common_shapes([corner_shapes(source.config, sub) for sub in source.subs])
+        (folder / f"{sub.name}{ENDING}").write_bytes(program(source.model.config, sub))
+    arrays = flatten_dict(source.model.params, sep="/")
+    needed = common_shapes([corner_shapes(source.model.config, sub) for sub in source.subs])
     corners = {name: np.ascontiguousarray(arrays[name][tuple(map(slice, shape))]) for name, shape in needed.items()}
-    save_file(corners, folder / WEIGHTS, metadata={LONGEST: str(source.config.max_length)})
-    (folder / "config.json").write_text(json.dumps(source.config.to_hugging_face(), indent=2) + "\n", encoding="utf-8")
+    save_file(corners, folder / WEIGHTS, metadata={LONGEST: str(source.model.config.max_length)})
+    (folder / "config.json").write_text(
+        json.dumps(source.model.config.to_hugging_face(), indent=2) + "\n", encoding="utf-8"
+    )
     shutil.copymode(folder / "config.json", folder / WEIGHTS)  # safetensors makes files that only their owner can read
     shutil.copyfile(run_stablehlo.__file__, folder / Path(run_stablehlo.__file__).name)
 
@@ -86,13 +87,3 @@ def common_shapes(shapes: list[Shapes]) -> Shapes:
         for name, shape in own.items():
             common[name] = tuple(map(max, shape, common.get(name, shape)))
     return common
-
-
-def open_programs(source: Source, folder: Path) -> Reader:
-    """The folder, on the device that jax has here."""
-    networks = {sub: load_stablehlo(folder, sub.name) for sub in source.subs}
-
-    def answer(sub: SubNetwork, batch: Batch) -> np.ndarray:
-        return np.asarray(networks[sub](batch.input_ids, batch.attention_mask, batch.token_type_ids))
-
-    return Reader(f"jax {jax.__version__} ({jax.default_backend()})", answer)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from dynabert_jax.batches import Batch, PlannedBatch, make_batch, plan_evaluation
-from dynabert_jax.bert import Bert
-from dynabert_jax.config import DataConfig
-from dynabert_jax.cut import cut
-from dynabert_jax.data import DataError, Split, load_data, tokenize
+from dynabert_jax.config.data import DataConfig
+from dynabert_jax.data.batches import Batch, PlannedBatch, make_batch, plan_evaluation
+from dynabert_jax.data.encode import Split, load_data, tokenize
+from dynabert_jax.data.rows import DataError
+from dynabert_jax.data.samples import SampleError
 from dynabert_jax.export.errors import ExportError
-from dynabert_jax.export.source import Reader, Source
-from dynabert_jax.samples import SampleError
+from dynabert_jax.infer import in_jax
+from dynabert_jax.infer.runner import Runner, Source
 from dynabert_jax.subnetwork import SubNetwork
 
 if TYPE_CHECKING:
@@ -98,20 +98,22 @@ def first(split: Split, count: int) -> Split:
     return Split(split.name, split.input_ids[:count], split.token_type_ids[:count], split.labels[:count])
 
 
-def verify(source: Source, reader: Reader, sentences: Sentences) -> Check:
-    """Compares the export with `bert.py` on every sub-network that it holds.
+def verify(source: Source, open_written: Callable[[SubNetwork], Runner], sentences: Sentences) -> Check:
+    """Compares the export with our own network, in float32, on every sub-network that it holds.
+
+    Args:
+        open_written: opens a sub-network of what was written.
 
     Raises:
         ExportError: a logit differs by more than `TOLERANCE`.
     """
-    pad = source.config.pad_token_id
-    ours = own_reader(source)
-    largest = max(
-        float(np.abs(answers(reader, sub, sentences.few, pad) - answers(ours, sub, sentences.few, pad)).max())
-        for sub in source.subs
-    )
-    check = Check(reader.by, sentences.origin, len(sentences.few), largest)
-    if not largest <= TOLERANCE:  # also where it is not a number
+    pad, differences = source.model.config.pad_token_id, []
+    for sub in source.subs:
+        theirs, ours = open_written(sub), in_jax.open_model(source.model.cut(sub), on=jax.local_devices()[:1])
+        logits = [answers(runner, sentences.few, pad) for runner in (theirs, ours)]
+        differences.append(float(np.abs(logits[0] - logits[1]).max()))
+    check = Check(theirs.by, sentences.origin, len(sentences.few), max(differences))
+    if not check.largest <= TOLERANCE:  # also where it is not a number
         raise ExportError(
             f"the export does not answer as it should, and nothing was written: {check}. More than {TOLERANCE:g} is no "
             f"rounding; please report it with the versions of the packages"
@@ -119,25 +121,9 @@ def verify(source: Source, reader: Reader, sentences: Sentences) -> Check:
     return check
 
 
-def own_reader(source: Source) -> Reader:
-    """`bert.py` itself, in float32."""
-    forwards = {sub: _forward(source, sub) for sub in source.subs}
-
-    def answer(sub: SubNetwork, batch: Batch) -> np.ndarray:
-        return np.asarray(forwards[sub](batch.input_ids, batch.attention_mask, batch.token_type_ids))
-
-    return Reader("bert.py", answer)
-
-
-def _forward(source: Source, sub: SubNetwork) -> Callable[..., jax.Array]:
-    small = cut(source.config, source.params, sub)
-    model, whole = Bert(small.config), SubNetwork.full(small.config)
-    return jax.jit(lambda *inputs: model.apply({"params": small.params}, *inputs, whole).logits)
-
-
-def answers(reader: Reader, sub: SubNetwork, split: Split, pad_token_id: int) -> np.ndarray:
+def answers(runner: Runner, split: Split, pad_token_id: int) -> np.ndarray:
     """Logits `[n, C]` in the split's order, from batches of several sizes and lengths, with padding and without."""
-    parts = [(planned.rows, reader.answer(sub, batch)) for planned, batch in batches(split, pad_token_id)]
+    parts = [(planned.rows, np.asarray(runner(batch.inputs).logits)) for planned, batch in batches(split, pad_token_id)]
     logits = np.concatenate([answer for _, answer in parts])
     return logits[np.argsort(np.concatenate([rows for rows, _ in parts]))]
 

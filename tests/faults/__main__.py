@@ -28,7 +28,7 @@ import conftest  # noqa: F401  (sets how jax compiles here, before it is importe
 import same_runs
 import tiny_run
 import train
-from dynabert_jax import cli
+from dynabert_jax.cli.train import main as train_main
 from dynabert_jax.config import RunConfig
 
 # What a run imports when it needs it; imported here, it is there in every process that is forked off.
@@ -111,7 +111,7 @@ class Bench:
             jax.config.update(name.lower(), value)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        return cli.train(train.run, [str(file)])
+        return train_main(train.run, [str(file)])
 
 
 def apart(work: Callable[[], int | None], log: Path) -> int:

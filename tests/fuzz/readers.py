@@ -11,17 +11,19 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from dynabert_jax import cli, weights
+from dynabert_jax.cli.train import main, read_config
 from dynabert_jax.config import DataConfig, ModelConfig, RunConfig
-from dynabert_jax.data import load_tokenizer, read_texts, tokenize
-from dynabert_jax.finished import read_finished
-from dynabert_jax.hub import find_model
-from dynabert_jax.latency import Where, latencies, read_card
-from dynabert_jax.page.document import document
-from dynabert_jax.page.facts import facts
-from dynabert_jax.row_files import open_rows
-from dynabert_jax.run_folder import RunFolder
-from dynabert_jax.tasks import Task, task
+from dynabert_jax.config.tasks import Task, task
+from dynabert_jax.data.encode import load_tokenizer, tokenize
+from dynabert_jax.data.rows import open_rows
+from dynabert_jax.data.texts import read_texts
+from dynabert_jax.report.document import document
+from dynabert_jax.report.facts import facts
+from dynabert_jax.runs.finished import read_finished
+from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.runs.latency_card import Where, latencies, read_card
+from dynabert_jax.weights.files import load_model
+from dynabert_jax.weights.hub import find_model
 
 from . import sound
 from .damage import ODD_VALUES, ODD_WORDS, damaged, damaged_json, damaged_safetensors, damaged_zip
@@ -53,7 +55,7 @@ def configuration_file(rng: Random, folder: Path) -> None:
     if rng.random() < 0.3:
         text = damaged(rng, text)
     sound.write(folder, {"config.py": text})
-    cli.read_config(folder / "config.py")
+    read_config(folder / "config.py")
 
 
 def _with_another_argument(rng: Random, text: bytes) -> bytes:
@@ -83,7 +85,7 @@ def settings(rng: Random, folder: Path) -> None:
     sound.write(folder, {"config.py": sound.CONFIG_FILE})
     arguments = [word for _ in range(rng.randint(1, 3)) for word in _setting(rng)]
     file = rng.choice(("nothing.py", "", "\0", "x" * 300, ".")) if rng.random() < 0.05 else "config.py"
-    cli.train(lambda *_, **__: None, [str(folder / file), *arguments])
+    main(lambda *_, **__: None, [str(folder / file), *arguments])
 
 
 def _setting(rng: Random) -> list[str]:
@@ -263,7 +265,7 @@ def shards(rng: Random, folder: Path) -> None:
 
 def _load_model(rng: Random, folder: Path) -> None:
     labels = rng.choice((None, ("bad", "good"), ("good", "BAD"), ("a", "b", "c"), ("score",)))
-    weights.load(find_model(folder), labels)
+    load_model(find_model(folder), labels)
 
 
 def tokenizer(rng: Random, folder: Path) -> None:

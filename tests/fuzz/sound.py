@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-import test_torch_file
 import tiny_run
-from dynabert_jax import weights
+import torch_files
 from dynabert_jax.config import RunConfig
-from dynabert_jax.data import load_tokenizer
-from dynabert_jax.evaluate import Row
-from dynabert_jax.latency import Card, Measurement, Origin, fingerprint
+from dynabert_jax.data.encode import load_tokenizer
+from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.runs.latency_card import Card, Measurement, Origin, fingerprint
 from dynabert_jax.subnetwork import uniform_grid
+from dynabert_jax.weights.files import load_model
+from dynabert_jax.weights.names import to_torch_names
 
 Files = dict[str, bytes]  # by their names in a folder
 
@@ -82,16 +83,16 @@ def model() -> Files:
 
 def _torch_files(folder: Path) -> Files:
     """All weights as views of one storage."""
-    tensors = weights.to_torch_names(tiny_run.MODEL, weights.load(folder).params)
+    tensors = to_torch_names(tiny_run.MODEL, load_model(folder).params)
     storage = b"".join(tensor.tobytes() for tensor in tensors.values())
     state, start = b"\x80\x02}", 0
     for name, tensor in tensors.items():
         strides = tuple(stride // 4 for stride in tensor.strides)
-        view = test_torch_file.state_pickle(start, tensor.shape, strides, len(storage) // 4)
-        state += test_torch_file.opcodes(name) + view.removeprefix(b"\x80\x02}" + test_torch_file.opcodes("w"))[:-1]
+        view = torch_files.state_pickle(start, tensor.shape, strides, len(storage) // 4)
+        state += torch_files.opcodes(name) + view.removeprefix(b"\x80\x02}" + torch_files.opcodes("w"))[:-1]
         start += tensor.size
-    test_torch_file.write_zip(folder / "zip", state + b".", storage)
-    test_torch_file.write_legacy(folder / "legacy", state + b".", storage)
+    torch_files.write_zip(folder / "zip", state + b".", storage)
+    torch_files.write_legacy(folder / "legacy", state + b".", storage)
     return {"zip": (folder / "zip").read_bytes(), "legacy": (folder / "legacy").read_bytes()}
 
 

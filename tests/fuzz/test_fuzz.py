@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from dynabert_jax import cli, weights
+from dynabert_jax.cli.train import read_config
 from dynabert_jax.config import DataConfig, RunConfig
-from dynabert_jax.data import load_tokenizer, read_texts
-from dynabert_jax.finished import read_finished
-from dynabert_jax.latency import Where, latencies, read_card
-from dynabert_jax.page.facts import facts
-from dynabert_jax.row_files import open_rows
+from dynabert_jax.data.encode import load_tokenizer
+from dynabert_jax.data.rows import open_rows
+from dynabert_jax.data.texts import read_texts
+from dynabert_jax.report.facts import facts
+from dynabert_jax.runs.finished import read_finished
+from dynabert_jax.runs.latency_card import Where, latencies, read_card
+from dynabert_jax.weights.files import load_model
 from tiny_run import assert_equal_trees
 
 from . import sound
@@ -37,7 +39,7 @@ def test_an_input_is_the_same_each_time() -> None:
 
 def test_configurations_are_sound(tmp_path: Path) -> None:
     sound.write(tmp_path, {"config.py": sound.CONFIG_FILE})
-    cli.read_config(tmp_path / "config.py")
+    read_config(tmp_path / "config.py")
     assert RunConfig.from_json(sound.run_config().to_json()) == sound.run_config()
 
 
@@ -54,7 +56,7 @@ def test_weights_are_sound(name: str, tmp_path: Path) -> None:
     file = name if name == "model.safetensors" else "pytorch_model.bin"
     sound.write(tmp_path, {"config.json": sound.model()["config.json"], file: sound.model()[name]})
     sound.write(tmp_path / "safe", sound.model_folder())
-    assert_equal_trees(weights.load(tmp_path).params, weights.load(tmp_path / "safe").params)
+    assert_equal_trees(load_model(tmp_path).params, load_model(tmp_path / "safe").params)
 
 
 @pytest.mark.parametrize("files", [sound.tokenizer(), sound.roberta_tokenizer()], ids=["bert", "roberta"])

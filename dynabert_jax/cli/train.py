@@ -1,0 +1,89 @@
+"""`dynabert train CONFIG`, which is `python train.py CONFIG`: the configuration from its file and its flags."""
+
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from dynabert_jax.cli.guard import guarded
+from dynabert_jax.config.checked import ConfigError
+from dynabert_jax.config.run import RunConfig
+from dynabert_jax.errors import UserError
+from dynabert_jax.system import devices
+
+TRAIN_USAGE = """usage: python train.py CONFIG [--stage NAME] [--dry-run] [--SETTING VALUE ...]
+
+CONFIG        a Python file that sets `config` to a RunConfig, such as configs/movie_reviews_quick.py
+--stage NAME  train this stage alone (fine_tune, width, depth or final); those before it must be finished
+--dry-run     check everything, take a few steps of every stage and print what the run would do; nothing is written
+--SETTING     any setting of the configuration, such as --run-dir runs/other or --depth.optimizer.learning-rate 1e-5
+
+python train.py CONFIG --help lists every setting with its meaning and its value in CONFIG."""
+
+TRAINING_FULL = (
+    "The same command goes on from the last checkpoint. To go on with less memory, add --gradient-accumulation N (the "
+    "same batch in N parts), --rematerialize or, where sub-networks were being scored, a smaller --data.eval-batch-size"
+)
+
+
+def main(run: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
+    """Reads the configuration and its overrides from the arguments and runs it; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(TRAIN_USAGE)
+        return 0 if arguments else 2
+
+    def work() -> None:
+        config = read_config(Path(arguments[0]))
+        only, settings = take_stage(arguments[1:])
+        dry_run, settings = "--dry-run" in settings, [one for one in settings if one != "--dry-run"]
+        if settings:
+            config = tyro.cli(
+                RunConfig, default=config, args=settings, prog=f"train.py {arguments[0]}",
+                config=(tyro.conf.AvoidSubcommands,),
+            )  # fmt: skip
+        if only is not None:
+            config.until(only)
+        devices.connect()
+        run(config, only, dry_run=dry_run)
+
+    return guarded(work, "stopped; the same command goes on from the last checkpoint", TRAINING_FULL)
+
+
+def read_config(path: Path) -> RunConfig:
+    """The `config` that a Python file sets.
+
+    Raises:
+        ConfigError: the file is not there, does not run, or sets no RunConfig.
+    """
+    try:
+        is_file = path.is_file()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise ConfigError(f"{path} cannot be read ({error}); name a file that you may read") from error
+    if not is_file:
+        raise ConfigError(f"there is no configuration file {path}; configs/ holds the ones that come with the project")
+    try:
+        values = runpy.run_path(str(path))
+    except UserError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (Exception, SystemExit) as error:  # whatever the user's file does
+        raise ConfigError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    config = values.get("config")
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"{path} must set `config` to a dynabert_jax.config.RunConfig; it is {type(config).__name__}")
+    return config
+
+
+def take_stage(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of --stage, or None, and the other arguments."""
+    divided = (argument.split("=") if argument.startswith("--stage=") else [argument] for argument in arguments)
+    rest = [part for parts in divided for part in parts]
+    if "--stage" not in rest:
+        return None, rest
+    at = rest.index("--stage")
+    if at + 1 == len(rest):
+        raise ConfigError("--stage needs the name of a stage: fine_tune, width, depth or final")
+    return rest[at + 1], rest[:at] + rest[at + 2 :]

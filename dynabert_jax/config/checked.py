@@ -1,0 +1,99 @@
+"""The base of everything that a user configures: frozen, typed, and checked when it is made."""
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+
+from dynabert_jax.errors import UserError, nearest
+
+
+class ConfigError(UserError, ValueError):
+    """A configuration that cannot be used; the message says what came, what is allowed and what to do."""
+
+
+class Checked(pydantic.BaseModel):
+    """A frozen, hashable value whose fields are checked when it is made.
+
+    Types are strict (no "3" for 3), an unknown key is an error that names its nearest neighbour, and a tuple is a
+    tuple: a JSON list becomes one only when reading JSON.
+
+    Raises:
+        ConfigError: a key is unknown, a value has the wrong type or lies outside its range.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+    def __init__(self, **values: Any):
+        try:
+            super().__init__(**values)
+        except pydantic.ValidationError as error:
+            raise ConfigError(_explain(type(self), error)) from None
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`."""
+        try:
+            values = _with_tuples(json.loads(text))
+        except (ValueError, RecursionError) as error:  # the latter of lists in lists in lists
+            raise ConfigError(f"{cls.__name__}: this is not JSON ({error})") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{cls.__name__}: a JSON object is needed; got {text[:40]!r}")
+        return cls(**values)
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, checked like a new one."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON knows lists alone; what is configured is tuples."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def _explain(cls: type[Checked], error: pydantic.ValidationError) -> str:
+    lines = [_explain_one(cls, problem) for problem in error.errors()]
+    return f"{cls.__name__}: " + "; ".join(lines)
+
+
+def _explain_one(cls: type[Checked], problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}{_nearest(cls, problem['loc'])}"
+    if problem["type"] == "missing":
+        return f"{key} is required and was not given"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if not key:
+        return message
+    return f"{key} = {problem['input']!r}: {message}"
+
+
+def _nearest(cls: type[Checked], location: tuple[str | int, ...]) -> str:
+    """'; did you mean ...' with the class's own fields. A nested class has explained its own keys before."""
+    names = list(cls.model_fields)
+    return f"; {nearest(str(location[-1]), names, cutoff=0.0)}allowed: {', '.join(names)}"
+
+
+Fraction = Annotated[float, pydantic.Field(gt=0.0, le=1.0)]
+NonNegative = Annotated[float, pydantic.Field(ge=0.0, allow_inf_nan=False)]
+Positive = Annotated[float, pydantic.Field(gt=0.0, allow_inf_nan=False)]
+Probability = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
+Count = Annotated[int, pydantic.Field(ge=0)]
+Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # what a random key of jax has room for
+AtLeastOne = Annotated[int, pydantic.Field(ge=1)]
+Name = Annotated[str, pydantic.Field(min_length=1)]
+Dtype = Literal["float32", "bfloat16"]
+
+
+def _not_empty(values: tuple[float, ...]) -> tuple[float, ...]:
+    if not values:
+        raise ValueError("name at least one, such as (1.0,)")
+    return values
+
+
+Fractions = Annotated[tuple[Fraction, ...], pydantic.AfterValidator(_not_empty)]

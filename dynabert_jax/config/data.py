@@ -1,0 +1,58 @@
+"""Where the examples come from and how they become batches."""
+
+from typing import Self
+
+import pydantic
+
+from dynabert_jax.config.checked import AtLeastOne, Checked, Count, Seed
+from dynabert_jax.config.tasks import Task
+
+
+class DataConfig(Checked):
+    """Where the examples come from and how they become batches.
+
+    Exactly one source: files of the user's own, a folder in GLUE's TSV format, a hub data set, or, where nothing is
+    named, the task's own (`Task.hub`, or the sample data).
+
+    Attributes:
+        task: what the columns mean; one of `dynabert_jax.config.tasks` by name, or a `Task` of the user's own.
+        train_file, dev_file, test_file: CSV, TSV, JSONL or Parquet. Without dev_file a tenth of train is held out.
+        glue_folder: a folder with GLUE's own train.tsv and dev.tsv.
+        hub: a hub data set, `path` or `path:configuration`.
+        lengths: the static lengths, in tokens, that batches are padded to; texts beyond the largest are truncated.
+        batch_size: examples a training step, over all devices together.
+        eval_batch_size: examples a batch of an evaluation, over all devices together.
+        max_train_examples, max_eval_examples: use only so many, drawn with the split's seed; 0 means all.
+        split_seed: seed of a split or subset that the data set does not itself define.
+    """
+
+    task: Task
+    train_file: str | None = None
+    dev_file: str | None = None
+    test_file: str | None = None
+    glue_folder: str | None = None
+    hub: str | None = None
+    lengths: tuple[AtLeastOne, ...] = (32, 64, 128)
+    batch_size: AtLeastOne = 32
+    eval_batch_size: AtLeastOne = 32
+    max_train_examples: Count = 0
+    max_eval_examples: Count = 0
+    split_seed: Seed = 0
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        sources = [name for name in ("train_file", "glue_folder", "hub") if getattr(self, name) is not None]
+        if len(sources) > 1:
+            raise ValueError(f"name one source of data; got {' and '.join(sources)}")
+        if (self.dev_file or self.test_file) and not self.train_file:
+            raise ValueError("dev_file and test_file need a train_file beside them")
+        if not self.lengths or list(self.lengths) != sorted(set(self.lengths)):
+            raise ValueError(f"lengths must ascend and name each length once; got {self.lengths}")
+        if self.max_length < 3:
+            raise ValueError(f"lengths {self.lengths} leave no room for a token between [CLS] and [SEP]; use 3 or more")
+        return self
+
+    @property
+    def max_length(self) -> int:
+        """The longest sentence in tokens, special tokens included."""
+        return self.lengths[-1]

@@ -1,0 +1,187 @@
+"""The shape of a model, and Hugging Face's config.json to and from it."""
+
+from typing import Any, Literal, Self
+
+import pydantic
+
+from dynabert_jax.config.checked import AtLeastOne, Checked, ConfigError, Count, Positive, Probability
+
+# Far more than any model has, of what a Hugging Face config.json counts.
+MOST = {"num_hidden_layers": 1000, "num_labels": 1_000_000}
+
+
+class ModelConfig(Checked):
+    """The shape of a BERT or RoBERTa with a sequence classification (or regression) head.
+
+    Heads and neurons are per layer, so that a model cut out of another is described by the same class.
+
+    Attributes:
+        head_size: size of one attention head; hidden_size / heads in an uncut model.
+        heads: attention heads of each layer, `[layers]`.
+        neurons: feed-forward neurons of each layer, `[layers]`.
+        labels: the classes' names in the classifier's order; exactly one name means regression.
+        classifier_dropout: dropout around the pooler; None means hidden_dropout.
+    """
+
+    model_type: Literal["bert", "roberta"]
+    vocab_size: AtLeastOne
+    hidden_size: AtLeastOne
+    head_size: AtLeastOne
+    heads: tuple[AtLeastOne, ...]
+    neurons: tuple[AtLeastOne, ...]
+    max_position_embeddings: AtLeastOne
+    type_vocab_size: AtLeastOne
+    layer_norm_eps: Positive
+    pad_token_id: Count
+    hidden_dropout: Probability
+    attention_dropout: Probability
+    labels: tuple[str, ...]
+    classifier_dropout: Probability | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.heads or len(self.heads) != len(self.neurons):
+            raise ValueError(f"heads and neurons need one entry a layer; got {len(self.heads)} and {len(self.neurons)}")
+        if self.pad_token_id >= self.vocab_size:
+            raise ValueError(f"pad_token_id {self.pad_token_id} is not one of the {self.vocab_size} tokens")
+        if not self.labels:
+            raise ValueError("labels must name at least one output (one alone means regression)")
+        return self
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.heads)
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.labels)
+
+    @property
+    def is_regression(self) -> bool:
+        return self.num_labels == 1
+
+    @property
+    def head_dropout(self) -> float:
+        return self.hidden_dropout if self.classifier_dropout is None else self.classifier_dropout
+
+    @property
+    def first_position(self) -> int:
+        """Position id of the first token: RoBERTa's positions start behind its padding index."""
+        return self.pad_token_id + 1 if self.model_type == "roberta" else 0
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence, in tokens, that the position embeddings cover."""
+        return self.max_position_embeddings - self.first_position
+
+    @classmethod
+    def from_hugging_face(cls, values: dict[str, Any]) -> Self:
+        """From the contents of a Hugging Face `config.json`.
+
+        A model that was cut carries its own shape under the key `dynabert`.
+
+        Raises:
+            ConfigError: a key is missing, the architecture or activation is another one, or heads do not divide.
+        """
+        cut = values.get("dynabert") or {}
+        # A cut model that brings its own modelling file has a model_type of its own, too.
+        model_type: Any = cut.get("model_type") or values.get("model_type") or _guess_model_type(values)
+        if model_type not in ("bert", "roberta"):
+            raise ConfigError(f"model_type {model_type!r} is not supported; bring a 'bert' or a 'roberta'")
+        activation = values.get("hidden_act", "gelu")
+        if activation != "gelu":
+            raise ConfigError(f"hidden_act {activation!r} is not supported; only 'gelu' (the exact, erf one) is")
+        positions = values.get("position_embedding_type", "absolute")
+        if positions != "absolute":
+            raise ConfigError(f"position_embedding_type {positions!r} is not supported; only 'absolute' is")
+        required = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+                    "max_position_embeddings")  # fmt: skip
+        missing = [key for key in required if key not in values]
+        if missing:
+            raise ConfigError(f"config.json lacks {', '.join(missing)}; is it the configuration of a BERT?")
+        not_counts = [key for key in required if not isinstance(values[key], int) or values[key] < 1]
+        if not_counts:
+            shown = ", ".join(f"{key} = {values[key]!r}" for key in not_counts)
+            raise ConfigError(f"config.json: {shown}: must be whole numbers of at least 1")
+        _check_not_absurd(values)
+        hidden, heads, layers = values["hidden_size"], values["num_attention_heads"], values["num_hidden_layers"]
+        if hidden % heads:
+            raise ConfigError(f"hidden_size {hidden} does not divide into {heads} attention heads")
+        shape = {"head_size": hidden // heads, "heads": (heads,) * layers,
+                 "neurons": (values["intermediate_size"],) * layers}  # fmt: skip
+        if cut:
+            shape = {"head_size": cut["head_size"], "heads": tuple(cut["heads"]), "neurons": tuple(cut["neurons"])}
+        return cls(
+            model_type=model_type,
+            vocab_size=values["vocab_size"],
+            hidden_size=hidden,
+            **shape,
+            max_position_embeddings=values["max_position_embeddings"],
+            type_vocab_size=values.get("type_vocab_size", 2),
+            layer_norm_eps=float(values.get("layer_norm_eps", 1e-12)),
+            pad_token_id=_pad_token_id(model_type, values),
+            hidden_dropout=float(values.get("hidden_dropout_prob", 0.1)),
+            attention_dropout=float(values.get("attention_probs_dropout_prob", 0.1)),
+            labels=_labels(values),
+            classifier_dropout=values.get("classifier_dropout"),
+        )
+
+    def to_hugging_face(self) -> dict[str, Any]:
+        """The contents of a Hugging Face `config.json`; the inverse of `from_hugging_face`."""
+        uniform = (
+            len(set(self.heads)) == len(set(self.neurons)) == 1 and self.heads[0] * self.head_size == self.hidden_size
+        )
+        values: dict[str, Any] = {
+            "model_type": self.model_type,
+            "architectures": [
+                "BertForSequenceClassification" if self.model_type == "bert" else "RobertaForSequenceClassification"
+            ],
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "num_hidden_layers": self.num_layers,
+            "num_attention_heads": self.hidden_size // self.head_size,
+            "intermediate_size": max(self.neurons),
+            "max_position_embeddings": self.max_position_embeddings,
+            "type_vocab_size": self.type_vocab_size,
+            "layer_norm_eps": self.layer_norm_eps,
+            "hidden_act": "gelu",
+            "pad_token_id": self.pad_token_id,
+            "hidden_dropout_prob": self.hidden_dropout,
+            "attention_probs_dropout_prob": self.attention_dropout,
+            "classifier_dropout": self.classifier_dropout,
+            "id2label": {str(i): name for i, name in enumerate(self.labels)},
+            "label2id": {name: i for i, name in enumerate(self.labels)},
+        }
+        if self.is_regression:
+            values["problem_type"] = "regression"
+        if not uniform:
+            values["dynabert"] = {"head_size": self.head_size, "heads": self.heads, "neurons": self.neurons}
+        return values
+
+
+def _check_not_absurd(values: dict[str, Any]) -> None:
+    """Refuses what would fill the memory before the weights can contradict it."""
+    for key, most in MOST.items():
+        value = values.get(key)
+        if isinstance(value, int) and value > most:
+            raise ConfigError(f"config.json: {key} = {value!r}: must be at most {most}; copy or download it again")
+
+
+def _guess_model_type(values: dict[str, Any]) -> str | None:
+    """Checkpoints of 2019 and 2020 name no model_type; RoBERTa's have one token type and 514 positions."""
+    if values.get("type_vocab_size") == 1 or any("Roberta" in name for name in values.get("architectures") or ()):
+        return "roberta"
+    return "bert" if "type_vocab_size" in values else None
+
+
+def _pad_token_id(model_type: str, values: dict[str, Any]) -> int:
+    default = 1 if model_type == "roberta" else 0
+    value = values.get("pad_token_id", default)
+    return default if value is None else value
+
+
+def _labels(values: dict[str, Any]) -> tuple[str, ...]:
+    names = values.get("id2label")
+    if names:
+        return tuple(names[key] for key in sorted(names, key=int))
+    return tuple(f"LABEL_{i}" for i in range(values.get("num_labels", 2)))

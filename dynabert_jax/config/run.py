@@ -1,0 +1,63 @@
+"""The configurations: the model's shape, and the run's settings with the paper's values as defaults."""
+
+from typing import Self
+
+import pydantic
+
+from dynabert_jax.config.checked import AtLeastOne, Checked, ConfigError, Dtype, Name, Seed
+from dynabert_jax.config.data import DataConfig
+from dynabert_jax.config.stages import DepthStage, FinalStage, FineTune, Importance, Stage, WidthStage
+
+
+class RunConfig(Checked):
+    """A whole run: `train.py` goes through the stages in this order and leaves out those that are None.
+
+    Attributes:
+        model: a local folder or a hub name in Hugging Face's format, or `sample:minilm`.
+        run_dir: the folder that everything is written to.
+        dtype: what matrix products take as inputs; parameters, sums and everything else stay float32.
+        gradient_accumulation: micro-batches that the batch of a training step is worked through in at least, one after
+            the other: less memory, the same step. A CPU may take more of them.
+        rematerialize: compute a layer's activations again in the backward pass instead of keeping them: less memory on
+            accelerators, a third more work.
+        log_every: steps between two rows of the training log.
+        checkpoint_every: steps between two checkpoints to resume from; one is also written at every evaluation.
+    """
+
+    model: Name
+    data: DataConfig
+    run_dir: Name
+    fine_tune: FineTune | None = FineTune()
+    importance: Importance | None = Importance()
+    width: WidthStage | None = WidthStage()
+    depth: DepthStage | None = DepthStage()
+    final: FinalStage | None = None
+    seed: Seed = 42
+    dtype: Dtype = "float32"
+    gradient_accumulation: AtLeastOne = 1
+    rematerialize: bool = False
+    log_every: AtLeastOne = 10
+    checkpoint_every: AtLeastOne = 200
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.width is not None and self.importance is None:
+            raise ValueError("the width stage needs importance: without rewiring its narrow sub-networks are arbitrary")
+        return self
+
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """The stages of the run by name, in their order."""
+        named = {"fine_tune": self.fine_tune, "width": self.width, "depth": self.depth, "final": self.final}
+        return {name: stage for name, stage in named.items() if stage is not None}
+
+    def until(self, stage: str) -> Self:
+        """The same run, ending behind the stage of that name.
+
+        Raises:
+            ConfigError: the run has no such stage.
+        """
+        names = list(self.stages)
+        if stage not in names:
+            raise ConfigError(f"the run has no stage {stage!r}; it has {', '.join(names)}")
+        return self.replace(**dict.fromkeys(names[names.index(stage) + 1 :]))

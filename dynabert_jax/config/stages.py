@@ -1,0 +1,110 @@
+"""What each stage of a run can be told; the defaults are the paper's values."""
+
+from typing import Annotated, Literal, Self
+
+import pydantic
+
+from dynabert_jax.config.checked import AtLeastOne, Checked, Count, Fractions, NonNegative, Positive, Probability
+
+
+class Optimizer(Checked):
+    """AdamW with a linear schedule.
+
+    Attributes:
+        warmup: fraction of the stage's steps over which the learning rate rises from 0.
+        clip_norm: largest global norm of the gradient that is summed over the sub-networks.
+    """
+
+    learning_rate: Positive = 2e-5
+    weight_decay: NonNegative = 0.0
+    warmup: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)] = 0.0
+    b1: Probability = 0.9
+    b2: Probability = 0.999
+    eps: Positive = 1e-8
+    clip_norm: Positive = 1.0
+
+
+class Stage(Checked):
+    """What every stage has.
+
+    Attributes:
+        epochs: passes over the training data.
+        evaluations: dev evaluations an epoch, evenly spread; at least one, at its end.
+        keep: which weights the stage hands on: those of the best mean dev score over its sub-networks, or the last.
+    """
+
+    epochs: AtLeastOne = 3
+    optimizer: Optimizer = Optimizer()
+    evaluations: AtLeastOne = 1
+    keep: Literal["best", "last"] = "best"
+
+
+class FineTune(Stage):
+    """Ordinary fine-tuning of the full network on the labels; its result is the first teacher."""
+
+
+class Distillation(Stage):
+    """A stage whose students learn from a teacher.
+
+    The loss of one student is
+    logit_weight * L_pred + hidden_weight * L_hidden + label_weight * the task's own loss on the labels.
+
+    Attributes:
+        widths: multipliers of heads and neurons.
+        distil_regression: match the outputs of a regression task by mean squared error; the released code does not.
+    """
+
+    widths: Fractions = (1.0, 0.75, 0.5, 0.25)
+    logit_weight: NonNegative = 1.0
+    hidden_weight: NonNegative = 1.0
+    label_weight: NonNegative = 0.0
+    distil_regression: bool = True
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.logit_weight or self.hidden_weight or self.label_weight):
+            raise ValueError("logit_weight, hidden_weight and label_weight are all 0; set at least one")
+        return self
+
+
+class WidthStage(Distillation):
+    """Distil the fine-tuned model into every width at full depth (the paper, section 2.1)."""
+
+    hidden_weight: NonNegative = 0.1
+
+
+class DepthStage(Distillation):
+    """Distil the width-adaptive model into every width and depth (the paper, section 2.2).
+
+    Attributes:
+        depths: multipliers of layers.
+        teacher_width: run the teacher at the student's width, as the paper has it, or at full width, as the released
+            code does.
+    """
+
+    depths: Fractions = (1.0, 0.75, 0.5)
+    teacher_width: Literal["same", "full"] = "same"
+
+
+class FinalStage(Stage):
+    """Final fine-tuning of every sub-network on the labels, without a teacher (the paper, table 1)."""
+
+    widths: Fractions = (1.0, 0.75, 0.5, 0.25)
+    depths: Fractions = (1.0, 0.75, 0.5)
+
+
+class Importance(Checked):
+    """How heads and neurons are scored before rewiring (the paper, section 2.1).
+
+    Attributes:
+        split: the examples the scores are computed on; the released code takes the dev set.
+        gradients: each batch's own, as the paper describes, or running on from batch to batch without being zeroed,
+            as the released code has them.
+        batch_size: examples a batch.
+        max_examples: use only so many, drawn with the run's seed; 0 means all.
+    """
+
+    split: Literal["train", "dev"] = "train"
+    gradients: Literal["per_batch", "running"] = "per_batch"
+    batch_size: AtLeastOne = 32
+    max_examples: Count = 0

@@ -1,0 +1,223 @@
+"""The tasks as data: which columns hold what, the classes' names, and what is scored."""
+
+from typing import Literal, Self
+
+import pydantic
+
+from dynabert_jax.config.checked import Checked, ConfigError
+from dynabert_jax.errors import nearest
+
+Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "mean_absolute_error"]
+Sample = Literal["movie_reviews", "movie_reviews_reference", "movie_ratings"]
+
+
+class DevSplit(Checked):
+    """One split that a task is evaluated on while it trains.
+
+    Attributes:
+        name: what it is called here, in logs and tables.
+        hub: its name in the hub data set.
+        glue_file: its file in a folder in GLUE's TSV format.
+    """
+
+    name: str = "dev"
+    hub: str = "validation"
+    glue_file: str = "dev.tsv"
+
+
+class GlueLayout(Checked):
+    """What the columns of a task's own TSV files in the GLUE benchmark are called.
+
+    Attributes:
+        columns: the names of all columns, for files without a header; empty where the files have one.
+    """
+
+    text_columns: tuple[str, ...]
+    label_column: str
+    columns: tuple[str, ...] = ()
+
+
+class Task(Checked):
+    """What the columns of a data set mean and how predictions are scored.
+
+    Attributes:
+        name: the task's name.
+        text_columns: the column of the sentence, or the two columns of a pair of sentences.
+        label_column: the column of the label.
+        labels: the classes' names in the order of their ids. Empty: the names that a hub data set declares or, for
+            files, the distinct values in train, sorted.
+        regression: the label is a number and there are no classes.
+        metrics: what is computed; the first is the task's main score.
+        hub: the hub data set used where the user names no data, as `path` or `path:configuration`.
+        sample: the sample data used where the user names no data.
+        dev: the splits that are evaluated while training.
+        glue: the layout of GLUE's own TSV files; None for a task outside GLUE.
+    """
+
+    name: str
+    text_columns: tuple[str, ...]
+    label_column: str = "label"
+    labels: tuple[str, ...] = ()
+    regression: bool = False
+    metrics: tuple[Metric, ...] = ("accuracy",)
+    hub: str | None = None
+    sample: Sample | None = None
+    dev: tuple[DevSplit, ...] = (DevSplit(),)
+    glue: GlueLayout | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.text_columns) not in (1, 2):
+            raise ValueError(
+                f"text_columns must name one column, or two for pairs of sentences; got {self.text_columns}"
+            )
+        columns = (*self.text_columns, self.label_column)
+        if not all(columns):
+            raise ValueError("text_columns and label_column must not hold an empty name; name the columns of the data")
+        if len(set(columns)) != len(columns):
+            raise ValueError(f"text_columns and label_column must name different columns; got {', '.join(columns)}")
+        if self.regression and self.labels:
+            raise ValueError(
+                f"a regression task has no classes; leave labels {self.labels} out or set regression=False"
+            )
+        if len(self.labels) == 1 or len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels must name two or more different classes, or none; got {self.labels}")
+        if not self.dev or len({split.name for split in self.dev}) != len(self.dev):
+            raise ValueError("dev must hold at least one split, each with a name of its own")
+        self._check_metrics()
+        return self
+
+    def _check_metrics(self) -> None:
+        allowed = REGRESSION_METRICS if self.regression else CLASSIFICATION_METRICS
+        if not self.metrics or not set(self.metrics) <= set(allowed):
+            kind = "regression" if self.regression else "classification"
+            raise ValueError(f"metrics of a {kind} task are one or more of {', '.join(allowed)}; got {self.metrics}")
+        if self.metrics[0] == "mean_absolute_error":
+            raise ValueError("the first metric chooses the best model, so larger must be better; put another one first")
+
+    def outputs(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """The names of a model's outputs: the classes, or the one number of a regression."""
+        return (self.label_column,) if self.regression else labels
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that models are compared by; larger is better."""
+        return self.metrics[0]
+
+
+CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews")
+REGRESSION_METRICS = ("pearson", "spearman", "mean_absolute_error")
+
+_ENTAILMENT = ("entailment", "not_entailment")
+_MNLI_DEV = (
+    DevSplit(name="dev_matched", hub="validation_matched", glue_file="dev_matched.tsv"),
+    DevSplit(name="dev_mismatched", hub="validation_mismatched", glue_file="dev_mismatched.tsv"),
+)
+
+# Columns and labels: the hub's nyu-mll/glue and the headers of the TSV files that gluebenchmark.com hands out.
+# Metrics: the GLUE paper (Wang et al., 2019), table 1.
+_ALL = (
+    Task(
+        name="cola",
+        text_columns=("sentence",),
+        labels=("unacceptable", "acceptable"),
+        metrics=("matthews",),
+        hub="nyu-mll/glue:cola",
+        glue=GlueLayout(
+            text_columns=("sentence",), label_column="label", columns=("source", "label", "star", "sentence")
+        ),
+    ),
+    Task(
+        name="mnli",
+        text_columns=("premise", "hypothesis"),
+        labels=("entailment", "neutral", "contradiction"),
+        hub="nyu-mll/glue:mnli",
+        dev=_MNLI_DEV,
+        glue=GlueLayout(text_columns=("sentence1", "sentence2"), label_column="gold_label"),
+    ),
+    Task(
+        name="mrpc",
+        text_columns=("sentence1", "sentence2"),
+        labels=("not_equivalent", "equivalent"),
+        metrics=("accuracy", "f1"),
+        hub="nyu-mll/glue:mrpc",
+        glue=GlueLayout(text_columns=("#1 String", "#2 String"), label_column="Quality"),
+    ),
+    Task(
+        name="qnli",
+        text_columns=("question", "sentence"),
+        labels=_ENTAILMENT,
+        hub="nyu-mll/glue:qnli",
+        glue=GlueLayout(text_columns=("question", "sentence"), label_column="label"),
+    ),
+    Task(
+        name="qqp",
+        text_columns=("question1", "question2"),
+        labels=("not_duplicate", "duplicate"),
+        metrics=("accuracy", "f1"),
+        hub="nyu-mll/glue:qqp",
+        glue=GlueLayout(text_columns=("question1", "question2"), label_column="is_duplicate"),
+    ),
+    Task(
+        name="rte",
+        text_columns=("sentence1", "sentence2"),
+        labels=_ENTAILMENT,
+        hub="nyu-mll/glue:rte",
+        glue=GlueLayout(text_columns=("sentence1", "sentence2"), label_column="label"),
+    ),
+    Task(
+        name="sst2",
+        text_columns=("sentence",),
+        labels=("negative", "positive"),
+        hub="nyu-mll/glue:sst2",
+        glue=GlueLayout(text_columns=("sentence",), label_column="label"),
+    ),
+    Task(
+        name="stsb",
+        text_columns=("sentence1", "sentence2"),
+        regression=True,
+        metrics=("pearson", "spearman"),
+        hub="nyu-mll/glue:stsb",
+        glue=GlueLayout(text_columns=("sentence1", "sentence2"), label_column="score"),
+    ),
+    Task(
+        name="wnli",
+        text_columns=("sentence1", "sentence2"),
+        labels=("not_entailment", "entailment"),
+        hub="nyu-mll/glue:wnli",
+        glue=GlueLayout(text_columns=("sentence1", "sentence2"), label_column="label"),
+    ),
+    Task(
+        name="movie_reviews",
+        text_columns=("text",),
+        labels=("negative", "positive"),
+        sample="movie_reviews",
+    ),
+    # The same sentences, split as in the run of the authors' code that our results are compared with.
+    Task(
+        name="movie_reviews_reference",
+        text_columns=("text",),
+        labels=("negative", "positive"),
+        sample="movie_reviews_reference",
+    ),
+    Task(
+        name="movie_ratings",
+        text_columns=("text",),
+        label_column="rating",
+        regression=True,
+        metrics=("pearson", "spearman", "mean_absolute_error"),
+        sample="movie_ratings",
+    ),
+)
+TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+
+
+def task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        ConfigError: there is none; the message names one that is near, if any, and all.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"no task is called {name!r}; {nearest(name, TASKS)}allowed: {', '.join(TASKS)}")
+    return TASKS[name]

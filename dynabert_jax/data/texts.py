@@ -1,0 +1,172 @@
+"""From tables to checked texts: what the labels mean, which rows are used and which are held out."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dynabert_jax.config.data import DataConfig
+from dynabert_jax.config.tasks import Task
+from dynabert_jax.data.rows import DataError
+from dynabert_jax.data.sources import Table, Tables, read_tables
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskTexts:
+    """The same data, checked and not yet encoded."""
+
+    labels: tuple[str, ...]
+    train: "Texts"
+    dev: Mapping[str, "Texts"]
+    test: Mapping[str, "Texts"]
+
+
+def read_texts(config: DataConfig) -> TaskTexts:
+    """Reads the data that the configuration names, checks every row, and takes those that are used.
+
+    A label is the name of a class or, where no class is called by a number, its id. A .csv or .tsv is UTF-8 with a
+    header, and .tsv knows no quoting: its cells stand as they are between the tabs.
+
+    Raises:
+        DataError: a file, column, text or label is missing or not what it should be.
+        SampleError: the sample data could not be fetched.
+    """
+    tables = read_tables(config)
+    task = config.task
+    labels = () if task.regression else _label_names(task, tables)
+    train = _check(tables.train, task, labels)
+    dev = {name: _check(table, task, labels) for name, table in tables.dev.items()}
+    test = {name: _check(table, task, labels) for name, table in tables.test.items()}
+    if not task.regression:
+        _check_classes(tables.train, train, labels)
+    if not dev:
+        train, dev["dev"] = _hold_out(tables.train, train, config.split_seed)
+    limit = functools.partial(_subset, limit=config.max_eval_examples, seed=config.split_seed)
+    return TaskTexts(
+        labels,
+        _subset(train, config.max_train_examples, config.split_seed),
+        {name: limit(texts) for name, texts in dev.items()},
+        {name: limit(texts) for name, texts in test.items()},
+    )
+
+
+# Checks
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """Checked rows: `[n]` texts, one or two strings each, labels `[n]`, and which rows of the data they are, `[n]`."""
+
+    texts: list[tuple[str, ...]]
+    labels: np.ndarray
+    origins: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Texts":
+        return Texts([self.texts[row] for row in rows], self.labels[rows], self.origins[rows])
+
+
+def _check(table: Table, task: Task, labels: tuple[str, ...]) -> Texts:
+    for column, texts in table.texts.items():
+        _check_texts(table, column, texts)
+    numbers = _targets(table) if task.regression else _class_ids(table, labels)
+    return Texts(list(zip(*table.texts.values(), strict=True)), numbers, np.arange(len(numbers)))
+
+
+def _check_texts(table: Table, column: str, texts: Sequence[Any]) -> None:
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            came = "there is none" if text is None else f"got {text!r}"
+            raise DataError(f"{table.place(row)}: a text must be a string; {came}")
+    if not any(text.strip() for text in texts):
+        raise DataError(f"{table.name}: the column {column!r} is empty in every row; name one that holds the texts")
+
+
+def _targets(table: Table) -> np.ndarray:
+    """The labels of a regression, float32 `[n]`."""
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is reported below
+        targets = np.array([_number(value) for value in table.labels]).astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(targets)).tolist()
+    if bad:
+        row = bad[0]
+        raise DataError(f"{table.place(row)}: the label must be a finite number; got {table.labels[row]!r}")
+    return targets
+
+
+def _number(value: Any) -> float:
+    """NaN where the value is no number."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _class_ids(table: Table, labels: tuple[str, ...]) -> np.ndarray:
+    """The labels' ids, int32 `[n]`."""
+    ids = {name: i for i, name in enumerate(labels)}
+    if not any(name.isdecimal() for name in labels):
+        ids |= {str(i): i for i in range(len(labels))}
+    found = [ids.get(_name(value)) for value in table.labels]
+    if None in found:
+        row = found.index(None)
+        allowed = ", ".join(f"{name} ({i})" for name, i in list(ids.items())[: len(labels)])
+        came = "is missing" if _is_missing(table.labels[row]) else f"{table.labels[row]!r} is not a class"
+        raise DataError(f"{table.place(row)}: label {came}; allowed: {allowed}")
+    return np.array(found, np.int32)
+
+
+def _name(value: Any) -> str:
+    """A label as the name of a class. Programs make floats of whole numbers where one of them is missing."""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if is_whole else str(value)
+
+
+def _is_missing(value: Any) -> bool:
+    """Nothing, or the NaN that other programs write for nothing."""
+    return value is None or str(value).strip().casefold() in ("", "nan")
+
+
+def _label_names(task: Task, tables: Tables) -> tuple[str, ...]:
+    """The task's own, or those that the data set declares, or the values in train: numbers by size, names by letter."""
+    if task.labels or tables.class_names:
+        return task.labels or tables.class_names
+    for row, value in enumerate(tables.train.labels):
+        if _is_missing(value):
+            raise DataError(f"{tables.train.place(row)}: the label is missing")
+        if isinstance(value, (list, dict)):
+            raise DataError(f"{tables.train.place(row)}: the label must be one word or number; got {value!r}")
+    names = {_name(value) for value in tables.train.labels}
+    return tuple(sorted(names, key=int if all(map(str.isdecimal, names)) else None))
+
+
+def _check_classes(table: Table, train: Texts, labels: tuple[str, ...]) -> None:
+    present = np.unique(train.labels)
+    if len(present) < 2:
+        only = labels[present[0]]
+        raise DataError(
+            f"{table.name}: every example is of the class {only!r}; a classifier needs two or more to train"
+        )
+
+
+# Which rows are used
+
+
+def _hold_out(table: Table, train: Texts, seed: int) -> tuple[Texts, Texts]:
+    """All but a tenth for training, and that tenth as dev split."""
+    rows = np.random.default_rng(seed).permutation(len(train.labels))
+    if len(rows) < 2:
+        raise DataError(f"{table.name}: one row cannot be divided into train and dev; bring more, or name a dev_file")
+    held_out, kept = np.split(rows, [math.ceil(len(rows) / 10)])
+    return train.take(np.sort(kept)), train.take(np.sort(held_out))
+
+
+def _subset(examples: Texts, limit: int, seed: int) -> Texts:
+    if limit == 0 or limit >= len(examples.labels):
+        return examples
+    rows = np.random.default_rng(seed).permutation(len(examples.labels))[:limit]
+    return examples.take(np.sort(rows))

@@ -1,0 +1,107 @@
+"""Scores of predictions, out of scikit-learn and scipy, as fractions."""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dynabert_jax.config.tasks import Metric, Task
+
+FEW_EXAMPLES = 100  # below so many, an accuracy far below chance may be chance
+
+
+def score(task: Task, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+    """Every metric of the task, the main one first.
+
+    accuracy, f1 (of class 1; with more than two classes the unweighted mean over classes), matthews, pearson,
+    spearman and mean_absolute_error. A correlation with constant predictions is undefined and is given as 0, as is a
+    Matthews correlation; scripts elsewhere that leave it to scipy report NaN.
+
+    Args:
+        predictions: finite logits `[n, C]`, of which the largest is the answer; `[n, 1]` for a regression.
+        references: ids of classes `[n]`, or numbers `[n]`.
+
+    Raises:
+        ValueError: the shapes do not fit, or there are no examples.
+    """
+    outputs = predictions.shape[1:]
+    fits = outputs == (1,) if task.regression else len(outputs) == 1 and outputs[0] > 1
+    if not fits or references.shape != predictions.shape[:1] or not len(references):
+        wanted = "[n, 1]" if task.regression else "[n, classes]"
+        raise ValueError(
+            f"task {task.name!r} scores predictions {wanted} against references [n] with n > 0; got "
+            f"{list(predictions.shape)} and {list(references.shape)}"
+        )
+    # A network that collapses to nearly one answer is news for the table of scores, not for every evaluation's log.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {name: float(_METRICS[name](references, predictions)) for name in task.metrics}
+
+
+def label_order_warning(labels: Sequence[str], accuracy: float, count: int) -> str | None:
+    """What to tell the user whose accuracy is less than half of what guessing would give; None where it is not."""
+    chance = 1 / len(labels)
+    if count < FEW_EXAMPLES or accuracy >= chance / 2:
+        return None
+    return (
+        f"accuracy {accuracy:.3f} over {count} examples is far below the {chance:.3f} of guessing: the model's classes "
+        "probably stand in another order than those of this data. Compare id2label in the model's config.json with "
+        f"the data's order, which is {', '.join(f'{i} {name}' for i, name in enumerate(labels))}; the task's labels "
+        "set it"
+    )
+
+
+def _answers(predictions: np.ndarray) -> np.ndarray:
+    """Logits `[n, C]` to ids of classes `[n]`, or outputs `[n, 1]` to numbers `[n]`."""
+    return predictions[:, 0].astype(np.float64) if predictions.shape[1] == 1 else predictions.argmax(axis=1)
+
+
+def _accuracy(references: np.ndarray, predictions: np.ndarray) -> float:
+    from sklearn.metrics import accuracy_score
+
+    return accuracy_score(references, _answers(predictions))
+
+
+def _f1(references: np.ndarray, predictions: np.ndarray) -> float:
+    from sklearn.metrics import f1_score
+
+    average = "binary" if predictions.shape[1] == 2 else "macro"
+    return f1_score(references, _answers(predictions), average=average, zero_division=0.0)
+
+
+def _matthews(references: np.ndarray, predictions: np.ndarray) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return matthews_corrcoef(references, _answers(predictions))
+
+
+def _pearson(references: np.ndarray, predictions: np.ndarray) -> float:
+    from scipy.stats import pearsonr
+
+    return 0.0 if _constant(references, predictions) else pearsonr(references, _answers(predictions)).statistic
+
+
+def _spearman(references: np.ndarray, predictions: np.ndarray) -> float:
+    from scipy.stats import spearmanr
+
+    return 0.0 if _constant(references, predictions) else spearmanr(references, _answers(predictions)).statistic
+
+
+def _constant(*values: np.ndarray) -> bool:
+    return any(np.ptp(value) == 0 for value in values)
+
+
+def _mean_absolute_error(references: np.ndarray, predictions: np.ndarray) -> float:
+    from sklearn.metrics import mean_absolute_error
+
+    return mean_absolute_error(references, _answers(predictions))
+
+
+_METRICS: dict[Metric, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "matthews": _matthews,
+    "pearson": _pearson,
+    "spearman": _spearman,
+    "mean_absolute_error": _mean_absolute_error,
+}

@@ -1,0 +1,103 @@
+"""The export of a finished run, from its folder to a folder in another format that is verified."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from dynabert_jax.data.encode import load_tokenizer
+from dynabert_jax.export.errors import ExportError
+from dynabert_jax.export.folder import check_target, whole_folder, write_tokenizer
+from dynabert_jax.export.formats import FormatName, check_count, find_format
+from dynabert_jax.export.int8 import Loss, check_possible, quantize
+from dynabert_jax.export.model_card import ModelCard
+from dynabert_jax.export.verify import Check, read_sentences, verify
+from dynabert_jax.infer.runner import Source
+from dynabert_jax.runs.finished import Finished, read_finished
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.system.files import expanded
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What was written, how it was verified and, where it was quantized, what that costs."""
+
+    folder: Path
+    subs: tuple[SubNetwork, ...]
+    check: Check
+    losses: tuple[Loss, ...]
+
+
+def export_run(
+    run: str | Path,
+    format: FormatName,
+    out: str | Path,
+    *,
+    subs: Sequence[str] = (),
+    force: bool = False,
+    int8: bool = False,
+    as_json: bool = False,
+) -> Exported:
+    """Writes sub-networks of a finished run in another format, with tokenizer and model card, and verifies them.
+
+    Args:
+        run: the run's folder.
+        format: what is written; see `dynabert_jax.export.formats`.
+        out: the folder to write; it appears whole, after its answers were compared with those of `bert.py`.
+        subs: the names of the sub-networks; empty means all that the run has.
+        force: replace `out` where it is an earlier export.
+        int8: write a quantized ONNX file, too, and score both.
+        as_json: print JSON instead of words.
+
+    Raises:
+        ExportError: the format is not known, cannot hold what is asked of it or lacks a package; `out` is there
+            already or cannot be written; or what was written does not answer as it should.
+        RunFolderError, WeightsError, ConfigError, DataError: the run is damaged, or has no sub-network of that name.
+    """
+    out = expanded(out)
+    if isinstance(subs, str):
+        raise ExportError(f"subs is a list of names; got the name {subs!r} alone; put it in [ ]")
+    chosen = find_format(format)
+    check_target(out, force)
+    finished = read_finished(run)
+    check_count(format, subs, [sub.name for sub in finished.subs])
+    source = source_of(finished, subs, uncut=chosen.holds == "uncut")
+    tokenizer = load_tokenizer(finished.folder.model)
+    sentences = read_sentences(finished.config.data, tokenizer)
+    if int8:
+        check_possible(format, sentences)
+    with whole_folder(out, force) as folder:
+        chosen.write(source, folder)
+        write_tokenizer(folder, tokenizer, finished.config.data.max_length)
+        check = verify(source, functools.partial(chosen.open, folder), sentences)
+        losses = quantize(source, finished.config.data.task, sentences, folder) if int8 else ()
+        ModelCard(finished, source, chosen, check, losses).write(folder)
+    exported = Exported(out, source.subs, check, losses)
+    print(to_json(exported) if as_json else told(exported))
+    return exported
+
+
+def told(exported: Exported) -> str:
+    """In words: how far answers differ, what 8 bits cost, and where it all is."""
+    return "\n".join(map(str, (exported.check, *exported.losses, f"written to {exported.folder}")))
+
+
+def to_json(exported: Exported) -> str:
+    """The same for programs; scores are fractions."""
+    values = {
+        "folder": str(exported.folder),
+        "subs": [sub.name for sub in exported.subs],
+        "largest_difference": exported.check.largest,
+        "compared_sentences": exported.check.sentences,
+        "compared_by": exported.check.by,
+        "int8": [dataclasses.asdict(loss) for loss in exported.losses],
+    }
+    return json.dumps(values, indent=2)
+
+
+def source_of(finished: Finished, subs: Sequence[str], uncut: bool) -> Source:
+    """The run's model and these of its sub-networks, or all; uncut, the whole network, in which they all are."""
+    model = finished.model
+    wanted = (SubNetwork.full(model.config),) if uncut else tuple(map(finished.sub, subs)) or finished.subs
+    return Source(model, wanted)

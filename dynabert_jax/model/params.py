@@ -1,0 +1,54 @@
+"""A model as one value, and cutting a smaller one out of it.
+
+Slicing inside a compiled function copies the weights at every call; a cut model holds dense small arrays instead,
+which is what makes it fast (`docs/measurements.md`).
+"""
+
+import dataclasses
+from typing import Any
+
+from dynabert_jax.config.model import ModelConfig
+from dynabert_jax.subnetwork import SubNetwork
+
+# A tree of arrays: nested dicts, such as params["layer_0"]["query"]["kernel"].
+Params = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A configuration and the parameters of a network of that shape."""
+
+    config: ModelConfig
+    params: Params
+
+    def cut(self, sub: SubNetwork) -> "Model":
+        """The sub-network alone, its layers numbered anew. It answers as this model does when it runs `sub`.
+
+        Raises:
+            ValueError: the sub-network keeps what the model does not have.
+        """
+        sub.check_fits(self.config)
+        small = {name: tree for name, tree in self.params.items() if not name.startswith("layer_")}
+        for k, layer in enumerate(sub.layers):
+            small[f"layer_{k}"] = select(self.params[f"layer_{layer}"], slice(sub.heads[k]), slice(sub.neurons[k]))
+        return Model(self.config.replace(heads=sub.heads, neurons=sub.neurons), small)
+
+
+def cut_model(config: ModelConfig, params: Params, sub: SubNetwork) -> Model:
+    """`Model(config, params).cut(sub)`."""
+    return Model(config, params).cut(sub)
+
+
+def select(layer: Params, heads: Any, neurons: Any) -> Params:
+    """One layer's parameters with these heads and neurons only, in this order (index arrays or slices)."""
+    into_heads = {
+        name: {"kernel": layer[name]["kernel"][:, heads], "bias": layer[name]["bias"][heads]}
+        for name in ("query", "key", "value")
+    }
+    return {
+        **layer,
+        **into_heads,
+        "attention_output": {**layer["attention_output"], "kernel": layer["attention_output"]["kernel"][heads]},
+        "up": {"kernel": layer["up"]["kernel"][:, neurons], "bias": layer["up"]["bias"][neurons]},
+        "down": {**layer["down"], "kernel": layer["down"]["kernel"][neurons]},
+    }

@@ -1,0 +1,139 @@
+"""What a run trains: for each stage the students, grouped by their teacher, and the loss weights. Values, no jax."""
+
+import dataclasses
+import zlib
+from typing import NamedTuple
+
+from dynabert_jax.config.checked import ConfigError
+from dynabert_jax.config.model import ModelConfig
+from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.stages import DepthStage, Distillation, FinalStage, FineTune, Stage, WidthStage
+from dynabert_jax.subnetwork import SubNetwork, families_of, uniform_grid
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Students that share one teacher's outputs; without a teacher they learn from the labels alone."""
+
+    teacher: SubNetwork | None
+    students: tuple[SubNetwork, ...]
+
+    @property
+    def families(self) -> tuple[tuple[SubNetwork, ...], ...]:
+        """The students that run as one program together: those that begin with the same part of a layer."""
+        return families_of(self.students)
+
+
+class LossWeights(NamedTuple):
+    """Factors of the three parts of a student's loss."""
+
+    logit: float
+    hidden: float
+    label: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What a stage trains.
+
+    Attributes:
+        name: the stage's folder and its name in logs.
+        settings: epochs, optimizer, what is kept.
+        groups: the students, grouped by their teacher.
+        weights: of the losses.
+    """
+
+    name: str
+    settings: Stage
+    groups: tuple[Group, ...]
+    weights: LossWeights
+
+    @property
+    def number(self) -> int:
+        """A number of its own for every stage, which its random numbers start from."""
+        return zlib.crc32(self.name.encode())
+
+    @property
+    def has_teacher(self) -> bool:
+        return any(group.teacher for group in self.groups)
+
+    @property
+    def students(self) -> tuple[SubNetwork, ...]:
+        return tuple(student for group in self.groups for student in group.students)
+
+
+LABELS_ONLY = LossWeights(logit=0.0, hidden=0.0, label=1.0)
+
+
+def fine_tune(config: ModelConfig, settings: FineTune) -> Objective:
+    """The full network learns the labels."""
+    return Objective("fine_tune", settings, (Group(None, (SubNetwork.full(config),)),), LABELS_ONLY)
+
+
+def width(config: ModelConfig, settings: WidthStage) -> Objective:
+    """Every width at full depth learns from the full fine-tuned network."""
+    students = uniform_grid(config, settings.widths, (1.0,))
+    return _distil("width", config, settings, (Group(SubNetwork.full(config), students),))
+
+
+def depth(config: ModelConfig, settings: DepthStage) -> Objective:
+    """Every width and depth learns from the width stage's network, at its own width or the full one."""
+    students = uniform_grid(config, settings.widths, settings.depths)
+    if settings.teacher_width == "full":
+        return _distil("depth", config, settings, (Group(SubNetwork.full(config), students),))
+    groups = tuple(
+        Group(SubNetwork.uniform(config, width, 1.0), tuple(s for s in students if s.width == width))
+        for width in sorted(set(settings.widths), reverse=True)
+    )
+    return _distil("depth", config, settings, tuple(group for group in groups if group.students))
+
+
+def final(config: ModelConfig, settings: FinalStage) -> Objective:
+    """Every width and depth learns the labels."""
+    students = uniform_grid(config, settings.widths, settings.depths)
+    return Objective("final", settings, (Group(None, students),), LABELS_ONLY)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The stages of a run; None where the run leaves one out."""
+
+    fine_tune: Objective | None
+    width: Objective | None
+    depth: Objective | None
+    final: Objective | None
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The stages there are, in their order."""
+        return tuple(stage for stage in (self.fine_tune, self.width, self.depth, self.final) if stage)
+
+
+def plan_run(config: ModelConfig, run: RunConfig) -> Plan:
+    """What the run's stages train, for a model of this shape.
+
+    Raises:
+        ConfigError: a width or depth would keep no head or no layer.
+    """
+    try:
+        return Plan(
+            fine_tune=fine_tune(config, run.fine_tune) if run.fine_tune else None,
+            width=width(config, run.width) if run.width else None,
+            depth=depth(config, run.depth) if run.depth else None,
+            final=final(config, run.final) if run.final else None,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:
+    """The sub-networks that a run ends with: its last stage's students, or the full network where nothing trains."""
+    return plan.objectives[-1].students if plan.objectives else (SubNetwork.full(config),)
+
+
+def _distil(name: str, config: ModelConfig, settings: Distillation, groups: tuple[Group, ...]) -> Objective:
+    without_logits = config.is_regression and not settings.distil_regression
+    logit_weight = 0.0 if without_logits else settings.logit_weight
+    if logit_weight == settings.hidden_weight == 0.0:
+        groups = tuple(Group(None, group.students) for group in groups)
+    return Objective(name, settings, groups, LossWeights(logit_weight, settings.hidden_weight, settings.label_weight))

@@ -1,0 +1,271 @@
+"""What a run's folder tells, as plain values that become JSON: the page and the pictures draw these alone."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynabert_jax.errors import UserError
+from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.runs.finished import Finished, read_finished
+from dynabert_jax.runs.latency_card import LatencyError, Measurement, read_card
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.weights.rewire import by_importance
+
+log = logging.getLogger(__name__)
+
+Point = tuple[int, float]  # a step, and what there is to tell of it
+MOST_POINTS = 400  # of a curve; a screen shows no more
+
+
+class ReportError(UserError, RuntimeError):
+    """A page or pictures that cannot be made; the message says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What a sub-network scores on one split.
+
+    Attributes:
+        value: the main metric x 100.
+        error: one standard error of it, x 100; None where the metric is no share of right answers.
+    """
+
+    value: float
+    error: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """One sub-network.
+
+    Attributes:
+        width, depth: None where it has none.
+        layers: the kept ones.
+        heads: of each kept layer the kept heads, by their place before rewiring.
+        neurons: how many of each kept layer.
+        flops: of one sentence of `Facts.length` tokens.
+        scores: by the split's name.
+    """
+
+    name: str
+    width: float | None
+    depth: float | None
+    layers: tuple[int, ...]
+    heads: tuple[tuple[int, ...], ...]
+    neurons: tuple[int, ...]
+    parameters: int
+    flops: int
+    scores: dict[str, Score]
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """How long sub-networks took in one setting.
+
+    Attributes:
+        setting: device, batch, length, data type and backend, in words.
+        backend: what ran them, by its name in `backends.py`.
+        milliseconds: a batch, the median; by the sub-network's name.
+    """
+
+    setting: str
+    backend: str
+    milliseconds: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A stage's training.
+
+    Attributes:
+        loss: points of step and loss.
+        dev: points of step and mean dev score x 100.
+    """
+
+    stage: str
+    loss: tuple[Point, ...]
+    dev: tuple[Point, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """Everything that is shown.
+
+    Attributes:
+        run: the folder, as it goes into commands.
+        splits: the names of the scored splits and their examples, dev first.
+        length: tokens of the sentence that FLOPs are counted for.
+        sizes: largest first.
+        latencies: a setting each; empty where none was measured.
+        latency_note: what is to be said of latencies, in words.
+        importance: of every head, `[layers][heads]`, before rewiring; empty where the run has none.
+        origin: what the numbers depend on, by its name.
+    """
+
+    run: str
+    task: str
+    model: str
+    metric: str
+    splits: dict[str, int]
+    length: int
+    sizes: tuple[Size, ...]
+    latencies: tuple[Latency, ...]
+    latency_note: str
+    importance: tuple[tuple[float, ...], ...]
+    curves: tuple[Curve, ...]
+    origin: dict[str, str]
+
+
+def facts(path: Path) -> Facts:
+    """Reads a finished run.
+
+    Raises:
+        RunFolderError: it is no run, it has not finished, or what it wrote is damaged.
+    """
+    run = read_finished(path)
+    first = run.rows[0]
+    latencies, note = _latencies(run)
+    return Facts(
+        run=str(path),
+        task=run.config.data.task.name,
+        model=run.config.model,
+        metric=first.metric.replace("_", " "),
+        splits={row.split: row.examples for row in run.rows},
+        length=first.length,
+        sizes=_sizes(run),
+        latencies=latencies,
+        latency_note=note,
+        importance=_importance(run),
+        curves=_curves(run.folder.path, list(run.config.stages)),
+        origin=_origin(run.folder.results_file),
+    )
+
+
+# Sizes
+
+
+def _sizes(run: Finished) -> tuple[Size, ...]:
+    orders = _orders(run)
+    subs = {sub.name: sub for sub in run.subs}
+    named = {name: [row for row in run.rows if row.sub == name] for name in dict.fromkeys(r.sub for r in run.rows)}
+    return tuple(_size(subs[name], rows, orders) for name, rows in named.items() if name in subs)
+
+
+def _size(sub: SubNetwork, rows: Sequence[Row], orders: Sequence[Sequence[int]]) -> Size:
+    kept = zip(sub.layers, sub.heads, strict=True)
+    return Size(
+        name=sub.name,
+        width=sub.width,
+        depth=sub.depth,
+        layers=sub.layers,
+        heads=tuple(tuple(sorted(orders[layer][:count])) for layer, count in kept),
+        neurons=sub.neurons,
+        parameters=rows[0].parameters,
+        flops=rows[0].flops,
+        scores={row.split: _score(row) for row in rows},
+    )
+
+
+def _score(row: Row) -> Score:
+    share = row.score
+    error = 100 * math.sqrt(share * (1 - share) / row.examples) if row.metric == "accuracy" else None
+    return Score(100 * share, error)
+
+
+def _orders(run: Finished) -> tuple[tuple[int, ...], ...]:
+    """The heads of each layer, most important first, by their place before rewiring."""
+    if not run.folder.importance_file.is_file():
+        return tuple(tuple(range(heads)) for heads in run.model.config.heads)
+    return tuple(tuple(order.tolist()) for order in by_importance(run.folder.read_importance()).heads)
+
+
+def _importance(run: Finished) -> tuple[tuple[float, ...], ...]:
+    if not run.folder.importance_file.is_file():
+        return ()
+    return tuple(tuple(np.asarray(heads, np.float64).tolist()) for heads in run.folder.read_importance().heads)
+
+
+# Latencies
+
+
+def _latencies(run: Finished) -> tuple[tuple[Latency, ...], str]:
+    """The settings with the most sub-networks first, and what is to be said where there are none."""
+    file, command = run.card_file, f"dynabert bench {run.folder.path}"
+    if not file.exists():
+        return (), f"Latency has not been measured: run `{command}` on the device that counts, and make the page again."
+    try:
+        card = read_card(file, run.fingerprint)
+    except LatencyError as error:
+        log.warning("the page goes without latencies: %s", error)
+        return (), f"Latencies are left out: {error}. `{command}` measures."
+    settings: dict[str, Latency] = {}
+    for row in card.rows:
+        setting = settings.setdefault(_setting(row), Latency(_setting(row), row.backend, {}))
+        setting.milliseconds[row.sub] = row.median_ms
+    return tuple(sorted(settings.values(), key=lambda setting: -len(setting.milliseconds))), ""
+
+
+def _setting(row: Measurement) -> str:
+    return f"{row.device}, batch {row.batch}, {row.length} tokens, {row.dtype}, {row.backend}"
+
+
+# Training
+
+
+def _curves(path: Path, stages: Sequence[str]) -> tuple[Curve, ...]:
+    losses = _points(path / "training.jsonl", lambda line: line["loss"])
+    scores = _points(path / "evaluations.jsonl", lambda line: 100 * line["scores"][line["metric"]])
+    return tuple(Curve(stage, _thinned(losses.get(stage, ())), _means(scores.get(stage, ()))) for stage in stages)
+
+
+def _points(file: Path, value: Callable[[Any], float]) -> dict[str, list[Point]]:
+    """By stage what the lines of a log tell. What a kill left half written is left out, and what tells nothing."""
+    try:
+        texts = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        log.warning("%s cannot be read (%s); the page goes without its curves", file, error)
+        return {}
+    points: dict[str, list[Point]] = {}
+    for text in texts:
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            line = json.loads(text)
+            points.setdefault(line["stage"], []).append((int(float(line["step"])), float(value(line))))
+    return points
+
+
+def _means(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Of all sub-networks and splits of an evaluation, by its step."""
+    scores: dict[int, list[float]] = {}
+    for step, score in points:
+        scores.setdefault(step, []).append(score)
+    return _finite((step, np.mean(values)) for step, values in sorted(scores.items()))
+
+
+def _thinned(points: Sequence[Point]) -> tuple[Point, ...]:
+    """As many points as a screen can show, each the mean of those it stands for."""
+    groups = np.array_split(np.array(points, np.float64).reshape(-1, 2), min(len(points), MOST_POINTS) or 1)
+    means = [group.mean(axis=0) for group in groups if len(group)]
+    return _finite(means)
+
+
+def _finite(points: Iterable[Any]) -> tuple[Point, ...]:
+    """Those that JSON, and so the page, can hold."""
+    return tuple((round(step), float(told)) for step, told in points if math.isfinite(told))
+
+
+# Origin
+
+
+def _origin(file: Path) -> dict[str, str]:
+    """As `results.json` tells it; older runs' may tell nothing."""
+    values = json.loads(file.read_text(encoding="utf-8")).get("provenance")
+    if not isinstance(values, dict):
+        return {}
+    return {str(name): str(value) for name, value in values.items() if value is not None}

@@ -1,0 +1,113 @@
+"""A finished run, read back: its model and its scores. Measuring, choosing and exporting start here."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+from dynabert_jax.config.run import RunConfig
+from dynabert_jax.errors import nearest
+from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.plan import plan_run, results_of
+from dynabert_jax.runs import latency_card
+from dynabert_jax.runs.files import RunFolderError
+from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.weights.files import Pretrained, load_model
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Finished:
+    """What a run has left.
+
+    Attributes:
+        folder: the run's.
+        config: the run's, with the folder that it lies in now.
+        model: the weights that every sub-network is cut from; its own folder holds the tokenizer.
+        rows: the scores of every sub-network on every dev and test split.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    model: Pretrained
+    rows: tuple[Row, ...]
+
+    @property
+    def subs(self) -> tuple[SubNetwork, ...]:
+        """The sub-networks that the run was trained for, largest first."""
+        return results_of(self.model.config, plan_run(self.model.config, self.config))
+
+    @property
+    def card_file(self) -> Path:
+        """Where `dynabert bench` keeps the latencies."""
+        return self.folder.path / latency_card.CARD
+
+    @property
+    def fingerprint(self) -> str:
+        """What a latency card of this model bears."""
+        return latency_card.fingerprint(self.model.config, self.subs)
+
+    def sub(self, name: str) -> SubNetwork:
+        """The sub-network of that name, such as `w0.5_d0.5`.
+
+        Raises:
+            RunFolderError: the run has trained none of that name; the message names those that it has.
+        """
+        by_name = {sub.name: sub for sub in self.subs}
+        if name not in by_name:
+            raise RunFolderError(
+                f"{self.folder.path} has no sub-network {name!r}; {nearest(name, by_name, cutoff=0.0)}it has "
+                f"{', '.join(by_name)}"
+            )
+        return by_name[name]
+
+
+def read_finished(path: str | Path) -> Finished:
+    """Reads the folder of a run.
+
+    Raises:
+        RunFolderError: it is no run's folder, the run has not finished, or its results are damaged.
+        WeightsError, ConfigError: its model is damaged.
+    """
+    folder = RunFolder.existing(Path(path))
+    return Finished(folder, finished_config(folder), load_model(folder.model), read_rows(folder))
+
+
+def finished_config(folder: RunFolder) -> RunConfig:
+    """The run's configuration, with the folder that it lies in now: it may have been moved.
+
+    Raises:
+        RunFolderError: the run has not finished.
+    """
+    if not folder.model.is_dir():
+        raise RunFolderError(f"{folder.path} holds no finished model; give its training command again to finish it")
+    return folder.config().replace(run_dir=str(folder.path))
+
+
+def read_rows(folder: RunFolder) -> tuple[Row, ...]:
+    """The final table, as the end of the run or the last `evaluate` wrote it.
+
+    Raises:
+        RunFolderError: it is not there, or damaged.
+    """
+    file = folder.results_file
+    again = f"run `dynabert evaluate {folder.path}` to make it again"
+    try:
+        rows = tuple(Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))["rows"])
+    except FileNotFoundError:
+        raise RunFolderError(f"{file} is not there: the run has not finished; {again}") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunFolderError(f"{file} is damaged ({error}); {again}") from error
+    bad = next((row for row in rows if not _is_scored(row)), None)
+    if bad is not None:
+        raise RunFolderError(f"{file} is damaged ({bad.sub} has no score on {bad.split}); {again}")
+    if not rows:
+        raise RunFolderError(f"{file} is damaged (it has no rows); {again}")
+    return rows
+
+
+def _is_scored(row: Row) -> bool:
+    """Whether the main metric is there, is a number and, where it is a share of the examples, can be one."""
+    if row.examples < 1 or row.metric not in row.scores:
+        return False
+    return 0 <= row.score <= 1 if row.metric == "accuracy" else math.isfinite(row.score)

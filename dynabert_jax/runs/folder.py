@@ -1,0 +1,208 @@
+"""The folder that a run writes: its configuration, logs and results.
+
+config.json        the configuration, whole
+importance.npz     the scores of heads and neurons
+STAGE/last         the two newest orbax checkpoints of a stage, to resume from
+STAGE/best         the one with the best mean dev score
+training.jsonl     one line every few steps
+evaluations.jsonl  one line for each sub-network and evaluation, the results' last
+tensorboard/       the same for TensorBoard
+model/             the final weights and tokenizer in Hugging Face's format
+results.json, results.md  the final table
+latency.json       what `dynabert bench` has measured
+"""
+
+import contextlib
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import filelock
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from dynabert_jax.config.run import RunConfig
+from dynabert_jax.runs.files import RunFolderError, write_arrays, write_whole, writing
+from dynabert_jax.runs.logs import Line, Scalars, append_lines, keep_lines, read_lines
+from dynabert_jax.system import devices
+from dynabert_jax.system.files import check_writable, expanded
+from dynabert_jax.weights.rewire import Scores
+
+# Settings that a run may go on with other values of: its results are the same, but for the order of sums.
+CHANGEABLE = ("gradient_accumulation", "rematerialize", "data.eval_batch_size", "log_every", "checkpoint_every")
+
+
+class RunFolder:
+    """The files of one run. Small files are written whole or not at all; logs grow by whole lines."""
+
+    def __init__(self, path: str | Path):
+        self.path = expanded(path)
+
+    @classmethod
+    def open(cls, config: RunConfig) -> "RunFolder":
+        """The run's folder, whether it has begun or not. Nothing is written: a run that is refused leaves nothing.
+
+        Raises:
+            RunFolderError: it belongs to another configuration or to no run, or cannot be written to.
+        """
+        folder = cls(Path(config.run_dir))
+        try:
+            check_writable(folder.path)
+            begun, foreign = folder.config_file.exists(), folder._first_file()
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write to the run folder {folder.path}: {error}; set run_dir to another"
+            ) from error
+        if begun:
+            folder._check_same(config)
+        elif foreign:
+            raise RunFolderError(
+                f"{folder.path} is no run folder: it holds {foreign} and no config.json; set run_dir to a new or empty "
+                f"folder, or bring its config.json back if it was lost"
+            )
+        return folder
+
+    @contextlib.contextmanager
+    def begun(self, config: RunConfig) -> Iterator[None]:
+        """Makes the folder and writes the configuration that it goes on with; in the block, it is this process's alone.
+
+        Raises:
+            RunFolderError: the system refuses it, or another process works in it.
+        """
+        if not devices.is_first():
+            devices.wait_for_all("the run folder is there")
+            if not self.config_file.exists():
+                raise RunFolderError(
+                    f"{self.path} is not the folder of the first process; all need to see the same one"
+                )
+            yield
+            return
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        with _locked(self.path):
+            if not self.config_file.exists() or self.config() != config:
+                write_whole(self.config_file, config.to_json())
+            devices.wait_for_all("the run folder is there")
+            yield
+
+    @classmethod
+    def existing(cls, path: str | Path) -> "RunFolder":
+        """A folder that a run has made."""
+        folder = cls(path)
+        if not folder.config_file.is_file():
+            raise RunFolderError(f"{path} is no run folder: it has no config.json; name the run_dir of a run")
+        return folder
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def results_file(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def importance_file(self) -> Path:
+        return self.path / "importance.npz"
+
+    def write_importance(self, scores: Scores) -> None:
+        named = {f"heads_{i}": np.asarray(values) for i, values in enumerate(scores.heads)}
+        named |= {f"neurons_{i}": np.asarray(values) for i, values in enumerate(scores.neurons)}
+        write_arrays(self.importance_file, named)
+
+    def read_importance(self) -> Scores:
+        """What `write_importance` wrote.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        try:
+            with self.importance_file.open("rb") as file, np.load(file) as arrays:
+                layers = range(len(arrays.files) // 2)
+                return Scores(*(tuple(arrays[f"{kind}_{i}"] for i in layers) for kind in ("heads", "neurons")))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise RunFolderError(
+                f"{self.importance_file} is damaged ({error}); remove it, and the same command makes it again"
+            ) from error
+
+    def config(self) -> RunConfig:
+        """The run's configuration.
+
+        Raises:
+            RunFolderError: its file is damaged, or of another version of this program.
+        """
+        try:
+            return RunConfig.from_json(self.config_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # a ConfigError is one, too
+            raise RunFolderError(f"{self.config_file} cannot be read: {error}; name another run folder") from error
+
+    def _first_file(self) -> str | None:
+        """The name of some file in the folder; hidden ones, such as file managers leave, do not count."""
+        there = self.path.iterdir() if self.path.exists() else ()
+        return min((path.name for path in there if not path.name.startswith(".")), default=None)
+
+    def _check_same(self, config: RunConfig) -> None:
+        """The run_dir itself may be another: a folder can be moved."""
+        old, new = (flatten_dict(json.loads(run.to_json()), sep=".") for run in (self.config(), config))
+        fixed = sorted((old.keys() | new.keys()) - {"run_dir", *CHANGEABLE})
+        changed = [key for key in fixed if old.get(key) != new.get(key)]
+        if changed:
+            shown = "; ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in changed)
+            raise RunFolderError(
+                f"the run folder {self.path} belongs to another configuration: {shown}. Resume with the old values "
+                f"({', '.join(CHANGEABLE)} may change), or set run_dir to a new folder"
+            )
+
+    def append_training(self, line: Line) -> None:
+        append_lines(self.path / "training.jsonl", [line])
+
+    def append_evaluations(self, lines: Sequence[Line]) -> None:
+        append_lines(self.path / "evaluations.jsonl", lines)
+
+    def replace_evaluations(self, stage: str, lines: Sequence[Line]) -> None:
+        """Writes a stage's lines behind all others, and drops those that it has: the same is never told twice."""
+        keep_lines(self.path / "evaluations.jsonl", lambda line: line["stage"] != stage)
+        self.append_evaluations(lines)
+
+    def scalars(self, stage: str, step: int) -> "Scalars":
+        """TensorBoard's log of a stage that goes on behind this step."""
+        return Scalars(self.path / "tensorboard" / stage, step)
+
+    def count_evaluations(self, stage: str, step: int) -> int:
+        """Lines that the log has of an evaluation."""
+        lines = read_lines(self.path / "evaluations.jsonl")
+        return sum(line["stage"] == stage and line["step"] == step for line in lines)
+
+    def forget_evaluation(self, stage: str, step: int) -> None:
+        """Drops the log lines of an evaluation that was not finished."""
+        keep_lines(self.path / "evaluations.jsonl", lambda line: line["stage"] != stage or line["step"] != step)
+
+    def forget_after(self, stage: str, step: int) -> None:
+        """Drops log lines of a stage that were written after the checkpoint it resumes from."""
+        for name in ("training.jsonl", "evaluations.jsonl"):
+            keep_lines(self.path / name, lambda line: line["stage"] != stage or line["step"] <= step)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else has the folder in the block; the system lets go of it however this process ends."""
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise RunFolderError(
+            f"another process is training in {folder}; wait for it, stop it, or set run_dir to a new folder"
+        ) from None
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write to {folder}: {error}; make it writable, or set run_dir to another"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,225 @@
+"""The latency card: how long each sub-network of one model took, on which devices. No jax: it is read anywhere.
+
+A card is a small JSON file. Cards of several devices are merged into one, and a later measurement of the same thing
+takes the place of the earlier one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import pydantic
+
+from dynabert_jax.config.checked import AtLeastOne, Checked, ConfigError, NonNegative, Positive
+from dynabert_jax.config.model import ModelConfig
+from dynabert_jax.errors import UserError
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.system.files import reason, whole
+
+CARD = "latency.json"  # in a run's folder
+
+
+class LatencyError(UserError, RuntimeError):
+    """Latencies that cannot be measured, read or found; the message says what there is and what to do."""
+
+
+class Origin(Checked):
+    """Where and when rows were measured. A device at one time: `Measurement.device` and `.time` point here.
+
+    Attributes:
+        device: what people call it, such as `NVIDIA H100 80GB HBM3`, or the CPU with its threads.
+        time: when the measuring began, UTC, as in `2025-01-31T12:00:00Z`.
+        platform: cpu, gpu or tpu.
+        threads: CPU cores that the process could use.
+        versions: of what the times may depend on, by package.
+        memory: what `Measurement.memory_bytes` counts, in words.
+    """
+
+    device: str
+    time: str
+    platform: str
+    threads: AtLeastOne
+    versions: dict[str, str]
+    memory: str
+
+
+class Measurement(Checked):
+    """One sub-network's latency: from token ids on the host to logits on the host, of one batch.
+
+    Attributes:
+        device, time: those of its origin.
+        backend: what ran it, such as `jax` or `onnxruntime`.
+        dtype: what its products multiply in: float32, bfloat16 or int8.
+        batch: sentences.
+        length: tokens a sentence, none of them padding.
+        sub: the sub-network's name.
+        rounds: how often it was timed.
+        median_ms, p95_ms: milliseconds a batch; the 95th of 100 is as slow as the latter.
+        speed_up: how many times as fast as the full network in the same rounds; the median over rounds.
+        speed_up_low, speed_up_high: between them the speed-up lies, with a confidence of 95 %; None where it was timed
+            too seldom to say so.
+        ideal_speed_up: the full network's FLOPs over its own.
+        memory_bytes: what it needs on the device; None where the backend does not tell.
+    """
+
+    device: str
+    time: str
+    backend: str
+    dtype: str
+    batch: AtLeastOne
+    length: AtLeastOne
+    sub: str
+    rounds: AtLeastOne
+    median_ms: Positive
+    p95_ms: Positive
+    speed_up: Positive
+    speed_up_low: Positive | None = None
+    speed_up_high: Positive | None = None
+    ideal_speed_up: Positive
+    memory_bytes: NonNegative | None = None
+
+    @property
+    def examples_per_second(self) -> float:
+        return 1e3 * self.batch / self.median_ms
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What is measured: two rows with the same key are two measurements of the same."""
+        return self.device, self.backend, self.dtype, self.batch, self.length, self.sub
+
+
+class Card(Checked):
+    """What is known of one model's speed.
+
+    Attributes:
+        model: the fingerprint of the model that was measured.
+        origins: of the rows.
+        rows: one for every sub-network, shape, dtype, backend and device.
+    """
+
+    model: str
+    origins: tuple[Origin, ...]
+    rows: Annotated[tuple[Measurement, ...], pydantic.Field(min_length=1)]
+
+
+class Where(Checked):
+    """Which of a card's latencies are meant: a device's name, or a part that no other one has, and exact values.
+
+    None means the only one that the card has.
+    """
+
+    device: str | None = None
+    backend: str | None = None
+    dtype: str | None = None
+    batch: AtLeastOne | None = None
+    length: AtLeastOne | None = None
+
+
+def fingerprint(config: ModelConfig, subs: Iterable[SubNetwork]) -> str:
+    """What latencies depend on, as 64 hex digits: the model's sizes and the named sub-networks' structures."""
+    sizes = config.model_dump(
+        include={"model_type", "vocab_size", "hidden_size", "head_size", "heads", "neurons",
+                 "max_position_embeddings", "type_vocab_size"}
+    )  # fmt: skip
+    structures = sorted([sub.name, sub.layers, sub.heads, sub.neurons] for sub in subs)
+    text = json.dumps([sizes, config.num_labels, structures], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_card(path: Path, model: str) -> Card:
+    """Reads the card of a model.
+
+    Args:
+        model: its fingerprint.
+
+    Raises:
+        LatencyError: there is no card, it is damaged, or it is of another model.
+    """
+    try:
+        card = Card.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LatencyError(f"there is no latency card {path}; `dynabert bench RUN` writes one") from None
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise LatencyError(f"{path} is no latency card, or damaged ({error}); name or write another one") from error
+    if card.model != model:
+        raise LatencyError(
+            f"{path} is the latency card of another model ({card.model[:12]}; this one is {model[:12]}): sizes or "
+            f"sub-networks differ. Run `dynabert bench` on this run, or name its own card"
+        )
+    return card
+
+
+def write_card(path: Path, card: Card) -> None:
+    """Writes a card whole or not at all; its folder is made where it is not there.
+
+    Raises:
+        LatencyError: the system refuses it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as temporary:
+            temporary.write_text(card.to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        raise LatencyError(
+            f"cannot write {path}: {reason(error)}; free some space, or name another file with --out"
+        ) from error
+
+
+def merge(cards: Sequence[Card]) -> Card:
+    """All of their rows in one card; of several measurements of the same the latest, of equals the last given.
+
+    Raises:
+        LatencyError: there is none, or they are of different models.
+    """
+    if len({card.model for card in cards}) != 1:
+        raise LatencyError("cards are merged where there is at least one, and all are of the same model")
+    rows: dict[tuple[object, ...], Measurement] = {}
+    for row in sorted((row for card in cards for row in card.rows), key=lambda row: row.time):  # stable
+        rows[row.key] = row
+    origins = {(origin.device, origin.time): origin for card in cards for origin in card.origins}
+    used = {(row.device, row.time) for row in rows.values()}
+    return Card(
+        model=cards[0].model,
+        origins=tuple(origin for key, origin in origins.items() if key in used),
+        rows=tuple(rows.values()),
+    )
+
+
+def latencies(card: Card, where: Where) -> tuple[Measurement, ...]:
+    """The sub-networks' measurements at one place and shape, one each.
+
+    Raises:
+        LatencyError: the card has none, or several and `where` does not say which; the message names those it has.
+    """
+    rows = card.rows
+    for name in Where.model_fields:
+        rows = _narrowed(rows, name, getattr(where, name))
+    return rows
+
+
+def _narrowed(rows: Sequence[Measurement], name: str, wanted: str | int | None) -> tuple[Measurement, ...]:
+    """The rows in which the field of that name has the wanted value, or the only one that there is."""
+    there = sorted({getattr(row, name) for row in rows})
+    if wanted is None:
+        found = there
+    elif name == "device" and isinstance(wanted, str):  # devices have long names; all else is said in full
+        found = _matching(there, wanted)
+    else:
+        found = [value for value in there if value == wanted]
+    if not found:
+        raise LatencyError(
+            f"the latency card has no {name} {wanted}; it has {', '.join(map(str, there))}. Say another --{name}, or "
+            f"measure this one with `dynabert bench`"
+        )
+    if len(found) > 1:
+        raise LatencyError(
+            f"the latency card has more than one {name}: {', '.join(map(str, found))}; say which with --{name}"
+        )
+    return tuple(row for row in rows if getattr(row, name) == found[0])
+
+
+def _matching(there: Sequence[str], wanted: str) -> list[str]:
+    """The wanted name itself, or else those that it is a part of."""
+    return [wanted] if wanted in there else [name for name in there if wanted.casefold() in name.casefold()]

@@ -1,0 +1,123 @@
+"""The logs of a run: JSON lines and TensorBoard's files, and where numbers come from."""
+
+import json
+import logging
+import os
+import platform
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+
+from dynabert_jax.config.run import RunConfig
+from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.runs.files import write_whole, writing
+from dynabert_jax.system.packages import PACKAGES, version
+
+log = logging.getLogger(__name__)
+
+Line = dict[str, Any]
+
+
+class Scalars:
+    """A file of TensorBoard's, in a `with` block.
+
+    tensorboardX's own SummaryWriter writes in a thread, and waits for it for ever once a full disk has ended it.
+
+    Args:
+        folder: of the stage.
+        step: the last one that counts; TensorBoard drops what it has read of later ones.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        from tensorboardX.proto.event_pb2 import SessionLog  # slow to import, and needed only here
+
+        self.path = folder / f"events.out.tfevents.{int(time.time())}.{step}"
+        with writing(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("ab")
+        self._write(file_version="brain.Event:2")
+        self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with writing(self.path):
+            self._file.close()
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Values by name; a '/' in a name makes groups."""
+        from tensorboardX.summary import scalar
+
+        for name, value in values.items():
+            self._write(step=step, summary=scalar(name, value))
+        with writing(self.path):
+            self._file.flush()
+
+    def _write(self, **event: Any) -> None:
+        """A record: the length of the event, and the event, each with a checksum behind it."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.record_writer import masked_crc32c
+
+        def checked(part: bytes) -> bytes:
+            return part + struct.pack("<I", masked_crc32c(part))
+
+        data = Event(wall_time=time.time(), **event).SerializeToString()
+        with writing(self.path):
+            self._file.write(checked(struct.pack("<Q", len(data))) + checked(data))
+
+
+def provenance(config: RunConfig) -> Line:
+    """Where numbers come from: seed, versions, device, time."""
+    device = jax.local_devices()[0]
+    return {
+        "seed": config.seed,
+        "dtype": config.dtype,
+        "device": device.device_kind,
+        "platform": device.platform,
+        "devices": jax.local_device_count(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def evaluation_lines(config: RunConfig, stage: str, step: int | None, rows: Sequence[Row]) -> list[Line]:
+    """Rows as lines of the log; what a run ends with is of no step."""
+    origin = provenance(config)
+    return [{"stage": stage, "step": step, **row.model_dump(), **origin} for row in rows]
+
+
+def append_lines(path: Path, lines: Sequence[Line]) -> None:
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def keep_lines(path: Path, wanted: Callable[[Line], bool]) -> None:
+    """Drops the lines that are not wanted, and those that are damaged."""
+    if path.exists():
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in read_lines(path) if wanted(line)))
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The lines of a log that are whole; none where there is no log. A kill may leave the last one half written."""
+    texts = path.read_bytes().splitlines() if path.exists() else []
+    found = [_parsed(text) for text in texts]
+    damaged = [number for number, line in enumerate(found[:-1], 1) if line is None]
+    if damaged:
+        log.warning("%s: lines %s are damaged and are dropped", path, ", ".join(map(str, damaged)))
+    return [line for line in found if line is not None]
+
+
+def _parsed(text: bytes) -> Line | None:
+    """None where it is no line of a log of ours."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and {"stage", "step"} <= line.keys() else None

@@ -1,0 +1,214 @@
+"""What answers: a sub-network of a run, a model, or an export, opened so that batches can be put to it.
+
+Letters in shapes: B texts at once, S tokens, C labels.
+"""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dynabert_jax.config.model import ModelConfig
+from dynabert_jax.data.batches import Inputs
+from dynabert_jax.data.encode import load_tokenizer
+from dynabert_jax.errors import UserError
+from dynabert_jax.export.errors import ExportError
+from dynabert_jax.export.folder import CARD, MARK, truncation_of
+from dynabert_jax.export.formats import FORMATS
+from dynabert_jax.infer.in_onnxruntime import FLOAT, INT8, open_file
+from dynabert_jax.infer.run_stablehlo import ENDING, WEIGHTS, read_longest
+from dynabert_jax.runs.finished import read_finished
+from dynabert_jax.system.files import expanded, first_line
+from dynabert_jax.system.memory import is_out_of_memory
+from dynabert_jax.system.packages import require
+from dynabert_jax.weights.files import load_model
+from dynabert_jax.weights.hub import find_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+from dynabert_jax.infer import in_jax
+from dynabert_jax.infer.in_stablehlo import open_program
+from dynabert_jax.infer.runner import Answers, Runner
+
+LENGTHS = (16, 32, 64, 128, 256, 512)  # of a model that comes without a run, as far as it has positions for them
+
+
+class PredictError(UserError, ValueError):
+    """What cannot be predicted; the message says what came, what is allowed and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """One network that answers.
+
+    Attributes:
+        name: what it is, for messages.
+        config: its labels, vocabulary and positions. Of StableHLO it is that of the model that programs are cut from.
+        tokenizer: what makes tokens of texts.
+        lengths: what batches are padded to, shortest first; longer texts are cut off.
+        text_columns: what its run calls its texts, one or two; empty where there is no run.
+        runner: what answers.
+    """
+
+    name: str
+    config: ModelConfig
+    tokenizer: "PreTrainedTokenizerBase"
+    lengths: tuple[int, ...]
+    text_columns: tuple[str, ...]
+    runner: Runner
+
+
+def open_network(path: str | Path, sub: str | None = None) -> Network:
+    """Opens what answers.
+
+    Args:
+        path: a finished run, the folder of an export, or a fine-tuned model: a folder, or a name on the hub.
+        sub: the sub-network of a run, whose largest is taken without it, or of a StableHLO export, which may hold one.
+
+    Raises:
+        PredictError: there is no such sub-network, or the model has no classifier.
+        ExportError: the export is damaged, or what runs it is not installed.
+        RunFolderError, ModelNotFoundError, ConfigError, WeightsError, DataError: the run or the model cannot be read.
+    """
+    if sub is not None and not isinstance(sub, str):
+        raise PredictError(f"a sub-network is named by a string, such as 'w0.5_d0.5'; got {sub!r}")
+    if _is_run(expanded(path)):
+        return _open_run(expanded(path), sub)
+    folder = find_model(path)
+    if (folder / WEIGHTS).exists() or any(folder.glob(f"*{ENDING}")):
+        return _open_stablehlo(folder, sub)
+    if sub is not None:
+        raise PredictError(
+            f"{path} is one network and no run, so that it has no sub-network {sub!r}; name the folder of the run, or "
+            "leave the sub-network out"
+        )
+    if (folder / FLOAT).exists() or (folder / INT8).exists() or _is_card_of_onnx(folder / CARD):
+        return _open_onnx(folder)
+    return _open_model(path, folder)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether the folder's config.json is a run's; a model's has a model_type."""
+    try:
+        values = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and "run_dir" in values and "model_type" not in values
+
+
+def _is_card_of_onnx(card: Path) -> bool:
+    """Whether the model card is one of an export to ONNX, whatever else is left of it."""
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    return MARK in text and f"library_name: {FORMATS['onnx'].library}\n" in text
+
+
+# Runs and models, in jax
+
+
+def _open_run(path: Path, name: str | None) -> Network:
+    run = read_finished(path)
+    sub = run.subs[0] if name is None else run.sub(name)
+    model, data = run.model, run.config.data
+    return Network(
+        name=f"sub-network {sub.name}",
+        config=model.config,
+        tokenizer=load_tokenizer(model.folder),
+        lengths=data.lengths,
+        text_columns=data.task.text_columns,
+        runner=in_jax.open_model(model.cut(sub), run.config.dtype),
+    )
+
+
+def _open_model(path: str | Path, folder: Path) -> Network:
+    """A model in Hugging Face's format, as other programs or three of the exports write it."""
+    model = load_model(folder)
+    if model.new:
+        raise PredictError(
+            f"{path} has no {' and no '.join(model.new)}, so that its answers would be random; fine-tune it first, and "
+            "name the folder of that run"
+        )
+    return _alone(folder, model.config, in_jax.open_model(model))
+
+
+def _alone(folder: Path, config: ModelConfig, runner: Runner) -> Network:
+    """The network of a folder that knows nothing of a run."""
+    tokenizer = load_tokenizer(folder)
+    longest = min(LENGTHS[-1], config.max_length, tokenizer.model_max_length, truncation_of(folder))
+    lengths = (*(length for length in LENGTHS if length < longest), longest)
+    return Network(f"the network in {folder}", config, tokenizer, lengths, (), runner)
+
+
+# Exports that something else runs
+
+
+def _open_onnx(folder: Path) -> Network:
+    """The export in ONNX Runtime. model.onnx answers, not model_int8.onnx: an answer shall be the run's own."""
+    require(("onnxruntime",), f"predicting from {folder / FLOAT}", FORMATS["onnx"].install)
+    config = _read_config(folder)
+    if not (folder / FLOAT).exists():
+        raise ExportError(f"{folder / FLOAT} is not there; {INT8} does not answer in its place; export it again")
+    with _damage_told(folder / FLOAT):
+        runner = open_file(folder / FLOAT, config.num_layers)
+    return _alone(folder, config, _guarded(folder / FLOAT, config, runner))
+
+
+def _open_stablehlo(folder: Path, name: str | None) -> Network:
+    """One program of the export, on the first device."""
+    config, name = _read_config(folder), _program_name(folder, name)
+    file = folder / f"{name}{ENDING}"
+    with _damage_told(folder / WEIGHTS):
+        read_longest(folder)
+    with _damage_told(file):
+        runner = open_program(folder, name)
+    return _alone(folder, config, _guarded(file, config, runner))
+
+
+def _program_name(folder: Path, wanted: str | None) -> str:
+    """The sub-network that is asked for, or the only one there is."""
+    there = sorted(path.name.removesuffix(ENDING) for path in folder.glob(f"*{ENDING}"))
+    if wanted is None and len(there) == 1:
+        return there[0]
+    if not there:
+        raise ExportError(f"{folder} is not complete: it has weights, but no *{ENDING}; export it again")
+    if wanted is None:
+        raise PredictError(f"{folder} holds several sub-networks; name one with --sub: {', '.join(there)}")
+    if wanted not in there:
+        raise PredictError(f"{folder} holds no sub-network {wanted!r}; it holds {', '.join(there)}")
+    return wanted
+
+
+def _read_config(folder: Path) -> ModelConfig:
+    try:
+        return ModelConfig.from_hugging_face(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ExportError(f"{folder / 'config.json'} is damaged ({error}); export it again") from error
+
+
+def _guarded(file: Path, config: ModelConfig, runner: Runner) -> Runner:
+    """Some damage shows only when the file is run, and its config.json may be another network's."""
+
+    def answer(inputs: Inputs) -> Answers:
+        with _damage_told(file):
+            answers = runner(inputs)
+            if answers.logits.shape != (inputs.shape[0], config.num_labels):
+                raise ValueError(
+                    f"its answers are {answers.logits.shape}, but its config.json names {config.num_labels} labels"
+                )
+            return answers
+
+    return dataclasses.replace(runner, answer=answer)
+
+
+@contextlib.contextmanager
+def _damage_told(file: Path) -> Iterator[None]:
+    """What reads these files raises whatever its parsing stumbles over."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ExportError(
+            f"{file} is damaged or not complete ({first_line(error)}); copy it again, or export it again"
+        ) from error

@@ -1,0 +1,350 @@
+"""Answers of one network: (a run, an export or a model, texts) -> what each of them is.
+
+Letters in shapes: B texts at once, S tokens, C labels.
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dynabert_jax.data.batches import make_batch, plan_evaluation
+from dynabert_jax.data.encode import Split, tokenize
+from dynabert_jax.data.rows import WRITTEN, Lines, Row, check_columns, is_unicode, open_rows
+from dynabert_jax.evaluate.evaluate import check_finite
+from dynabert_jax.serve.open import PredictError as PredictError
+from dynabert_jax.serve.open import open_network
+from dynabert_jax.system import devices
+from dynabert_jax.system.files import expanded, reason, whole
+from dynabert_jax.system.memory import is_out_of_memory
+
+NOT_UNICODE = "it holds half a character, or was not UTF-8 where it came from; mend it, or read it in its own encoding"
+CHUNK = 64  # batches of a file that are in memory, and sorted by length, together
+
+Text = str | tuple[str, str]  # a sentence, or a pair of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The answer to one text.
+
+    Attributes:
+        label: the most probable class; None for a regression.
+        probabilities: of every class by its name; empty for a regression.
+        number: a regression's answer; None where there are classes.
+    """
+
+    label: str | None
+    probabilities: Mapping[str, float]
+    number: float | None = None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As it stands in a file, beside the text: see `Predictor.columns`."""
+        if self.number is not None:
+            return {"prediction": _rounded(self.number)}
+        shares = {f"probability_{name}": _rounded(share) for name, share in self.probabilities.items()}
+        return {"prediction": self.label, **shares}
+
+
+def predict_texts(
+    path: str | Path, texts: Sequence[Text], sub: str | None = None, batch_size: int = 32
+) -> list[Prediction]:
+    """What each text is, in their order. To ask again and again, keep a `Predictor`, which tells what can go wrong.
+
+    Args:
+        path: a finished run, an export, or a fine-tuned model in Hugging Face's format.
+        texts: sentences, or pairs of them.
+        sub: the sub-network, such as `w0.5_d0.5`; None is a run's largest.
+        batch_size: texts at once.
+    """
+    return Predictor(path, sub, batch_size)(texts)
+
+
+class Predictor:
+    """One network, ready to answer: loaded, cut out and on its device. Every shape is compiled once.
+
+    A text alone is run alone; more of them are run `batch_size` at once, those of similar length together.
+
+    Args:
+        path: a finished run; the folder of an export; or a fine-tuned model in Hugging Face's format, a folder or a
+            name on the hub.
+        sub: the sub-network, such as `w0.5_d0.5`. None is a run's largest. A StableHLO export may hold several; all
+            others, and models, are one network.
+        batch_size: texts at once, over all devices together.
+
+    Attributes:
+        name: what answers, in words.
+        labels: the classes' names; of a regression the one name of its number.
+        text_columns: what the run calls its texts, one or two; empty where there is no run.
+
+    Raises:
+        PredictError: there is no such sub-network, the model has no classifier, or the batch size cannot be used.
+        ExportError: the export is damaged, or ONNX Runtime is needed and not installed.
+        RunFolderError, ModelNotFoundError, ConfigError, WeightsError, DataError: the run or the model cannot be read.
+    """
+
+    def __init__(self, path: str | Path, sub: str | None = None, batch_size: int = 32):
+        network = open_network(path, sub)
+        _check_batch_size(batch_size, network.runner.devices)
+        self.name, self.labels, self.text_columns = network.name, network.config.labels, network.text_columns
+        self.batch_size = batch_size
+        self._config, self._network = network.config, network
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a prediction adds to a row: the class and the probability of each, or the number of a regression."""
+        if self._config.is_regression:
+            return ("prediction",)
+        return ("prediction", *(f"probability_{name}" for name in self.labels))
+
+    def __call__(self, texts: Sequence[Text]) -> list[Prediction]:
+        """What each text is, in their order."""
+        logits = self.logits(texts)
+        if self._config.is_regression:
+            return [Prediction(None, {}, number) for number in logits[:, 0].tolist()]
+        shares, best = softmax(logits).tolist(), logits.argmax(axis=1).tolist()
+        return [
+            Prediction(self.labels[i], dict(zip(self.labels, row, strict=True)))
+            for i, row in zip(best, shares, strict=True)
+        ]
+
+    def logits(self, texts: Sequence[Text]) -> np.ndarray:
+        """The network's own answers, float32 `[n, C]`, in the texts' order.
+
+        Raises:
+            PredictError: a text is no string, they are not all sentences or all pairs, or memory is short.
+            EvaluationError: an answer is NaN or infinite.
+        """
+        split = self._encode(texts)
+        try:
+            logits = self._answers(split)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise PredictError(
+                f"there is not enough memory for {self.batch_size} texts at once; take a smaller --batch"
+            ) from error
+        check_finite(self.name, split, logits)
+        return logits
+
+    def _answers(self, split: Split) -> np.ndarray:
+        logits = np.zeros((len(split), self._config.num_labels), np.float32)
+        # All are under way before the first is waited for: the device has work while the next batches are made.
+        running = list(self._run(split))
+        for part in running:
+            logits[part.rows] = np.asarray(part.logits)[: len(part.rows)]
+        return logits
+
+    def _run(self, split: Split) -> "Iterator[_Answers]":
+        size = self._network.runner.devices if len(split) == 1 else self.batch_size
+        for planned in plan_evaluation(split, size, self._network.lengths):
+            batch = make_batch(split, planned, size, self._config.pad_token_id)
+            yield _Answers(planned.rows, self._network.runner(batch.inputs).logits)
+
+    def _encode(self, texts: Sequence[Text]) -> Split:
+        tokens = tokenize(self._network.tokenizer, self._parts(texts), self._network.lengths[-1])
+        ids = [one.input_ids for one in tokens]
+        split = Split("the texts", ids, [one.token_type_ids for one in tokens], np.zeros(len(ids), np.int32))
+        largest = max((int(one.max()) for one in ids), default=0)
+        if largest >= self._config.vocab_size:
+            raise PredictError(
+                f"the tokenizer gives token {largest}, but the weights know {self._config.vocab_size} tokens; bring "
+                "the tokenizer and the weights of one model"
+            )
+        return split
+
+    def _parts(self, texts: Sequence[Text]) -> list[tuple[str, ...]]:
+        """Every text as a tuple of its sentences, all of the same number."""
+        if isinstance(texts, str):
+            raise PredictError(f"a list of texts is needed; got the text {texts[:40]!r} alone; put it in [ ]")
+        parts = [_sentences(text) for text in texts]
+        for text in parts:
+            self.check_kind(text, parts[0])
+        return parts
+
+    def check_kind(self, parts: Sequence[str], first: Sequence[str]) -> None:
+        """Raises PredictError where sentences came among pairs: the run's texts tell or, without one, the first."""
+        kinds = {1: "sentences alone", 2: "pairs of sentences"}
+        wanted = len(self.text_columns or first)
+        if len(parts) != wanted:
+            raise PredictError(f"{kinds[wanted]} are read here; got {', '.join(map(repr, parts))}")
+
+
+def _sentences(text: Text) -> tuple[str, ...]:
+    """The one or two that the text consists of."""
+    parts = (text,) if isinstance(text, str) else text
+    if not (isinstance(parts, tuple | list) and len(parts) in (1, 2) and all(isinstance(part, str) for part in parts)):
+        raise PredictError(f"a text is a string, or a pair of them; got {text!r}")
+    for part in parts:
+        if not is_unicode(part):
+            raise PredictError(f"a text must be valid Unicode; got {part[:40]!r}; {NOT_UNICODE}")
+    return tuple(parts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Answers:
+    """Of the rows `[b]` of a batch: logits `[B, C]`, those of filler rows behind; perhaps still being computed."""
+
+    rows: np.ndarray
+    logits: Any
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """`[n, C]` to probabilities."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _rounded(value: float) -> float:
+    """float32 has no more digits to tell."""
+    return float(f"{value:.6g}")
+
+
+def _check_batch_size(batch_size: int, over: int) -> None:
+    if type(batch_size) is not int or batch_size < 1:
+        raise PredictError(f"the batch size must be at least 1; got {batch_size!r}; give a whole number")
+    try:
+        devices.check_divides(batch_size, "the batch size", over)
+    except ValueError as error:
+        raise PredictError(str(error)) from None
+
+
+# The command
+
+
+def paired(texts: Sequence[str], seconds: Sequence[str]) -> list[Text]:
+    """The texts themselves or, where there are second ones, pairs of them.
+
+    Raises:
+        PredictError: they are not as many.
+    """
+    if not seconds:
+        return list(texts)
+    if len(texts) != len(seconds):
+        raise PredictError(f"got {len(texts)} first sentences and {len(seconds)} second ones; pairs need as many")
+    return list(zip(texts, seconds, strict=True))
+
+
+def print_predictions(predictor: Predictor, texts: Sequence[Text], *, as_json: bool) -> None:
+    """A line for each text, in their order: to be read, or as a JSON object."""
+    for text, prediction in zip(texts, predictor(texts), strict=True):
+        print(_json_line(text, prediction) if as_json else _readable_line(text, prediction))
+
+
+def _json_line(text: Text, prediction: Prediction) -> str:
+    parts = (text,) if isinstance(text, str) else text
+    named = dict(zip(("text", "text2"), parts, strict=False))
+    return json.dumps(named | prediction.columns, ensure_ascii=False)
+
+
+def _readable_line(text: Text, prediction: Prediction) -> str:
+    shown = text if isinstance(text, str) else " | ".join(text)
+    if prediction.label is None:
+        return f"{prediction.number:.4f}  {shown}"
+    shares = ", ".join(f"{name} {share:.4f}" for name, share in prediction.probabilities.items())
+    return f"{prediction.label}  ({shares})  {shown}"
+
+
+# Files
+
+
+def predict_file(
+    predictor: Predictor,
+    source: str | Path,
+    out: str | Path,
+    text_columns: Sequence[str] = (),
+    *,
+    force: bool = False,
+) -> int:
+    """Writes the rows of a file with their predictions behind them, in their order, and returns how many there are.
+
+    Every row is read and checked before the first one is predicted. Memory does not grow with the file, and nothing
+    half written is left.
+
+    Args:
+        source: a .csv, .tsv, .jsonl or .parquet.
+        out: a .csv, .tsv or .jsonl.
+        text_columns: the column of the sentence, or the two of a pair; empty: the run's own.
+        force: write over a file that is there.
+
+    Raises:
+        PredictError: out cannot be written, or the columns do not suit the network.
+        DataError: the source cannot be read; the message names the row.
+    """
+    source, out = expanded(source), expanded(out)
+    check_out(out, force)
+    rows = open_rows(source)
+    columns = _text_columns(predictor, text_columns, rows.columns)
+    check_columns(str(source), rows.columns, columns)
+    taken = [name for name in predictor.columns if name in rows.columns]
+    if taken:
+        raise PredictError(f"{source} has a column {taken[0]!r} of its own, which is to be written; rename it")
+    lines = Lines(out.suffix, (*rows.columns, *predictor.columns))
+    header, total = lines.header, sum(1 for _ in map(lines.line, _with_texts(rows, columns)))
+    try:
+        with whole(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(header)
+            with tqdm(total=total, unit=" texts") as bar:
+                for chunk in _chunks(rows, CHUNK * predictor.batch_size):
+                    file.writelines(map(lines.line, _answered(predictor, chunk, columns)))
+                    bar.update(len(chunk))
+    except OSError as error:
+        raise PredictError(f"cannot write {out}: {reason(error)}; free some space, or name another file") from error
+    return total
+
+
+def check_out(out: Path, force: bool) -> None:
+    """Raises PredictError unless the file can be written, and may."""
+    if out.is_dir() or not out.parent.is_dir():
+        raise PredictError(f"{out} {'is a folder' if out.is_dir() else 'is in no folder that is there'}; name a file")
+    if out.suffix not in WRITTEN:
+        raise PredictError(f"{out}: the extension {out.suffix!r} is not supported; name a {', '.join(WRITTEN)}")
+    if out.exists() and not force:
+        raise PredictError(f"{out} is there already; name another file, or give --force to write over it")
+
+
+def _text_columns(predictor: Predictor, given: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
+    columns = tuple(given) or predictor.text_columns
+    if not columns:
+        raise PredictError(f"name the column of the texts with --text-columns; there are: {', '.join(there)}")
+    if len(columns) > 2:
+        raise PredictError(f"a text is one column, or a pair of them; got {', '.join(columns)}")
+    predictor.check_kind(columns, columns)
+    return columns
+
+
+def _with_texts(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
+    """The rows, each of them checked to have its texts."""
+    for row in rows:
+        for name in columns:
+            if not isinstance(row.values.get(name), str):
+                came = "there is none" if row.values.get(name) is None else f"got {row.values[name]!r}"
+                raise PredictError(f"{row.place}: {name!r} must be a string, if an empty one; {came}")
+            if not is_unicode(row.values[name]):
+                raise PredictError(
+                    f"{row.place}: {name!r} is not valid Unicode: {row.values[name][:40]!r}; {NOT_UNICODE}"
+                )
+        yield row
+
+
+def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    remaining = iter(rows)
+    while chunk := list(itertools.islice(remaining, size)):
+        yield chunk
+
+
+def _answered(predictor: Predictor, rows: Sequence[Row], columns: Sequence[str]) -> Iterator[Row]:
+    predictions = predictor([_text(row, columns) for row in rows])
+    for row, prediction in zip(rows, predictions, strict=True):
+        yield Row(row.place, {**row.values, **prediction.columns})
+
+
+def _text(row: Row, columns: Sequence[str]) -> Text:
+    first, *second = (row.values[name] for name in columns)
+    return (first, second[0]) if second else first

@@ -1,0 +1,246 @@
+"""Checkpoints with orbax: a tree of arrays and a small JSON record, written whole or not at all."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orbax.checkpoint as ocp
+
+from dynabert_jax.errors import UserError
+from dynabert_jax.system import devices
+
+log = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+CHECKSUMS = "checksums.json"  # in the folder of every checkpoint
+
+
+class CheckpointError(UserError, RuntimeError):
+    """A checkpoint that cannot be written or read; the message says which and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds.
+
+    Attributes:
+        step: of training.
+        tree: the arrays.
+        record: what belongs to them and is not an array.
+    """
+
+    step: int
+    tree: Any
+    record: Record
+
+
+class Checkpoints:
+    """The newest checkpoints in a folder of a stage's. In a `with` block: leaving it waits for what is being written.
+
+    Saving goes on in the background. orbax writes into a temporary folder and renames it, so a checkpoint that was
+    interrupted is never taken for a whole one; one that was damaged later is told by its checksums.
+
+    All processes of a run write together, into a folder that all of them see.
+
+    Args:
+        folder: of these checkpoints alone.
+        keep: how many of the newest.
+    """
+
+    def __init__(self, folder: Path, keep: int = 1):
+        self.folder = folder.resolve()
+        self._whole: set[int] = set()  # steps known to be undamaged: reading a large checkpoint's files takes seconds
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            cleanup_tmp_directories=True,
+            async_options=ocp.options.AsyncOptions(post_finalization_callback=self._write_checksums),
+            # Two of these work side by side, and the processes of a run must not take one's barriers for the other's.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                barrier_sync_key_prefix=f"{self.folder.parent.name}_{self.folder.name}"
+            ),
+        )
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)  # makes the folder
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._manager.close()
+        except Exception as failure:  # what orbax and TensorStore raise has no base of its own, here and below
+            if error is None:  # otherwise that one came first
+                raise self._cannot_write(failure) from failure
+
+    def save(self, step: int, tree: Any, record: Record) -> None:
+        """Writes a checkpoint and then drops the oldest. A step that is there already is left as it is.
+
+        Args:
+            step: of training.
+            tree: arrays that are the same on every device.
+            record: what JSON can hold.
+
+        Raises:
+            CheckpointError: this one, or the one before it that was still being written, cannot be written.
+            ValueError: there is a later one, which this one would not take the place of.
+        """
+        if step in self._manager.all_steps():
+            return
+        if step < self.newest:
+            raise ValueError(f"{self.folder} has a checkpoint of step {self.newest}, so none of step {step} is kept")
+        items = ocp.args.Composite(
+            tree=ocp.args.StandardSave(devices.across_hosts(tree)), record=ocp.args.JsonSave(record)
+        )
+        try:
+            if self._manager.save(step, args=items):
+                self._whole.add(step)
+        except Exception as error:
+            raise self._cannot_write(error) from error
+
+    @property
+    def newest(self) -> int:
+        """The step of the newest; 0 where there is none."""
+        return max(self._manager.all_steps(), default=0)
+
+    def wait(self) -> None:
+        """Returns when everything is on disk.
+
+        Raises:
+            CheckpointError: something cannot be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._cannot_write(error) from error
+
+    def restore(self, like: Any) -> Saved | None:
+        """The newest checkpoint that is whole, or None where there is none. Damaged ones are reported and removed.
+
+        Args:
+            like: a tree of arrays (or of their shapes) with the structure and shapes to restore.
+
+        Returns:
+            Arrays on every device.
+
+        Raises:
+            CheckpointError: all are damaged, or the newest belongs to another model.
+        """
+        step = self._newest_undamaged()
+        if step is None:
+            return None
+        tree = ocp.args.StandardRestore(devices.shapes_across_hosts(like))
+        restored = self._restored(step, tree=tree, record=ocp.args.JsonRestore())
+        return Saved(step, devices.of_this_host(restored["tree"]), restored["record"])
+
+    def record(self) -> Record | None:
+        """What belongs to the newest checkpoint, without its arrays; None where there is none.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        step = self._newest_undamaged()
+        if step is None:
+            return None
+        record: Record = self._restored(step, record=ocp.args.JsonRestore())["record"]
+        return record
+
+    def _restored(self, step: int, **items: Any) -> Any:
+        """These items of a checkpoint."""
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:
+            reason = str(error).strip().splitlines()
+            raise self._cannot_read(step, reason[0] if reason else repr(error)) from error
+
+    def _newest_undamaged(self) -> int | None:
+        """Its step. Looked for before orbax reads anything: it takes changed numbers as they are.
+
+        Raises:
+            CheckpointError: there are checkpoints, and all are damaged; or they cannot be read.
+        """
+        newest_first = sorted(self._manager.all_steps(), reverse=True)
+        if not newest_first:
+            return None
+        damages: dict[int, str] = {}
+        for step in newest_first if devices.is_first() else ():
+            damage = None if step in self._whole else self._damage(step)
+            if damage is None:
+                break
+            damages[step] = damage
+        bad = devices.of_the_first(len(damages))  # of the newest ones: every process goes by what the first has found
+        if bad == len(newest_first):
+            newest, too = newest_first[0], "; so are those before it" if bad > 1 else ""
+            raise self._cannot_read(newest, damages.get(newest, "the first process found it damaged") + too)
+        for step in newest_first[:bad]:
+            log.warning(
+                "the checkpoint %s is damaged (%s) and is removed; going on from the one before it",
+                self.folder / str(step), damages.get(step, "as the first process found"),
+            )  # fmt: skip
+            self._manager.delete(step)
+        self._whole.add(newest_first[bad])
+        return newest_first[bad]
+
+    def _damage(self, step: int) -> str | None:
+        """What is wrong with a checkpoint's files, in words; None where nothing is.
+
+        Raises:
+            CheckpointError: they cannot be read now, which may pass.
+        """
+        checkpoint = self.folder / str(step)
+        try:
+            written, found = json.loads((checkpoint / CHECKSUMS).read_text()), _checksums(checkpoint)
+            changed = [name for name in written.keys() | found.keys() if written.get(name) != found.get(name)]
+        except (FileNotFoundError, ValueError, AttributeError) as error:  # the last where the file holds no object
+            return str(error)
+        except OSError as error:
+            raise CheckpointError(
+                f"the checkpoint {checkpoint} cannot be read: {error}. Make it readable, and give the same "
+                f"command again"
+            ) from error
+        return f"{min(changed)} is missing or not as it was written" if changed else None
+
+    def _write_checksums(self) -> None:
+        """orbax calls this when the files of a new checkpoint are written, and then gives its folder its name."""
+        for checkpoint in self.folder.glob("*.orbax-checkpoint-tmp"):
+            if not (checkpoint / CHECKSUMS).exists():
+                (checkpoint / CHECKSUMS).write_text(json.dumps(_checksums(checkpoint)))
+
+    def _cannot_read(self, step: int, reason: str) -> CheckpointError:
+        return CheckpointError(
+            f"the checkpoint {self.folder / str(step)} cannot be read: {reason}. It is damaged, or of another model; "
+            f"remove {self.folder.parent}, and the same command trains that stage again"
+        )
+
+    def _cannot_write(self, error: Exception) -> CheckpointError:
+        cure = (
+            "free some space" if devices.num_hosts() == 1 else "free some space, if that is it, or start all processes"
+        )
+        return CheckpointError(
+            f"cannot write a checkpoint to {self.folder}: {error}. The one before it, if there is one, is whole; "
+            f"{cure}, and the same command goes on from there"
+        )
+
+
+def newest_step(folder: Path) -> int:
+    """Of the checkpoints in a folder, without making or opening anything; 0 where there is none."""
+    return max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
+
+
+def _checksums(checkpoint: Path) -> dict[str, str]:
+    """The SHA-256 of every file of the tree and the record; what else lies there, orbax does without."""
+    files = sorted(path for item in ("tree", "record") for path in (checkpoint / item).rglob("*") if path.is_file())
+    return {str(path.relative_to(checkpoint)): _checksum(path) for path in files}
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

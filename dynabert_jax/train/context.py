@@ -1,0 +1,86 @@
+"""What all stages of one run share, and the batches and evaluations that follow from its configuration."""
+
+import functools
+from collections.abc import Iterator
+
+import jax
+
+from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.stages import Stage
+from dynabert_jax.data.batches import Batch, PlannedBatch, make_batch, plan_epoch
+from dynabert_jax.data.encode import TaskData
+from dynabert_jax.errors import UserError
+from dynabert_jax.model.bert import Bert
+from dynabert_jax.model.matmul import product_rate
+from dynabert_jax.plan import Objective
+from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.system import devices
+from dynabert_jax.system.packages import PACKAGES, version
+from dynabert_jax.train.step import Programs
+from dynabert_jax.weights.files import Pretrained
+
+# What a checkpoint has learnt from, as users know it.
+ORIGINS = {"data": "train or dev data (texts, labels or tokens)", "weights": "pretrained weights"}
+
+
+class TrainingError(UserError, RuntimeError):
+    """Training that cannot go on; the message says where it stopped and what to do."""
+
+
+class Context:
+    """What all stages of one run work with.
+
+    Attributes:
+        origins: what every checkpoint has learnt from, by name: checksums of the data and of the pretrained weights.
+    """
+
+    def __init__(self, config: RunConfig, pretrained: Pretrained, data: TaskData, folder: RunFolder):
+        self.config, self.data, self.folder = config, data, folder
+        self.model = Bert(pretrained.config, config.dtype, config.rematerialize)
+        self.programs = Programs(self.model)
+        self.origins = {"data": data.fingerprint, "weights": pretrained.fingerprint}
+
+    @functools.cached_property
+    def peak_flops(self) -> float:
+        """What all devices together could do in a second, going by large products on one of them."""
+        alone = 1 if jax.default_backend() == "cpu" else jax.local_device_count()  # a CPU's devices share its cores
+        return product_rate(self.config.dtype) * alone * devices.num_hosts()
+
+
+def check_same_run(context: Context) -> None:
+    """Raises ParallelError where the processes of a run are not of one mind: they would train a mixture."""
+    devices.check_same_everywhere(context.config.to_json(), "the configuration is")
+    for origin, fingerprint in context.origins.items():
+        devices.check_same_everywhere(fingerprint, f"the {ORIGINS[origin]} are")
+    devices.check_same_everywhere(str([(package, version(package)) for package in PACKAGES]), "the versions are")
+
+
+def steps_per_epoch(context: Context) -> int:
+    return -(-len(context.data.train.labels) // context.config.data.batch_size)
+
+
+def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:
+    """After how many steps the dev set is scored: evenly through every epoch, and at its end."""
+    parts = min(settings.evaluations, per_epoch)
+    return {
+        epoch * per_epoch + -(-per_epoch * part // parts)
+        for epoch in range(settings.epochs)
+        for part in range(1, parts + 1)
+    }
+
+
+def steps_from(context: Context, objective: Objective, first: int) -> Iterator[tuple[int, PlannedBatch]]:
+    """Step numbers and batches from step `first` on: a function of seed, stage and step, so a resumed run goes on."""
+    config, per_epoch = context.config, steps_per_epoch(context)
+    for epoch in range(first // per_epoch, objective.settings.epochs):
+        seed = [config.seed, objective.number, epoch]
+        plan = plan_epoch(context.data.train, config.data.batch_size, config.data.lengths, seed)
+        for step, planned in enumerate(plan, epoch * per_epoch):
+            if step >= first:
+                yield step, planned
+
+
+def batch_of(context: Context, planned: PlannedBatch) -> Batch:
+    """The rows of the global batch; `parallel.split` gives this host its own."""
+    config = context.config.data
+    return make_batch(context.data.train, planned, config.batch_size, context.model.config.pad_token_id)

@@ -1,0 +1,145 @@
+"""How much each attention head and each neuron matters: (params, batches) -> scores.
+
+The score is the first-order change of the loss when the head or neuron is removed (the paper, section 2.1, equation 3;
+`compute_neuron_head_importance` in the reference's `run_glue.py`).
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from tqdm import tqdm
+
+from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.stages import Importance
+from dynabert_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batch
+from dynabert_jax.data.encode import Split
+from dynabert_jax.model.bert import Bert
+from dynabert_jax.model.microbatch import divided
+from dynabert_jax.model.params import Params
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.system import devices
+from dynabert_jax.train.context import Context
+from dynabert_jax.train.losses import task_loss
+from dynabert_jax.train.preflight import rows_of_a_device
+from dynabert_jax.weights.rewire import Scores
+
+
+@struct.dataclass
+class Gradients:
+    """Of the mean loss: with respect to the heads' gates `[layers, N]` and to the parameters."""
+
+    gates: jax.Array
+    params: Params
+
+
+def importance(
+    model: Bert, params: Params, batches: Iterable[Batch], gradients: Literal["per_batch", "running"] = "per_batch",
+    rows_at_once: int | None = None,
+) -> Scores:  # fmt: skip
+    """Sums the scores over batches, dropout off.
+
+    Args:
+        model: whose full network is scored.
+        params: its parameters.
+        batches: at least one; rows of weight 0 do not count.
+        gradients: `per_batch` scores each batch by its own gradients (the paper); `running` by the sum of all
+            gradients so far (the released code, which does not zero them between batches).
+        rows_at_once: a batch's gradient is summed up over parts of at most so many examples; None: taken at once.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    gradient = jax.jit(functools.partial(loss_gradients, model))
+    scored = jax.jit(functools.partial(score, model))
+    total, running, params = None, None, jax.device_put(params)
+    for batch in batches:
+        own = functools.reduce(_add, (gradient(params, part) for part in divided(batch, rows_at_once)))
+        if gradients == "running":
+            own = running = own if running is None else _add(running, own)
+        scores = scored(params, own)
+        total = scores if total is None else _add(total, scores)
+    if total is None:
+        raise ValueError("importance needs at least one batch of examples; got none")
+    return total
+
+
+def _add(left: Any, right: Any) -> Any:
+    return jax.tree.map(jnp.add, left, right)
+
+
+def loss_gradients(model: Bert, params: Params, batch: Batch) -> Gradients:
+    """Gradients of the loss on the labels, of which every row has its weight."""
+    config = model.config
+
+    def loss(gates: jax.Array, params: Params) -> jax.Array:
+        outputs = model.apply(
+            {"params": params},
+            *batch.inputs,
+            SubNetwork.full(config),
+            head_gates=gates,
+        )
+        return jnp.sum(task_loss(outputs.logits, batch.labels) * batch.weights)
+
+    gates = jnp.ones((config.num_layers, max(config.heads)))
+    by_gates, by_params = jax.grad(loss, argnums=(0, 1))(gates, params)
+    return Gradients(by_gates, by_params)
+
+
+def score(model: Bert, params: Params, gradients: Gradients) -> Scores:
+    """|dL/d gate| of each head; |w dL/dw| summed over what enters a neuron, and over what leaves it."""
+    heads, neurons = [], []
+    for i, num_heads in enumerate(model.config.heads):
+        layer, by_layer = params[f"layer_{i}"], gradients.params[f"layer_{i}"]
+        up, down = (jax.tree.map(jnp.multiply, layer[name], by_layer[name]) for name in ("up", "down"))
+        entering = up["kernel"].sum(0) + up["bias"]  # [F]
+        leaving = down["kernel"].sum(1)  # [F]
+        heads.append(jnp.abs(gradients.gates[i, :num_heads]))
+        neurons.append(jnp.abs(entering) + jnp.abs(leaving))
+    return Scores(tuple(heads), tuple(neurons))
+
+
+def score_importance(context: Context, settings: Importance, params: Params) -> Scores:
+    """The importance of heads and neurons, computed once a run and kept in its folder."""
+    if devices.any_host(not context.folder.importance_file.exists()):
+        batches = importance_batches(context, settings)
+        scores = importance(context.model, params, batches, settings.gradients, rows_at_once(context.config))
+        if devices.is_first():
+            context.folder.write_importance(scores)
+        devices.wait_for_all("importance is written")
+    return context.folder.read_importance()
+
+
+def importance_split(context: Context, settings: Importance) -> Split:
+    """The examples that importance is scored on."""
+    return context.data.train if settings.split == "train" else next(iter(context.data.dev.values()))
+
+
+def importance_plan(context: Context, settings: Importance) -> list[PlannedBatch]:
+    """The batches of a split in its own order, or of so many of its rows, drawn with the run's seed."""
+    split = importance_split(context, settings)
+    shuffled = np.random.default_rng(context.config.seed).permutation(len(split))
+    rows = np.sort(shuffled[: settings.max_examples or len(split)])
+    starts = range(0, len(rows), settings.batch_size)
+    return [
+        plan_batch(split, rows[start : start + settings.batch_size], context.config.data.lengths) for start in starts
+    ]
+
+
+def importance_batches(context: Context, settings: Importance) -> Iterator[Batch]:
+    """Batches of the rows that importance is scored on, with a progress bar."""
+    split, plan = importance_split(context, settings), importance_plan(context, settings)
+    total = sum(len(planned.rows) for planned in plan)
+    with tqdm(desc="importance", total=total, unit=" examples", disable=not devices.is_first()) as bar:
+        for planned in plan:
+            yield make_batch(split, planned, settings.batch_size, context.model.config.pad_token_id)
+            bar.update(len(planned.rows))
+
+
+def rows_at_once(config: RunConfig) -> int:
+    """Examples that a device computes gradients of at once in training, at most; importance takes no more."""
+    return rows_of_a_device(config) // config.gradient_accumulation

@@ -1,0 +1,141 @@
+"""What a stage reports while it trains: the progress bar, training.jsonl and TensorBoard."""
+
+import contextlib
+import dataclasses
+import time
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from dynabert_jax.data.batches import PlannedBatch
+from dynabert_jax.data.encode import Split
+from dynabert_jax.evaluate.rows import Row, mean_score
+from dynabert_jax.plan import Objective
+from dynabert_jax.runs.logs import evaluation_lines
+from dynabert_jax.system import devices
+from dynabert_jax.system.memory import peak_memory
+from dynabert_jax.train.context import Context, TrainingError, steps_per_epoch
+from dynabert_jax.train.step import (
+    StepReport,
+    training_flops,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Taken:
+    """A step that was taken and not yet looked at."""
+
+    step: int
+    planned: PlannedBatch
+    report: StepReport
+
+
+def check_finite(objective: Objective, train: Split, taken: Taken) -> None:
+    """Raises TrainingError where a loss or the gradient of a step is NaN or infinite. Looking waits for the device."""
+    if taken.report.finite:
+        return
+    pairs = zip(objective.students, taken.report.losses, strict=True)
+    bad = [student.name for student, losses in pairs if not np.isfinite(losses.total)]
+    what = f"the loss of sub-network {bad[0]}" if bad else "the gradient"
+    rows = taken.planned.rows if train.origins is None else train.origins[taken.planned.rows]
+    raise TrainingError(
+        f"{what} is not finite in stage {objective.name}, step {taken.step}. Its batch is of these rows of the "
+        f"training data, the first being 1: {', '.join(map(str, np.sort(rows) + 1))}. Try a smaller learning rate, "
+        f"in a new run_dir; the checkpoints in this one are of before"
+    )
+
+
+class StageLog(contextlib.ExitStack):
+    """The progress bar, the lines of the run folder and TensorBoard's scalars of one stage; the first host's alone."""
+
+    def __init__(self, context: Context, objective: Objective):
+        super().__init__()
+        self.context, self.objective = context, objective
+        self.unchecked: list[Taken] = []
+
+    def start(self, step: int, total: int) -> None:
+        self.total = total
+        epochs, rest = divmod(step, steps_per_epoch(self.context))
+        examples, size = len(self.context.data.train), self.context.config.data.batch_size
+        self.bar = self.enter_context(
+            tqdm(desc=self.objective.name, total=self.objective.settings.epochs * examples,
+                 initial=epochs * examples + min(rest * size, examples), unit=" examples",
+                 disable=not devices.is_first())
+        )  # fmt: skip
+        if devices.is_first():
+            self.scalars = self.enter_context(self.context.folder.scalars(self.objective.name, step))
+        if step < total:
+            self.bar.set_postfix_str("compiling")
+        self.first = step + 1
+        self.count_from_here()
+
+    def count_from_here(self) -> None:
+        self.since, self.examples, self.flops = time.perf_counter(), 0, 0
+
+    def step(self, step: int, planned: PlannedBatch, report: StepReport) -> None:
+        """Counts a step, and looks at its numbers every few steps only: looking waits for the device."""
+        self.unchecked.append(Taken(step, planned, report))
+        look = step % self.context.config.log_every == 0 or step == self.total
+        if look:
+            self.check_finite()
+        if not devices.is_first():
+            return
+        if step == self.first:
+            self.first_step(step, report)
+        self.bar.update(len(planned.rows))
+        self.examples += len(planned.rows)
+        self.flops += training_flops(self.context.model.config, self.objective, planned)
+        if look:
+            self.log_step(step, report)
+        elif step == self.first:
+            self.count_from_here()  # without compiling
+        if step == self.total:
+            tqdm.write(f"{self.objective.name}: {peak_memory() / 2**30:.1f} GiB of memory at most")
+
+    def check_finite(self) -> None:
+        """Raises TrainingError where a step that was taken since the last look is not finite."""
+        for taken in self.unchecked:
+            check_finite(self.objective, self.context.data.train, taken)
+        self.unchecked.clear()
+
+    def log_step(self, step: int, report: StepReport) -> None:
+        losses = {
+            student.name: {name: float(value) for name, value in vars(parts).items()}
+            for student, parts in zip(self.objective.students, report.losses, strict=True)
+        }
+        totals = {name: parts["total"] for name, parts in losses.items()}
+        mean = float(np.mean(list(totals.values())))
+        seconds = time.perf_counter() - self.since
+        curves = {
+            "loss": mean,
+            "learning_rate": float(report.learning_rate),
+            "grad_norm": float(report.grad_norm),
+            "examples_per_second": self.examples / seconds,
+            "flops_utilization": self.flops / seconds / self.context.peak_flops,
+        }
+        self.bar.set_postfix(loss=f"{mean:.4f}")
+        self.context.folder.append_training({"stage": self.objective.name, "step": step, **curves, "losses": losses})
+        self.scalars.add(step, curves | {f"loss/{name}": total for name, total in totals.items()})
+        self.count_from_here()
+
+    def first_step(self, step: int, report: StepReport) -> None:
+        """Tells how long it took from the start of the stage, or of what is left of it: users wait for this."""
+        jax.block_until_ready(report)
+        self.bar.set_postfix_str("", refresh=False)
+        seconds = time.perf_counter() - self.since
+        self.scalars.add(step, {"seconds_to_first_step": seconds})
+        tqdm.write(f"{self.objective.name}: first step after {seconds:.1f} s, compilation included")
+
+    def evaluation(self, step: int, rows: list[Row]) -> None:
+        """Tells and writes the rows of an evaluation."""
+        if not devices.is_first():
+            return
+        lines = evaluation_lines(self.context.config, self.objective.name, step, rows)
+        self.scalars.add(step, {f"{row.split}/{row.metric}/{row.sub}": row.score for row in rows})
+        self.context.folder.append_evaluations(lines)
+        metric = f"{rows[0].metric} {100 * mean_score(rows):.2f}"
+        tqdm.write(
+            f"{self.objective.name} step {step}: mean dev {metric} over {len(self.objective.students)} sub-networks"
+        )
+        self.count_from_here()

@@ -1,0 +1,208 @@
+"""What is checked before a run trains anything."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from dynabert_jax import cost
+from dynabert_jax.config.checked import ConfigError
+from dynabert_jax.config.run import RunConfig
+from dynabert_jax.data.batches import PlannedBatch, plan_batch
+from dynabert_jax.data.encode import Split, TaskData
+from dynabert_jax.evaluate.evaluate import check_finite, logits_of
+from dynabert_jax.evaluate.metrics import label_order_warning
+from dynabert_jax.infer import in_jax
+from dynabert_jax.model.matmul import product_rate
+from dynabert_jax.model.microbatch import count_parts
+from dynabert_jax.plan import Objective, plan_run
+from dynabert_jax.system import devices
+from dynabert_jax.system.files import expanded, nearest_existing
+from dynabert_jax.system.memory import available_memory
+from dynabert_jax.weights.files import Pretrained
+
+log = logging.getLogger(__name__)
+
+SLOWER = 0.9  # times the rate of float32: what is worth a word
+
+
+def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
+    """What can be known before a text is encoded.
+
+    Raises:
+        ConfigError: the run does not fit the model or the devices.
+    """
+    model = pretrained.config
+    plan_run(model, config)  # a width or depth may keep nothing of this model
+    try:
+        devices.check_divides(config.data.batch_size, "data.batch_size", parts=config.gradient_accumulation)
+        devices.check_divides(config.data.eval_batch_size, "data.eval_batch_size")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if config.data.max_length > model.max_length:
+        raise ConfigError(
+            f"the largest of data.lengths, {config.data.max_length}, is more than the model's {model.max_length} "
+            f"positions; set it to at most {model.max_length}"
+        )
+    if not config.fine_tune and pretrained.new_classifier:
+        raise ConfigError(
+            f"fine_tune is None, but {config.model} has no classifier for the labels {model.labels}: it would be "
+            f"random. Add the fine-tuning stage, or bring a model that is fine-tuned on this task"
+        )
+
+
+def warn_of_dtype(config: RunConfig) -> None:
+    """Says where bfloat16 only costs time: a CPU without instructions for it converts every number."""
+    if jax.default_backend() != "cpu" or config.dtype != "bfloat16":
+        return
+    ours, plain = (product_rate(dtype, size=1024) / 1e9 for dtype in ("bfloat16", "float32"))
+    if ours < SLOWER * plain:
+        log.warning(
+            "this CPU is slow in bfloat16: %.0f GFLOP/s in large products, and %.0f in float32; --dtype float32 is "
+            "faster, in a new run_dir", ours, plain,
+        )  # fmt: skip
+
+
+def check_data(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
+    """Warns of labels that may not be what they seem, and of batches that are never full.
+
+    Raises:
+        ConfigError: the data and the model do not belong together.
+    """
+    check_tokens(config, pretrained, data)
+    if len(data.train) < config.data.batch_size:
+        log.warning(
+            "data.batch_size %d is more than the %d training examples: the rest of every batch is filled up with rows "
+            "that do not count; set it to less", config.data.batch_size, len(data.train),
+        )  # fmt: skip
+    warn_of_labels(config, pretrained, data)
+
+
+def check_tokens(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
+    """Raises ConfigError where the tokenizer knows tokens that the weights have no embedding for."""
+    for split in (data.train, *data.dev.values(), *data.test.values()):
+        largest = max(int(ids.max()) for ids in split.input_ids)
+        if largest >= pretrained.config.vocab_size:
+            raise ConfigError(
+                f"{config.model}: the tokenizer gives token {largest} in {split.name}, but the weights know "
+                f"{pretrained.config.vocab_size} tokens; bring the tokenizer and the weights of one model"
+            )
+
+
+def check_space(config: RunConfig, pretrained: Pretrained) -> None:
+    """Raises ConfigError where the disk is too full for the run's checkpoints."""
+    folder = expanded(config.run_dir)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
+    used = sum(map(_size, folder.rglob("*")))
+    needed = max(0, disk_needed(config, size) - used)
+    free = shutil.disk_usage(nearest_existing(folder)).free
+    if free < needed:
+        raise ConfigError(
+            f"{config.run_dir} has {size_of(free)} free, and the run's checkpoints need up to {size_of(needed)}; free "
+            f"some, or set run_dir to a larger disk"
+        )
+
+
+def size_of(size: int) -> str:
+    """Bytes to read, such as 1.5 GiB."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.1f} MiB"
+
+
+def disk_needed(config: RunConfig, size: int) -> int:
+    """Bytes of all checkpoints of a run whose parameters have `size` bytes.
+
+    Every stage keeps parameters with Adam's two moments twice, and the best parameters; one writes the next of both.
+    """
+    return size * (7 * len(config.stages) + 4)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 of a folder, and of what another process has just removed."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
+
+
+def check_memory(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
+    """Raises ConfigError where a device surely has too little memory for a training step."""
+    objectives = plan_run(pretrained.config, config).objectives
+    if not objectives:
+        return
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
+    fixed = size * max(4 + objective.has_teacher for objective in objectives)
+    sharing = jax.local_device_count() if jax.default_backend() == "cpu" else 1  # devices of a CPU share its memory
+    needed, free = sharing * (fixed + kept_activations(config, pretrained, data, objectives)), available_memory()
+    if free < needed:
+        cure, more = "use more or larger devices, or a smaller model", more_parts(config, data)
+        if sharing * fixed < free and more is not None:
+            cure = f"set gradient_accumulation to {more}, or use a smaller data.batch_size or more devices"
+        elif sharing * fixed < free:
+            cure = "use smaller data.lengths, more or larger devices, or a smaller model"
+        raise ConfigError(
+            f"a training step needs at least {needed / 2**30:.1f} GiB of memory (parameters, gradients, Adam's "
+            f"moments, and what the backward pass keeps), and {free / 2**30:.1f} GiB are free; {cure}"
+        )
+
+
+def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, objectives: Sequence[Objective]) -> int:
+    """Bytes that the backward pass of the largest family keeps at least of what one device computes at once."""
+    examples = rows_of_a_device(config) // parts_of_longest(config, data)
+    length = longest_batch(config, data).length
+    numbers = max(
+        cost.activations(pretrained.config, family, length, config.rematerialize)
+        for objective in objectives
+        for group in objective.groups
+        for family in group.families
+    )
+    return examples * numbers * (2 if config.dtype == "bfloat16" else 4)
+
+
+def parts_of_longest(config: RunConfig, data: TaskData) -> int:
+    """How many parts a device works through its share of the longest batch in."""
+    return count_parts(rows_of_a_device(config), longest_batch(config, data).length, config.gradient_accumulation)
+
+
+def more_parts(config: RunConfig, data: TaskData) -> int | None:
+    """The next larger number of parts that a device's share of a batch divides into; None where each is one example."""
+    rows, now = rows_of_a_device(config), parts_of_longest(config, data)
+    return next((parts for parts in range(now + 1, rows + 1) if rows % parts == 0), None)
+
+
+def rows_of_a_device(config: RunConfig) -> int:
+    """Its share of a training batch."""
+    return config.data.batch_size // devices.num_devices()
+
+
+def longest_batch(config: RunConfig, data: TaskData) -> PlannedBatch:
+    """One with the longest training sentence."""
+    return plan_batch(data.train, np.array([data.train.sizes.argmax()]), config.data.lengths)
+
+
+def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
+    """Says where the checkpoint's classes are not called and ordered like the data's, or do not seem to mean the same.
+
+    A classifier that is not fine-tuned here, but taught from as it is, is tried out on the dev split.
+    """
+    theirs, ours = ", ".join(pretrained.checkpoint_labels), ", ".join(pretrained.config.labels)
+    if pretrained.label_order_changed:
+        log.warning("%s: its classes, %s, were put into the data's order, %s", config.model, theirs, ours)
+    if pretrained.labels_by_position:
+        log.warning("%s: its classes, %s, are taken for the data's %s, in this order", config.model, theirs, ours)
+    if config.fine_tune or pretrained.config.is_regression:
+        return
+    split = next(iter(data.dev.values()))
+    warning = label_order_warning(data.labels, accuracy(config, pretrained, split), len(split))
+    if warning:
+        log.warning("%s: %s", config.model, warning)
+
+
+def accuracy(config: RunConfig, pretrained: Pretrained, split: Split) -> float:
+    """The checkpoint's own, before anything is trained."""
+    runner = in_jax.open_model(pretrained, config.dtype)
+    logits = logits_of(runner, split, config.data, pretrained.config.pad_token_id)
+    check_finite(config.model, split, logits)
+    return float(np.mean(logits.argmax(axis=1) == split.labels))

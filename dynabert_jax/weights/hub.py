@@ -1,0 +1,117 @@
+"""Finds a model: a folder on this machine, the sample backbone, or a repository on the Hugging Face hub."""
+
+from pathlib import Path
+
+from dynabert_jax.errors import UserError
+from dynabert_jax.system.files import expanded
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+    "vocab.json", "merges.txt",
+)  # fmt: skip
+_SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
+_TORCH_FILES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
+_SAMPLE = "sample:minilm"
+
+
+class ModelNotFoundError(UserError, ValueError):
+    """A model that is not where its name points; the message says what was looked for and what to do."""
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of a model in Hugging Face's format, fetched where necessary.
+
+    Args:
+        name: a local folder with a config.json, `sample:minilm`, or the name of a repository on the hub. Of that
+            only the configuration, the tokenizer and the weights are fetched, into the hub's own cache:
+            safetensors where there are any, else pytorch_model.bin.
+
+    Raises:
+        ModelNotFoundError: there is no such model, or no way to reach it.
+        SampleError: the sample backbone could not be fetched.
+    """
+    if str(name).startswith("sample:"):
+        return _find_sample(str(name))
+    folder = expanded(name)
+    try:
+        if folder.is_dir():
+            return _check_folder(folder)
+        is_file = folder.exists()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise ModelNotFoundError(f"{name} cannot be read ({error}); name a folder that you may read") from error
+    if is_file:
+        raise ModelNotFoundError(f"{name} is a file; name the folder that holds it and its config.json")
+    if isinstance(name, Path) or _looks_local(name):
+        raise ModelNotFoundError(
+            f"there is no folder {name} (looked for {folder.absolute()}); correct the path, or give the name of a "
+            "model on the hub, such as 'bert-base-uncased' or 'organization/model'"
+        )
+    return _download(name)
+
+
+def _find_sample(name: str) -> Path:
+    if name != _SAMPLE:
+        raise ModelNotFoundError(f"there is no sample model {name!r}; there is {_SAMPLE!r}")
+    from dynabert_jax.data.samples import fetch_minilm
+
+    return fetch_minilm()
+
+
+def _check_folder(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        held = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
+        raise ModelNotFoundError(
+            f"the folder {folder} holds no config.json (it holds: {held}); name a folder in Hugging Face's format, as "
+            "save_pretrained writes it: config.json, model.safetensors or pytorch_model.bin, and the tokenizer's files"
+        )
+    return folder
+
+
+def _looks_local(name: str) -> bool:
+    """Whether a name that is no folder was meant as one: hub names are `model` or `organization/model`."""
+    parts = Path(name).parts
+    return name.startswith((".", "~", "/")) or len(parts) > 2 or (len(parts) == 2 and Path(parts[0]).is_dir())
+
+
+def _download(name: str) -> Path:
+    """The hub repository's snapshot in the hub's cache."""
+    from huggingface_hub import errors
+
+    try:
+        folder = _fetch(name, ("config.json", *TOKENIZER_FILES, *_SAFETENSORS_FILES))
+        if not any(folder.glob("model*.safetensors")):
+            folder = _fetch(name, ("config.json", *TOKENIZER_FILES, *_TORCH_FILES))
+    except errors.HFValidationError as error:
+        raise ModelNotFoundError(f"{name!r} is neither a folder here nor a name on the hub ({error})") from error
+    except errors.GatedRepoError as error:
+        raise ModelNotFoundError(
+            f"the hub's model {name!r} is gated; ask for access at its page on the hub, log in with `hf auth login`, "
+            "and try again"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelNotFoundError(
+            f"there is no folder {name!r} here, and no model of that name on the hub; correct the name or, if the "
+            "model is private, log in with `hf auth login`"
+        ) from error
+    # The hub's HTTP library changed between its versions; this is the base of that library's errors.
+    except (errors.HTTPError, OSError) as error:
+        raise ModelNotFoundError(_unreachable(name, error)) from error
+    return _check_folder(folder)
+
+
+def _fetch(name: str, patterns: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, allow_patterns=list(patterns)))
+
+
+def _unreachable(name: str, error: Exception) -> str:
+    from huggingface_hub import is_offline_mode
+
+    local = name.rpartition("/")[2]
+    why = "HF_HUB_OFFLINE is set" if is_offline_mode() else f"{type(error).__name__}: {error}"
+    return (
+        f"there is no folder {name!r} here, the hub's cache does not hold the model whole, and it could not be fetched "
+        f"({why}). On a machine with network run `hf download {name} --local-dir {local}`, bring the folder here, and "
+        f"name it as the model: ./{local}"
+    )

@@ -1,0 +1,247 @@
+"""A choice for a finished run: out of its scores and cards, told in words and as JSON."""
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynabert_jax.choose.choose import ChoiceError, Limits, Miss
+from dynabert_jax.choose.question import Answer, Question, answer_for, choose_run, missed_one
+from dynabert_jax.config.checked import ConfigError
+from dynabert_jax.runs.finished import Finished, read_finished
+from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.runs.latency_card import LatencyError, Where, fingerprint, write_card
+from tiny_rows import CPU, GPU, card, measurement, row
+from tiny_run import Finished as FinishedRun
+
+ROWS = (
+    row(1.0, 1.0, 0.9, parameters=22_710_000, flops=1_450_000_000),
+    row(0.5, 1.0, 0.87, parameters=17_390_000, flops=768_000_000),
+    row(1.0, 0.5, 0.88, parameters=17_370_000, flops=725_000_000),
+    row(0.5, 0.5, 0.8, parameters=14_710_000, flops=384_000_000),
+    row(1.0, 1.0, 0.85, split="test"),
+    row(0.5, 0.5, 0.86, split="test"),
+)
+MILLISECONDS = {"w1_d1": 8.0, "w0.5_d1": 6.0, "w1_d0.5": 4.0, "w0.5_d0.5": 3.0}
+
+
+@pytest.fixture
+def run(finished: FinishedRun, tmp_path: Path) -> Finished:
+    """The tiny run with other scores, in a folder that is empty."""
+    return dataclasses.replace(read_finished(finished.folder), folder=RunFolder(tmp_path), rows=ROWS)
+
+
+@pytest.fixture
+def measured(run: Finished) -> Finished:
+    """With a card of its own, of the CPU at batch 1 and 8, where everything takes eight times as long."""
+    rows = [
+        measurement(sub=sub, median_ms=batch * median, batch=batch)
+        for sub, median in MILLISECONDS.items()
+        for batch in (1, 8)
+    ]
+    write_card(run.folder.path / "latency.json", card(*rows, model=model(run)))
+    return run
+
+
+def model(run: Finished) -> str:
+    return fingerprint(run.model.config, run.subs)
+
+
+def best(run: Finished, limits: Limits, where: Where = Where(batch=1), **more: object) -> str:  # noqa: B008
+    answer = answer_for(run, Question(limits, where, **more))  # type: ignore[arg-type]
+    assert answer.choice.best is not None
+    return answer.choice.best.sub
+
+
+def test_what_is_on_paper_needs_no_card(run: Finished) -> None:
+    assert best(run, Limits()) == "w1_d1"
+    assert best(run, Limits(max_parameters=17.38e6)) == "w1_d0.5"
+    assert best(run, Limits(max_flops=0.5e9)) == "w0.5_d0.5"
+    assert best(run, Limits(min_score=0.87)) == "w1_d0.5"
+
+
+def test_a_latency_is_that_of_the_card(measured: Finished) -> None:
+    assert best(measured, Limits(max_latency_ms=5.0)) == "w1_d0.5"
+    assert best(measured, Limits(max_latency_ms=25.0), Where(batch=8)) == "w0.5_d0.5"
+    assert best(measured, Limits(min_score=0.85), cost="latency_ms") == "w1_d0.5"
+    assert best(measured, Limits(max_latency_ms=5.0), split="test") == "w0.5_d0.5"
+
+
+def test_a_card_can_come_from_another_device(measured: Finished, tmp_path: Path) -> None:
+    file = tmp_path / "gpu.json"
+    rows = [measurement(device=GPU, sub=sub, median_ms=median / 4) for sub, median in MILLISECONDS.items()]
+    write_card(file, card(*rows, model=model(measured)))
+    for limits, where, sub in (
+        (Limits(max_latency_ms=2.0), Where(device="H100"), "w1_d1"),
+        (Limits(max_latency_ms=5.0), Where(device=CPU, batch=1), "w1_d0.5"),
+    ):
+        assert best(measured, limits, where, cards=(file,)) == sub
+    (tmp_path / "latency.json").unlink()
+    assert best(measured, Limits(max_latency_ms=1.0), Where(), cards=(file,)) == "w1_d0.5"
+
+
+def test_without_a_card_it_is_said_how_to_make_one(run: Finished) -> None:
+    with pytest.raises(LatencyError) as error:
+        best(run, Limits(max_latency_ms=5.0))
+    assert f"Run `dynabert bench {run.folder.path}` on the device that is meant" in str(error.value)
+    with pytest.raises(LatencyError, match="there is no latency card"):
+        best(run, Limits(max_latency_ms=5.0), cards=(Path("missing.json"),))
+
+
+def test_a_card_of_another_model_is_refused(run: Finished, tmp_path: Path) -> None:
+    write_card(tmp_path / "other.json", card(measurement(), model="other"))
+    with pytest.raises(LatencyError, match=r"other\.json is the latency card of another model"):
+        best(run, Limits(max_latency_ms=5.0), cards=(tmp_path / "other.json",))
+
+
+def test_what_was_not_measured_is_left_out_and_named(
+    run: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "card.json"
+    write_card(file, card(measurement(sub="w0.5_d1", median_ms=1.0), model=model(run)))
+    with caplog.at_level(logging.WARNING):
+        assert best(run, Limits(max_latency_ms=5.0), cards=(file,)) == "w0.5_d1"
+    assert "not measured there, and left out: w0.5_d0.5, w1_d0.5, w1_d1" in caplog.text
+    write_card(file, card(measurement(sub="other"), model=model(run)))
+    with pytest.raises(LatencyError, match=r"no card has these latencies of w0.5_d0.5, .+; run `dynabert bench`"):
+        best(run, Limits(max_latency_ms=5.0), cards=(file,))
+
+
+def test_a_split_that_was_not_scored_names_those_that_were(run: Finished) -> None:
+    with pytest.raises(ChoiceError, match=r"has no scores on split 'dve'; it has dev, test"):
+        best(run, Limits(), split="dve")
+
+
+TOLD = """\
+w1_d0.5: accuracy 0.8800 on dev (1,004 examples); 4 ms, 17.37M parameters, 725M FLOPs
+
+Limits: at most 5 ms, at most 1G FLOPs (AMD EPYC (2 threads), jax, float32, batch 1, 128 tokens). \
+4 sub-networks compared; FLOPs at 64 tokens.
+
+The Pareto front of accuracy against latency:
+
+| sub-network | accuracy | latency | parameters | FLOPs |                                                             |
+| ----------- | -------- | ------- | ---------- | ----- | ----------------------------------------------------------- |
+| w0.5_d0.5   | 0.8000   | 3 ms    | 14.71M     | 384M  |                                                             |
+| w1_d0.5     | 0.8800   | 4 ms    | 17.37M     | 725M  | chosen                                                      |
+| w1_d1       | 0.9000   | 8 ms    | 22.71M     | 1.45G | 8 ms, 60.0 % above 5 ms; 1.45G FLOPs, 45.0 % above 1G FLOPs |
+"""
+
+
+@pytest.fixture
+def reading(measured: Finished, monkeypatch: pytest.MonkeyPatch) -> Finished:
+    monkeypatch.setattr("dynabert_jax.choose.question.read_finished", lambda _: measured)
+    return measured
+
+
+def ask(limits: Limits, *, as_json: bool = False) -> Answer:
+    where = Where() if limits.max_latency_ms is None else Where(batch=1)
+    return choose_run("run", Question(limits, where), as_json=as_json)
+
+
+@pytest.mark.usefixtures("reading")
+def test_a_choice_is_told_with_the_front_around_it(capsys: pytest.CaptureFixture[str]) -> None:
+    ask(Limits(max_latency_ms=5.0, max_flops=1e9))
+    assert capsys.readouterr().out == TOLD
+
+
+@pytest.mark.usefixtures("reading")
+def test_what_another_limit_keeps_off_the_front_stands_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    ask(Limits(max_parameters=17.38e6, min_score=0.85))
+    output = capsys.readouterr().out
+    assert "Limits: at most 17.38M parameters, accuracy of at least 0.85." in output
+    assert "| w0.5_d0.5   | 0.8000   | 14.71M     | 384M  | score 0.8000, 0.0500 below score 0.8500" in output
+    assert "latency" not in output
+
+
+@pytest.mark.usefixtures("reading")
+def test_where_nothing_fits_the_nearest_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ChoiceError) as error:
+        ask(Limits(max_latency_ms=2.0))
+    assert capsys.readouterr().out == ""
+    lines = str(error.value).splitlines()
+    assert lines[0].startswith("nothing fits. Limits: at most 2 ms (AMD EPYC")
+    assert lines[1:] == [
+        "- w0.5_d0.5: 3 ms, 50.0 % above 2 ms",
+        "- w1_d0.5: 4 ms, 100.0 % above 2 ms",
+        "- w0.5_d1: 6 ms, 200.0 % above 2 ms",
+        "- w1_d1: 8 ms, 300.0 % above 2 ms",
+    ]
+
+
+def test_what_is_far_beyond_its_limit_is_so_many_times_it() -> None:
+    assert missed_one(Miss("parameters", 13_403_234, 2000)) == "13.4M parameters, 6,702 times 2K parameters"
+    assert missed_one(Miss("latency_ms", 20.0, 2.0)) == "20 ms, 900.0 % above 2 ms"
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [({"where": Where(backend="foo", batch=8)}, "--backend, --batch: "), ({"cards": ["phone.json"]}, "--card: ")],
+)
+def test_what_describes_latencies_that_do_not_matter_is_refused(more: dict[str, Any], named: str) -> None:
+    question = Question(**({"limits": Limits(max_parameters=20e6), "where": Where()} | more))
+    with pytest.raises(ChoiceError, match=f"^{named}this says which latencies are meant, and nothing asks for"):
+        choose_run("run", question)
+
+
+def test_a_batch_has_at_least_one_sentence() -> None:
+    for wrong in ({"batch": 0}, {"length": -1}):
+        with pytest.raises(ConfigError, match="greater than or equal to 1"):
+            Where(**wrong)
+
+
+def test_of_eight_bits_it_is_said_whose_scores_are_shown(
+    run: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [measurement(sub=sub, backend="onnxruntime-int8", dtype="int8") for sub in MILLISECONDS]
+    write_card(run.folder.path / "latency.json", card(*rows, model=model(run)))
+    monkeypatch.setattr("dynabert_jax.choose.question.read_finished", lambda _: run)
+    ask(Limits(max_latency_ms=1000.0))
+    assert "Scores are the float model's; `dynabert export --format onnx --int8` measures" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("reading")
+def test_a_long_list_of_misses_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynabert_jax.choose.question.NEAREST", 1)
+    with pytest.raises(ChoiceError, match=r"\n- w0.5_d0.5: 3 ms, 50.0 % above 2 ms\n- and 3 more$"):
+        ask(Limits(max_latency_ms=2.0))
+
+
+@pytest.mark.usefixtures("reading")
+def test_a_choice_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    ask(Limits(max_latency_ms=5.0), as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["chosen"] == {
+        "sub": "w1_d0.5", "score": 0.88, "parameters": 17_370_000, "flops": 725_000_000, "latency_ms": 4.0
+    }  # fmt: skip
+    assert (told["split"], told["metric"], told["front_by"], told["flops_length"]) == (
+        "dev",
+        "accuracy",
+        "latency_ms",
+        64,
+    )
+    assert told["measured"]["device"] == CPU
+    assert told["measured"]["length"] == 128
+    assert [one["sub"] for one in told["front"]] == ["w0.5_d0.5", "w1_d0.5", "w1_d1"]
+    assert told["nearest"] == []
+    assert told["limits"]["max_latency_ms"] == 5.0
+
+
+@pytest.mark.usefixtures("reading")
+def test_json_of_nothing_has_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ChoiceError, match="nothing fits"):
+        ask(Limits(max_flops=1e8), as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["chosen"] is None
+    assert told["measured"] is None
+    assert [one["sub"] for one in told["nearest"]] == ["w0.5_d0.5", "w1_d0.5", "w0.5_d1", "w1_d1"]
+    (miss,) = told["nearest"][0]["misses"]
+    assert (miss["what"], miss["value"], miss["limit"], miss["part"]) == (
+        "flops",
+        384_000_000,
+        1e8,
+        pytest.approx(2.84),
+    )

@@ -1,0 +1,102 @@
+"""Values computed by hand from the published formulas; what is tested is which one is taken, of which class."""
+
+import math
+
+import numpy as np
+import pytest
+
+from dynabert_jax.config.tasks import Metric, Task
+from dynabert_jax.evaluate.metrics import label_order_warning, score
+
+
+def classes(*metrics: Metric) -> Task:
+    return Task(name="classes", text_columns=("text",), metrics=metrics)
+
+
+def numbers(*metrics: Metric) -> Task:
+    return Task(name="numbers", text_columns=("text",), regression=True, metrics=metrics)
+
+
+def logits(answers: list[int], num_labels: int) -> np.ndarray:
+    """`[n, C]` whose largest entries stand at the answers and are still negative."""
+    return np.eye(num_labels, dtype=np.float32)[answers] - 3.0
+
+
+def column(values: list[float]) -> np.ndarray:
+    return np.array(values, np.float32)[:, None]
+
+
+REFERENCES = np.array([1, 1, 1, 1, 0, 0], np.int32)
+ANSWERS = [1, 1, 1, 0, 1, 0]  # 3 true positives, 1 false negative, 1 false positive, 1 true negative
+
+
+def test_binary_classification() -> None:
+    scores = score(classes("accuracy", "f1", "matthews"), logits(ANSWERS, 2), REFERENCES)
+    assert list(scores) == ["accuracy", "f1", "matthews"]
+    assert scores["accuracy"] == pytest.approx(4 / 6)
+    assert scores["f1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
+    assert scores["matthews"] == pytest.approx((3 * 1 - 1 * 1) / math.sqrt(4 * 4 * 2 * 2))
+
+
+def test_f1_of_three_classes_is_the_mean_over_classes() -> None:
+    scores = score(classes("f1"), logits([0, 0, 1, 2], 3), np.array([0, 1, 1, 2], np.int32))
+    assert scores["f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+
+
+def test_f1_of_three_classes_does_not_depend_on_which_of_them_occur() -> None:
+    scores = score(classes("f1"), logits([1, 1, 0, 0], 3), np.array([1, 1, 1, 0], np.int32))
+    assert scores["f1"] == pytest.approx((2 * 2 / (2 * 2 + 1) + 2 * 1 / (2 * 1 + 1)) / 2)
+
+
+def test_regression() -> None:
+    # Deviations from the means: (-2, 0, 1, 1) and (-1.5, -0.5, 0.5, 1.5).
+    predictions, references = column([1.0, 3.0, 4.0, 4.0]), np.array([1.0, 2.0, 3.0, 4.0], np.float32)
+    scores = score(numbers("pearson", "spearman", "mean_absolute_error"), predictions, references)
+    assert scores["pearson"] == pytest.approx(5.0 / math.sqrt(6.0 * 5.0))
+    # Ranks 1, 2, 3.5, 3.5 against 1, 2, 3, 4: deviations (-1.5, -0.5, 1, 1).
+    assert scores["spearman"] == pytest.approx(4.5 / math.sqrt(4.5 * 5.0))
+    assert scores["mean_absolute_error"] == pytest.approx((0 + 1 + 1 + 0) / 4)
+
+
+def test_a_model_that_answers_all_the_same_scores_nothing() -> None:
+    predictions = column([2.1, 2.1, 2.1])
+    scores = score(numbers("pearson", "spearman"), predictions, np.array([1.0, 2.0, 3.0], np.float32))
+    assert scores == {"pearson": 0.0, "spearman": 0.0}
+
+
+def test_one_class_for_all_scores_nothing() -> None:
+    assert score(classes("matthews"), logits([1] * 6, 2), REFERENCES) == {"matthews": 0.0}
+    assert score(classes("f1"), logits([0] * 6, 2), REFERENCES) == {"f1": 0.0}
+
+
+def test_nearly_constant_predictions_raise_no_warning() -> None:
+    predictions = np.array([[1.0], [1.0], [np.nextafter(1.0, 2.0)]])
+    scores = score(numbers("pearson"), predictions, np.array([1.0, 2.0, 3.0], np.float32))
+    assert -1.0 <= scores["pearson"] <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("task", "shape", "count"),
+    [
+        (classes("accuracy"), (4, 1), 4),
+        (classes("accuracy"), (4,), 4),
+        (classes("accuracy"), (4, 2), 3),
+        (classes("accuracy"), (0, 2), 0),
+        (numbers("pearson"), (4, 2), 4),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(task: Task, shape: tuple[int, ...], count: int) -> None:
+    with pytest.raises(ValueError, match="got \\["):
+        score(task, np.zeros(shape, np.float32), np.zeros(count, np.int32))
+
+
+def test_an_accuracy_far_below_chance_names_the_likely_cause() -> None:
+    message = label_order_warning(("entailment", "neutral", "contradiction"), 0.05, 9815)
+    assert message is not None
+    assert "0 entailment, 1 neutral, 2 contradiction" in message
+    assert "id2label" in message
+
+
+@pytest.mark.parametrize(("accuracy", "count"), [(0.17, 9815), (0.9, 9815), (0.05, 99)])
+def test_no_warning_without_good_cause(accuracy: float, count: int) -> None:
+    assert label_order_warning(("entailment", "neutral", "contradiction"), accuracy, count) is None

@@ -1,0 +1,59 @@
+"""The table of results: every score in its cell, as people and Markdown read it."""
+
+import pytest
+
+from dynabert_jax.evaluate.table import table
+from tiny_rows import row
+
+GRID = [row(1.0, 1.0, 0.81234), row(0.25, 1.0, 0.79), row(1.0, 0.5, 0.8), row(0.25, 0.5, 0.75512)]
+
+EXPECTED = """\
+dev: accuracy x 100, 1,004 examples
+
+|           | width 1 | width 0.25 |
+| --------- | ------- | ---------- |
+| depth 1   | 81.23   | 79.00      |
+| depth 0.5 | 80.00   | 75.51      |
+
+mean: 78.94
+
+| sub-network | parameters | FLOPs at 64 tokens |
+| ----------- | ---------- | ------------------ |
+| w1_d1       | 22.71M     | 1.449G             |
+| w0.25_d1    | 22.71M     | 1.449G             |
+| w1_d0.5     | 22.71M     | 1.449G             |
+| w0.25_d0.5  | 22.71M     | 1.449G             |"""
+
+
+def test_widths_stand_beside_and_depths_below_each_other() -> None:
+    assert table(GRID) == EXPECTED
+
+
+@pytest.mark.parametrize("order", [(3, 2, 1, 0), (1, 3, 0, 2)])
+def test_scores_stand_in_their_cells_whatever_their_order(order: tuple[int, ...]) -> None:
+    grid = table([GRID[i] for i in order]).partition("mean")[0]
+    assert grid == EXPECTED.partition("mean")[0]
+
+
+def test_a_size_that_was_not_scored_leaves_its_cell_empty() -> None:
+    assert "| depth 0.5 | 80.00   |            |" in table(GRID[:3])
+
+
+def test_every_split_has_a_grid_and_costs_are_told_once() -> None:
+    text = table([*GRID, row(1.0, 1.0, 0.5, split="test", examples=9)])
+    assert text.startswith(EXPECTED.partition("\n\n| sub-network")[0])
+    assert "test: accuracy x 100, 9 examples\n\n|         | width 1 |\n" in text
+    assert "| depth 1 | 50.00   |\n\nmean: 50.00\n" in text
+    assert text.count("FLOPs") == 1
+    assert text.count("w1_d1 ") == 1
+
+
+def test_sub_networks_without_width_and_depth_are_listed_by_name() -> None:
+    text = table([row(None, None, 0.5), row(None, None, 0.25, sub="other")])
+    assert "| sub-network   | score |" in text
+    assert "| l0h2n5_l2h1n7 | 50.00 |" in text
+    assert "| other         | 25.00 |" in text
+
+
+def test_nothing_scored_is_no_table() -> None:
+    assert table([]) == ""

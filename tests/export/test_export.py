@@ -1,0 +1,319 @@
+"""The command: a finished run goes in, a verified folder comes out, or nothing and a message."""
+
+import json
+import logging
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from dynabert_jax.choose.bench import BenchSettings, bench_run
+from dynabert_jax.cli import commands
+from dynabert_jax.data.batches import Inputs
+from dynabert_jax.data.encode import load_tokenizer
+from dynabert_jax.errors import MissingPackageError
+from dynabert_jax.export import verify
+from dynabert_jax.export.errors import ExportError
+from dynabert_jax.export.export import export_run
+from dynabert_jax.export.folder import MARK, check_target, whole_folder
+from dynabert_jax.export.formats import FORMATS, Format
+from dynabert_jax.export.int8 import Loss, check_possible
+from dynabert_jax.export.model_card import latencies
+from dynabert_jax.infer.runner import Answers, Runner
+from dynabert_jax.runs.finished import read_finished
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.weights.files import load_model
+from tiny_run import LABELS, Finished
+
+for package in ("torch", "onnx", "onnxruntime"):
+    pytest.importorskip(package)
+
+HALF = "w1_d0.5"
+FILES = {
+    "hf": {"model.safetensors"},
+    "hf-exact": {"model.safetensors", "modeling_dynabert.py"},
+    "reference": {"pytorch_model.bin", "vocab.txt"},
+    "onnx": {"model.onnx"},
+    "stablehlo": {"weights.safetensors", f"{HALF}.stablehlo", "run_stablehlo.py"},
+}
+
+
+@pytest.fixture(autouse=True)
+def without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command sets for its whole process would be set for all other tests."""
+    monkeypatch.setattr("dynabert_jax.cli.guard.quieten_orbax", lambda: None)
+    monkeypatch.setattr("dynabert_jax.cli.guard.use_compilation_cache", lambda: None)
+
+
+@pytest.fixture
+def run(finished: Finished) -> Path:
+    return finished.folder
+
+
+def dynabert(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> Any:
+    monkeypatch.setattr(sys, "argv", ["dynabert", *map(str, arguments)])
+    try:
+        return commands.main()
+    except SystemExit as leaving:  # tyro leaves the process by itself
+        return leaving.code
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_is_written_verified_and_used(
+    format: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    subs = [] if format == "reference" else ["--sub", HALF]
+    assert dynabert(monkeypatch, "export", run, "--format", format, "--out", out, *subs) == 0
+    said = capsys.readouterr().out
+    assert re.search("(is the largest difference of a logit|no logit differs), over 21 sentences of dev", said)
+    assert said.endswith(f"written to {out}\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    assert {"README.md", "config.json", "tokenizer.json"} | FILES[format] <= {path.name for path in out.iterdir()}
+    assert json.loads((out / "config.json").read_text())["id2label"] == dict(zip("01", LABELS, strict=True))
+    card = (out / "README.md").read_text()
+    assert "scores on test x 100 (13 examples): accuracy " in card
+    assert "latency" not in card
+    assert "\nA BERT for the task words, " in card
+
+    def said_of(text: str) -> str:
+        use(card.replace("Never a minute too long.", text), out, monkeypatch)
+        return capsys.readouterr().out
+
+    answer = said_of("Never a minute too long.")
+    assert "'good'" in answer or "'bad'" in answer or answer.count(".") == 2  # a label, or two logits
+    assert said_of("the " * 600) == said_of("the " * 10) != said_of("the " * 8)  # the run's texts have 12 tokens
+
+
+def use(card: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the program in the card, where it says."""
+    program = card.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    exec(compile(program, "card", "exec"), {})
+
+
+def test_quantizing_tells_what_it_costs(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("export", run, "--format", "onnx", "--out", tmp_path / "out", "--sub", HALF, "--int8")
+    assert dynabert(monkeypatch, *arguments, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["folder"], told["subs"]) == (str(tmp_path / "out"), [HALF])
+    assert told["largest_difference"] <= verify.TOLERANCE
+    assert [loss["split"] for loss in told["int8"]] == ["dev"]
+    assert dynabert(monkeypatch, *arguments, "--force") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("model_int8.onnx: ")]
+    assert "accuracy x 100 on dev (21 examples) is " in line
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert line in card
+    assert "model_int8.onnx is run in the same way: give its name to the session" in card
+    assert str(Loss("dev", 1000, "accuracy", 0.845, 0.84)).endswith("is 84.00, and 84.50 in float32: -0.50")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "onx"], "Expected one of"),
+        (["--format", "hf"], "--format hf holds one sub-network; name it with --sub: one of w1_d1, w1_d0.5"),
+        (["--format", "hf", "--sub", "w1_d1", HALF], "--format hf holds one sub-network"),
+        (["--format", "hf", "--sub", "w1_d5"], "has no sub-network 'w1_d5'; did you mean 'w1_d0.5'"),
+        (["--format", "reference", "--sub", HALF], "writes the model uncut, from which w1_d1, w1_d0.5 are cut"),
+        (["--format", "hf", "--sub", HALF, "--int8"], "--int8 quantizes ONNX files; give it with --format onnx"),
+    ],
+)
+def test_what_cannot_be_exported_is_told(
+    arguments: list[str],
+    message: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert dynabert(monkeypatch, "export", run, "--out", tmp_path / "out", *arguments) == 2
+    errors = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_format_that_is_not_known_is_told_in_python(run: Path, tmp_path: Path) -> None:
+    for name, hint in (("onx", "did you mean 'onnx'. "), ("zip", "")):
+        with pytest.raises(ExportError, match=f"there is no format '{name}'; {hint}there are hf, "):
+            export_run(run, cast(Any, name), tmp_path / "out")
+
+
+def test_what_is_the_same_has_no_difference() -> None:
+    assert str(verify.Check("jax", "sentences of dev", 21, 0.0)) == "no logit differs, over 21 sentences of dev; jax"
+
+
+def test_one_name_is_no_list_of_names(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"subs is a list of names; got the name 'w1_d0\.5' alone; put it in \[ \]"):
+        export_run(str(run), "hf", str(tmp_path / "out"), subs=HALF)
+
+
+def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynabert_jax.system.packages.is_installed", lambda _: False)
+    with pytest.raises(
+        MissingPackageError, match=r'needs onnx and onnxruntime; run `pip install "dynabert_jax\[onnx\]"`'
+    ):
+        export_run(run, "onnx", tmp_path / "out")
+    with pytest.raises(MissingPackageError, match="--format reference needs torch; run `pip install torch`"):
+        export_run(run, "reference", tmp_path / "out")
+
+
+def test_a_damaged_run_is_told(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "run"
+    shutil.copytree(run, damaged)
+    (damaged / "model" / "model.safetensors").write_bytes(b"damaged")
+    arguments = ("export", damaged, "--format", "hf", "--out", tmp_path / "out", "--sub", HALF)
+    assert dynabert(monkeypatch, *arguments) == 2
+    assert "is damaged or not complete" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# Nothing half written, nothing replaced unasked
+
+
+def test_a_folder_is_replaced_only_where_it_is_an_export(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_run(run, "hf", out, subs=[HALF])
+    with pytest.raises(ExportError, match="is there already; name another folder with --out, or replace it with --for"):
+        export_run(run, "hf", out, subs=[HALF])
+    (out / "stale").touch()
+    export_run(run, "hf", out, subs=["w1_d1"], force=True)
+    assert not (out / "stale").exists()
+    assert load_model(out).config.num_layers == 2
+    (out / "README.md").write_text("mine")
+    with pytest.raises(ExportError, match="is not an export's folder, so --force leaves it alone"):
+        export_run(run, "hf", out, subs=[HALF], force=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_what_cannot_take_the_place_of_an_earlier_export_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text(f"the earlier one, {MARK}")
+    rename = Path.rename
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.parent.suffix == ".tmp" and path.name == "out":
+            raise PermissionError("not today")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(ExportError, match=r"cannot write .+ not today"), whole_folder(out, force=True) as folder:
+        (folder / "README.md").write_text("the new one")
+    assert (out / "README.md").read_text().startswith("the earlier one")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_in_the_home_folder_is_as_safe(
+    force: bool, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match="mine is there already and is not an export's folder"):
+        export_run(run, "hf", Path("~/mine"), subs=[HALF], force=force)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    assert export_run(run, "hf", Path("~/new"), subs=[HALF]).folder == tmp_path / "new"
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "new"}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_comes_while_an_export_is_written_stays(force: bool, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def write_thesis() -> None:
+        out.mkdir()
+        (out / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(ExportError, match="is there already"), whole_folder(out, force):
+        write_thesis()
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_force_is_offered_where_it_would_help(tmp_path: Path) -> None:
+    (tmp_path / "README.md").touch()
+    with pytest.raises(ExportError, match="so --force leaves it alone, too; name another folder"):
+        check_target(tmp_path / "README.md", force=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ExportError, match="or replace it with --force"):
+        check_target(tmp_path / "empty", force=False)
+    check_target(tmp_path / "empty", force=True)
+
+
+@pytest.mark.parametrize("wrong", [1e-3, np.nan])
+def test_an_export_that_answers_otherwise_is_removed(
+    wrong: float, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_wrong(folder: Path, sub: SubNetwork) -> Runner:
+        runner = good.open(folder, sub)
+
+        def answer(inputs: Inputs) -> Answers:
+            answers = runner(inputs)
+            return answers._replace(logits=answers.logits + wrong)
+
+        return Runner("a broken runtime", answer)
+
+    good = FORMATS["hf"]
+    monkeypatch.setitem(FORMATS, "hf", Format(good.title, good.write, open_wrong, good.usage))
+    with pytest.raises(
+        ExportError, match=r"does not answer as it should, and nothing was written: .+ a broken runtime"
+    ):
+        export_run(run, "hf", tmp_path / "out", subs=[HALF])
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_the_system_refuses_leaves_nothing(tmp_path: Path) -> None:
+    def write_half() -> None:
+        with whole_folder(tmp_path / "out") as folder:
+            (folder / "half").touch()
+            raise OSError("No space left")
+
+    with pytest.raises(ExportError, match=r"cannot write .+ No space left"):
+        write_half()
+    assert not any(tmp_path.iterdir())
+
+
+# Where the data is gone
+
+
+def test_without_the_runs_data_other_sentences_are_compared(
+    finished: Finished, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = finished.config.data.replace(train_file="/gone.csv")
+    tokenizer = load_tokenizer(finished.folder / "model")
+    with caplog.at_level(logging.WARNING):
+        sentences = verify.read_sentences(gone, tokenizer)
+    assert "the run's data cannot be read, so other sentences are compared" in caplog.text
+    assert "/gone.csv" in sentences.problem
+    assert not sentences.dev
+    assert len(sentences.few) == len(verify.SENTENCES)
+    with pytest.raises(ExportError, match=r"score on the run's dev data, which cannot be read: .*/gone\.csv"):
+        check_possible("onnx", sentences)
+
+
+def test_latencies_are_told_where_the_run_has_them(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    assert latencies(read_finished(copy), HALF, ["jax"]) == []
+    (row,) = (row for row in bench_run(copy, BenchSettings(rounds=1)).rows if row.sub == HALF)
+    (line,) = latencies(read_finished(copy), HALF, ["jax"])
+    assert latencies(read_finished(copy), HALF, ["onnxruntime"]) == []
+    assert line.startswith(f"- latency: {row.median_ms:.2f} ms for 1 x 12 tokens on {row.device} (jax, float32; ")
+    card = copy / "latency.json"
+    card.write_text(card.read_text().replace('"model": "', '"model": "0'))
+    assert latencies(read_finished(copy), HALF, ["jax"]) == []
+    assert "goes without latencies" in caplog.text
+    assert "is the latency card of another model" in caplog.text

@@ -1,0 +1,149 @@
+"""Every export answers as its run does, and one that is damaged is told."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dynabert_jax.errors import MissingPackageError
+from dynabert_jax.export.errors import ExportError
+from dynabert_jax.export.export import export_run
+from dynabert_jax.export.formats import FORMATS
+from dynabert_jax.infer.runner import Runner
+from dynabert_jax.serve.open import PredictError
+from dynabert_jax.serve.predict import Predictor
+from tiny_run import Finished, sentences
+
+for package in ("torch", "onnx", "onnxruntime"):
+    pytest.importorskip(package)
+
+HALF = "w1_d0.5"
+TEXTS = [row[0] for row in sentences(5, seed=7)] + ["", "good " * 40]  # the last one is longer than the run's texts
+ASKED = {format: () if format == "reference" else (HALF,) for format in FORMATS}
+
+
+@pytest.fixture(scope="module")
+def exports(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of every format, and one of two programs."""
+    folder = tmp_path_factory.mktemp("exports")
+    for format, subs in ASKED.items():
+        export_run(finished.folder, format, folder / format, subs=subs)
+    export_run(finished.folder, "stablehlo", folder / "several")
+    return folder
+
+
+@pytest.fixture
+def copied(exports: Path, tmp_path: Path) -> Callable[[str], Path]:
+    return lambda format: Path(shutil.copytree(exports / format, tmp_path / format))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_export_answers_as_its_run(format: Any, exports: Path, finished: Finished) -> None:
+    run = Predictor(finished.folder, *ASKED[format], batch_size=4)
+    export = Predictor(exports / format, batch_size=4)
+    assert export.labels == run.labels
+    np.testing.assert_allclose(export.logits(TEXTS), run.logits(TEXTS), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(export.logits(TEXTS[:1]), run.logits(TEXTS[:1]), rtol=0, atol=1e-4)
+
+
+def test_a_program_is_named_where_there_are_several(exports: Path, finished: Finished) -> None:
+    for sub in (HALF, "w1_d1"):
+        run, export = Predictor(finished.folder, sub, batch_size=4), Predictor(exports / "several", sub, batch_size=4)
+        np.testing.assert_allclose(export.logits(TEXTS[:3]), run.logits(TEXTS[:3]), rtol=0, atol=1e-4)
+    assert Predictor(exports / "stablehlo", HALF).labels == run.labels
+    with pytest.raises(PredictError, match=r"holds several sub-networks; name one with --sub: w1_d0\.5, w1_d1"):
+        Predictor(exports / "several")
+    with pytest.raises(PredictError, match=r"holds no sub-network 'w2_d2'; it holds w1_d0\.5, w1_d1"):
+        Predictor(exports / "several", "w2_d2")
+    for format in ("hf", "onnx"):
+        with pytest.raises(PredictError, match=r"one network and no run, so that it has no sub-network 'w1_d0\.5'"):
+            Predictor(exports / format, HALF)
+
+
+def cut_off(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def overwrite(file: Path) -> None:
+    """The middle, which a parser may not look at before it is run."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
+    file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("format", "file", "damage", "message"),
+    [
+        ("onnx", "model.onnx", cut_off, "model.onnx is damaged or not complete .+ export it again"),
+        ("onnx", "config.json", cut_off, "config.json is damaged .+ export it again"),
+        ("stablehlo", f"{HALF}.stablehlo", cut_off, "w1_d0.5.stablehlo is damaged or not complete .+ export it again"),
+        ("stablehlo", f"{HALF}.stablehlo", overwrite, "w1_d0.5.stablehlo is damaged or not complete"),
+        ("stablehlo", f"{HALF}.stablehlo", Path.unlink, r"has weights, but no \*.stablehlo; export it again"),
+        ("stablehlo", "weights.safetensors", cut_off, "weights.safetensors is damaged or not complete"),
+        ("stablehlo", "weights.safetensors", Path.unlink, "weights.safetensors is damaged or not complete"),
+        ("onnx", "model.onnx", Path.unlink, "model.onnx is not there; .+ export it again"),
+    ],
+)
+def test_a_damaged_export_is_told(
+    format: str, file: str, damage: Callable[[Path], Any], message: str, copied: Callable[[str], Path]
+) -> None:
+    folder = copied(format)
+    damage(folder / file)
+    with pytest.raises(ExportError, match=message):
+        Predictor(folder)(["good film"])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_export_knows_its_length_without_tokenizer_config(format: str, copied: Callable[[str], Path]) -> None:
+    folder = copied(format)
+    expected = Predictor(folder, batch_size=4).logits(TEXTS)
+    (folder / "tokenizer_config.json").unlink()
+    np.testing.assert_allclose(Predictor(folder, batch_size=4).logits(TEXTS), expected, rtol=0, atol=1e-6)
+
+
+def test_exact_shapes_are_opened_without_a_warning(exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = list[str]()
+    monkeypatch.setattr("transformers.configuration_utils.logger.warning", lambda text, *_: said.append(text))
+    Predictor(exports / "hf-exact", batch_size=4)
+    assert said == []
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")])
+@pytest.mark.parametrize("format", ["hf", "onnx", "stablehlo"])
+def test_too_large_a_batch_is_no_damage(
+    format: str, error: Exception, exports: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("dynabert_jax.infer.in_stablehlo.load_stablehlo", lambda *_: refuse)
+    monkeypatch.setattr("dynabert_jax.infer.in_jax.forward_program", lambda *_: refuse)
+    monkeypatch.setattr("dynabert_jax.serve.open.open_file", lambda *_: Runner("a runtime", refuse))
+    with pytest.raises(PredictError, match="not enough memory for 4000 texts at once; take a smaller --batch"):
+        Predictor(exports / format, batch_size=4000)(TEXTS)
+
+
+def test_labels_of_another_network_are_told(copied: Callable[[str], Path]) -> None:
+    for format in ("onnx", "stablehlo"):
+        file = copied(format) / "config.json"
+        names = {str(i): name for i, name in enumerate("abc")}
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"id2label": names, "label2id": {}}))
+        with pytest.raises(ExportError, match=r"its answers are \(1, 2\), but its config.json names 3 labels"):
+            Predictor(file.parent)(["good film"])
+
+
+def test_onnx_without_its_runtime_says_what_to_install(exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynabert_jax.system.packages.is_installed", lambda _: False)
+    with pytest.raises(MissingPackageError, match=r'needs onnxruntime; run `pip install "dynabert_jax\[onnx\]"`'):
+        Predictor(exports / "onnx")
+
+
+def test_eight_bits_alone_do_not_answer(copied: Callable[[str], Path]) -> None:
+    folder = copied("onnx")
+    (folder / "model.onnx").rename(folder / "model_int8.onnx")
+    with pytest.raises(ExportError, match=r"model\.onnx is not there; model_int8\.onnx does not answer"):
+        Predictor(folder)

@@ -1,0 +1,235 @@
+"""What is wrong with a run is said before it trains, and what is doubtful about its labels is told once."""
+
+import dataclasses
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import tiny_run
+from dynabert_jax.config import ConfigError, RunConfig
+from dynabert_jax.data.batches import make_batch, plan_epoch
+from dynabert_jax.data.encode import TaskData, load_data, load_tokenizer
+from dynabert_jax.model.microbatch import micro_batches
+from dynabert_jax.plan import plan_run
+from dynabert_jax.system import devices
+from dynabert_jax.train import preflight
+from dynabert_jax.weights.files import Pretrained, load_model, save_model
+from tiny_run import LABELS, TASK, Finished, Materials
+
+
+@pytest.fixture
+def config(materials: Materials, tmp_path: Path) -> RunConfig:
+    return materials.config(tmp_path)
+
+
+def check(config: RunConfig) -> None:
+    data = load_data(config.data, load_tokenizer(config.model))
+    pretrained = load_model(config.model, labels=config.data.task.outputs(data.labels))
+    preflight.check_settings(config, pretrained)
+    preflight.check_space(config, pretrained)
+    preflight.check_data(config, pretrained, data)
+
+
+def test_a_run_that_can_be_made_passes_without_a_word(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
+    check(config)
+    assert caplog.messages == []
+
+
+@pytest.mark.skipif(devices.num_devices() == 1, reason="every batch divides over one device")
+@pytest.mark.parametrize("setting", ["batch_size", "eval_batch_size"])
+def test_a_batch_that_does_not_divide_is_refused(config: RunConfig, setting: str) -> None:
+    number = devices.num_devices()
+    size = 3 * number + 1
+    with pytest.raises(ConfigError, match=rf"data\.{setting} {size} does not divide .+ {size - 1} or {4 * number}"):
+        check(config.replace(data=config.data.replace(**{setting: size})))
+
+
+def test_more_tokens_than_positions_are_refused(config: RunConfig) -> None:
+    with pytest.raises(ConfigError, match=r"data\.lengths, 32, is more than the model's 24 positions"):
+        check(config.replace(data=config.data.replace(lengths=(32,))))
+
+
+def test_a_width_that_keeps_nothing_of_this_model_is_refused(config: RunConfig) -> None:
+    assert config.width is not None
+    with pytest.raises(ConfigError, match=r"width 0\.1 keeps none of 4 heads; use more than 0\.125"):
+        check(config.replace(width=config.width.replace(widths=(0.1,))))
+
+
+def test_a_teacher_without_a_classifier_is_refused(config: RunConfig) -> None:
+    """The folder's classifier is for two classes, the task has three: it would be random, and everybody's teacher."""
+    three = TASK.replace(labels=("bad", "good", "neither"))
+    config = config.replace(fine_tune=None, data=config.data.replace(task=three))
+    with pytest.raises(ConfigError, match=r"fine_tune is None, but .+ has no classifier for the labels"):
+        check(config)
+
+
+def test_a_disk_without_room_is_refused(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage)
+    with pytest.raises(ConfigError, match=r"has 0\.0 MiB free, and the run's checkpoints need up to"):
+        check(config)
+
+
+def test_a_batch_that_is_never_full_is_told(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
+    check(config.replace(data=config.data.replace(batch_size=80)))
+    assert "data.batch_size 80 is more than the 44 training examples" in caplog.text
+
+
+@pytest.mark.parametrize(("rate", "told"), [(3e10, True), (5.9e10, False), (3e11, False)])
+def test_a_cpu_that_is_slow_in_bfloat16_is_told(
+    rate: float, told: bool, config: RunConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setattr(preflight, "product_rate", lambda dtype, **_: {"float32": 6e10, "bfloat16": rate}[dtype])
+    preflight.warn_of_dtype(config.replace(dtype="bfloat16"))
+    assert ("30 GFLOP/s in large products, and 60 in float32; --dtype float32 is faster" in caplog.text) == told
+    caplog.clear()
+    preflight.warn_of_dtype(config)
+    assert not caplog.text
+
+
+def test_room_is_looked_for_where_the_folder_will_be(config: RunConfig, tmp_path: Path) -> None:
+    """It is made behind these checks."""
+    check(config.replace(run_dir=str(tmp_path / "runs" / "one")))
+    assert not (tmp_path / "runs").exists()
+
+
+# Labels
+
+
+def trained(finished: Finished, folder: Path, **changes: Any) -> str:
+    """The finished run's model, which tells good from bad, in a folder of its own with another config.json."""
+    shutil.copytree(finished.folder / "model", folder)
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | changes))
+    return str(folder)
+
+
+def names(*labels: str) -> dict[str, str]:
+    return {str(i): label for i, label in enumerate(labels)}
+
+
+def many_to_score(config: RunConfig, folder: Path) -> RunConfig:
+    """A dev split of more than a hundred sentences."""
+    file = folder / "many.csv"
+    tiny_run.write_csv(file, ("text", "label"), tiny_run.sentences(120, seed=9))
+    return config.replace(data=config.data.replace(dev_file=str(file)))
+
+
+def untaught(config: RunConfig) -> RunConfig:
+    return config.replace(fine_tune=None, width=None, importance=None, depth=None)
+
+
+def test_classes_in_another_order_are_put_right_and_told(
+    config: RunConfig, finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A checkpoint that calls its first class good, and means it, is scored right by data that begins with bad."""
+    swapped = load_model(finished.folder / "model", labels=LABELS[::-1])
+    folder = tmp_path / "swapped"
+    save_model(folder, swapped.config, swapped.params, tokenizer_from=finished.folder / "model")
+    check(untaught(many_to_score(config.replace(model=str(folder)), tmp_path)))
+    assert caplog.messages == [f"{folder}: its classes, good, bad, were put into the data's order, bad, good"]
+
+
+def test_classes_of_other_names_are_taken_as_they_stand_and_told(
+    config: RunConfig, finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = trained(finished, tmp_path / "model", id2label=names("LABEL_0", "LABEL_1"))
+    check(many_to_score(config.replace(model=model), tmp_path))
+    assert caplog.messages == [
+        f"{model}: its classes, LABEL_0, LABEL_1, are taken for the data's bad, good, in this order"
+    ]
+
+
+def test_a_teacher_far_below_chance_is_told_before_anything_learns_from_it(
+    config: RunConfig, finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A checkpoint that calls its classes the wrong way round, as those that confuse MNLI's do."""
+    model = trained(finished, tmp_path / "model", id2label=names("good", "bad"))
+    check(untaught(many_to_score(config.replace(model=model), tmp_path)))
+    assert len(caplog.messages) == 2
+    assert caplog.records[1].levelno == logging.WARNING
+    assert caplog.messages[1].startswith(f"{model}: accuracy 0.")
+    assert "over 120 examples is far below the 0.500 of guessing" in caplog.messages[1]
+    assert "0 bad, 1 good" in caplog.messages[1]
+
+
+def test_a_teacher_as_good_as_it_should_be_is_no_news(
+    config: RunConfig, finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    check(untaught(many_to_score(config.replace(model=str(finished.folder / "model")), tmp_path)))
+    assert caplog.messages == []
+
+
+def test_a_model_that_is_fine_tuned_first_is_not_tried_out(
+    config: RunConfig, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "predict", lambda *_: pytest.fail("its answers mean nothing yet"))
+    check(many_to_score(config.replace(model=str(finished.folder / "model")), tmp_path))
+
+
+def test_a_regression_has_no_order_of_classes(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "predict", lambda *_: pytest.fail("there are no classes"))
+    pretrained = load_model(config.model)
+    one_output = dataclasses.replace(pretrained, config=pretrained.config.replace(labels=("value",)))
+    preflight.warn_of_labels(config.replace(fine_tune=None), one_output, no_data())
+
+
+def no_data() -> TaskData:
+    return TaskData((), *(3 * [np.empty(0)]))  # type: ignore[arg-type]
+
+
+def test_accuracy_is_that_of_the_checkpoint(config: RunConfig, finished: Finished) -> None:
+    data = load_data(config.data, load_tokenizer(config.model))
+    pretrained: Pretrained = load_model(finished.folder / "model")
+    (full,) = [row for row in finished.rows if (row.split, row.sub) == ("dev", "w1_d1")]
+    assert preflight.accuracy(config, pretrained, data.dev["dev"]) == pytest.approx(full.score)
+
+
+def test_too_little_memory_is_noticed_before_anything_is_compiled(
+    materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = materials.config(tmp_path)
+    pretrained = load_model(config.model, labels=config.data.task.labels)
+    data = load_data(config.data, load_tokenizer(materials.model))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
+    objectives = plan_run(pretrained.config, config).objectives
+    everything = devices.num_devices() * (5 * size + preflight.kept_activations(config, pretrained, data, objectives))
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setattr(preflight, "available_memory", lambda: everything)
+    preflight.check_memory(config, pretrained, data)
+    monkeypatch.setattr(preflight, "available_memory", lambda: everything - 1)
+    with pytest.raises(
+        ConfigError, match=r"needs at least 0\.0 GiB of memory .+; set gradient_accumulation to 2, or use a"
+    ):
+        preflight.check_memory(config, pretrained, data)
+    monkeypatch.setattr(preflight, "available_memory", lambda: 1)
+    with pytest.raises(ConfigError, match="; use more or larger devices, or a smaller model"):
+        preflight.check_memory(config, pretrained, data)
+
+
+def test_memory_is_counted_of_what_training_computes_at_once(
+    materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one CPU, where a longer batch is worked through in more parts: padded to 11 tokens, 10 or fewer are 11."""
+    config = materials.config(tmp_path)
+    config = config.replace(data=config.data.replace(lengths=(5, 11)))
+    data = load_data(config.data, load_tokenizer(materials.model))
+    monkeypatch.setattr("dynabert_jax.model.microbatch.is_one_cpu", lambda: True)
+    monkeypatch.setattr("dynabert_jax.model.microbatch.TOKENS_PER_PART", config.data.max_length)
+    size = config.data.batch_size
+    plan = plan_epoch(data.train, size, config.data.lengths, [0])
+    longest = max(plan, key=lambda planned: planned.length)
+    batch = make_batch(data.train, longest, size, pad_token_id=0)
+    assert preflight.longest_batch(config, data).length == longest.length
+    taken = list(micro_batches(batch))
+    assert len(taken) > 1
+    assert preflight.parts_of_longest(config, data) == len(taken)
