@@ -1,40 +1,86 @@
-"""Files of any number of rows, read and written one row at a time: memory does not grow with the file."""
+"""Files of rows, read and written one row at a time: memory does not grow with the file."""
 
 import contextlib
 import csv
 import dataclasses
+import functools
+import gzip
 import io
 import json
+import logging
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, Self, TextIO
 
 from dynabert_jax.errors import UserError, nearest
 
-if TYPE_CHECKING:
-    pass
+log = logging.getLogger(__name__)
 
-
-class DataError(UserError, ValueError):
-    """Data that cannot be used; the message names the file or data set, the row, what came and what is allowed."""
-
-
-WRITTEN = (".csv", ".tsv", ".jsonl")
+DELIMITED = (".csv", ".tsv")
+WRITTEN = (*DELIMITED, ".jsonl")
+READ = (*WRITTEN, ".parquet")
+LONGEST_CELL = 2**24  # characters of a .csv or .tsv: a quote that is never closed must not take a large file with it
 
 Values = Mapping[str, Any]  # of one row, by the column's name
 
 
+class DataError(UserError, ValueError):
+    """Data that cannot be used. The message names the file or data set and the row, what is wrong and what to do."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """A row as it stands in its file.
+class Dialect:
+    """How a text file is divided into rows and cells.
 
     Attributes:
-        place: where it stands, for messages: rows count from 1 and leave out the header.
+        columns: the names of the columns of a file without a header.
+        skip_malformed: leave out rows with more or fewer cells than there are columns, as GLUE's own readers do.
+    """
+
+    delimiter: str
+    quoting: int
+    columns: tuple[str, ...] = ()
+    skip_malformed: bool = False
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """A .csv may quote its cells; in a .tsv, as in GLUE's, a quote is a character like any other."""
+        return cls("\t", csv.QUOTE_NONE) if kind_of(path) == ".tsv" else cls(",", csv.QUOTE_MINIMAL)
+
+    @property
+    def cure(self) -> str:
+        """What to do about a row with too many cells or too few."""
+        if self.quoting == csv.QUOTE_NONE:
+            return "a .tsv knows no quotes, so that a text in it can hold no tab and no line end"
+        return "put a text that holds a comma, a quote or a line end in quotes, and double the quotes in it"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a file.
+
+    Attributes:
+        file: the file's name, for messages.
+        number: counts from 1, without the header.
+        line: the line on which the row starts; None where rows are not lines.
         values: by the column's name.
     """
 
-    place: str
+    file: str
+    number: int
+    line: int | None
     values: Values
+
+    @property
+    def place(self) -> str:
+        """Where the row is, for messages."""
+        return row_place(self.file, self.number, self.line)
+
+
+def row_place(name: str, number: int, line: int | None = None) -> str:
+    """Where a row of a file or data set is, for messages."""
+    return f"{name}, row {number}" + ("" if line is None else f" (line {line})")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,130 +88,347 @@ class RowFile:
     """A file that can be read again and again.
 
     Attributes:
-        columns: their names; of a .jsonl those of its first row.
+        columns: the names of all columns; of a .jsonl those of its first row.
+        header: where the columns are named, for messages.
+        read: the rows with the values of these columns, or of all where none is named.
+        chosen: the columns that are read; empty: all.
     """
 
     path: Path
     columns: tuple[str, ...]
+    header: str
+    read: Callable[[Sequence[str]], Iterator[Row]]
+    chosen: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Row]:
-        """Reads the rows anew, no more of them than are asked for.
+        """Reads from the first row again, and no more rows than are asked for.
 
         Raises:
-            DataError: a row is damaged, or has other cells than there are columns.
+            DataError: a row is damaged, or has more or fewer cells than there are columns.
         """
-        return _READERS[self.path.suffix].rows(self.path)
+        return self.read(self.chosen)
+
+    def check(self, needed: Sequence[str]) -> None:
+        """Raises DataError unless the file has each of these columns."""
+        if len(self.columns) == 1 < len(set(needed)) and kind_of(self.path) in DELIMITED:
+            raise DataError(
+                f"{self.path}: the header is a single cell, {self.columns[0]!r}, and must name {', '.join(needed)}; "
+                "cells are divided by commas in a .csv and by tabs in a .tsv"
+            )
+        check_columns(self.header, self.columns, needed)
 
 
-def open_rows(path: Path) -> RowFile:
-    """A .csv, .tsv, .jsonl or .parquet, by the rules that training reads them by.
+def open_rows(path: Path, columns: Sequence[str] = (), dialect: Dialect | None = None) -> RowFile:
+    """Opens a .csv, .tsv, .jsonl or .parquet; training and prediction read files in this way alone.
+
+    A .csv and a .tsv are UTF-8 with a header, and their cells are strings as they are. A .tsv knows no quotes. A .jsonl
+    has one object a line, and its values keep their JSON types; a row may lack a key. A .jsonl that is one JSON list of
+    objects is read, too, but is in memory as a whole. Text files may be compressed, as in .csv.gz.
+
+    Args:
+        columns: those to read; empty: all. Nothing about the others matters.
+        dialect: how a .csv or .tsv is divided, where its name does not say so.
 
     Raises:
-        DataError: it is not there, is empty, or does not start as such a file does.
+        DataError: the file does not exist, is empty, does not begin as such a file does, lacks a column, or names one
+            of those to read twice.
     """
-    check_file(path, EXTENSIONS)
-    return RowFile(path, tuple(_READERS[path.suffix].columns(path)))
+    check_file(path)
+    rows = _open(path, dialect)
+    rows.check(columns)
+    _check_named_once(path, rows.columns, columns or rows.columns)
+    return dataclasses.replace(rows, chosen=tuple(columns))
+
+
+def kind_of(path: Path) -> str:
+    """The extension in lower case, without the .gz of a compressed text file."""
+    name = path.name.lower()
+    return next((kind for kind in WRITTEN if name.removesuffix(".gz").endswith(kind)), Path(name).suffix)
+
+
+def text_fault(column: str, value: Any) -> str:
+    """What keeps a value from being a text; empty where it is one: any string, an empty one included."""
+    if not isinstance(value, str):
+        given = "there is none" if value is None else f"got {value!r:.40}"
+        return f'a text must be a string; {given} in {column!r}; write a number as a string, and an empty text as ""'
+    if not is_unicode(value):
+        return f"{column!r} is not valid Unicode: {value[:40]!r}; it holds half a character; fix it"
+    return ""
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can write it: JSON can hold half a character, and so can an argument that was no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# Checks
+
+
+def check_file(path: Path) -> None:
+    """Raises DataError unless there is a file of a kind that can be read, with something in it."""
+    try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; name a file ({', '.join(READ)})")
+        if not path.is_file():
+            raise DataError(f"{path}: no such file; correct the name")
+        if kind_of(path) not in READ:
+            raise DataError(
+                f"{path}: the extension {path.suffix!r} is not supported; bring {', '.join(READ)}; all but the last "
+                "may be compressed, as in .csv.gz"
+            )
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: the file is empty; bring one with rows")
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise _not_readable(path, error) from error
+
+
+def check_columns(name: str, columns: Sequence[str], needed: Sequence[str]) -> None:
+    """Raises DataError unless each of the columns is there, and has a name."""
+    named = [column for column in columns if column]
+    for column in needed:
+        if column not in named:
+            hint = nearest(column, named, cutoff=0.0)
+            raise DataError(f"{name}: no column {column!r}; {hint}there are: {', '.join(named)}")
+
+
+def _check_named_once(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
+    """What is read goes by the column's name, so that a second column of that name would be lost."""
+    for column in needed:
+        if columns.count(column) > 1:
+            raise DataError(f"{path}: the header names a column twice: {column!r} in {columns}; rename one of them")
+
+
+def no_rows(name: str) -> DataError:
+    return DataError(f"{name}: the file holds no rows; bring one with rows")
 
 
 # Reading
 
 
-@dataclasses.dataclass(frozen=True)
-class _Reader:
-    """How a kind of file tells its columns and its rows."""
-
-    columns: Callable[[Path], Sequence[str]]
-    rows: Callable[[Path], Iterator[Row]]
-
-
-def _delimited_columns(path: Path) -> Sequence[str]:
-    columns = next((cells for _, cells in delimited_rows(path, Dialect.of(path)) if _is_header(cells)), [])
-    check_header(path, columns, ())
-    return columns
+def _open(path: Path, dialect: Dialect | None) -> RowFile:
+    match kind_of(path):
+        case ".jsonl":
+            return _open_json(path)
+        case ".parquet":
+            return _open_parquet(path)
+        case _:
+            return _open_delimited(path, dialect or Dialect.of(path))
 
 
-def _delimited(path: Path) -> Iterator[Row]:
-    dialect, columns = Dialect.of(path), _delimited_columns(path)
-    read = delimited_rows(path, dialect)
-    next(cells for _, cells in read if _is_header(cells))
-    lines = ((line, cells) for line, cells in read if not _is_blank(cells, columns))
-    for number, (line, cells) in enumerate(lines, start=1):
-        place = f"{path}, row {number} (line {line})"
-        check_width(place, len(cells), columns, dialect)
-        yield Row(place, dict(zip(columns, cells, strict=True)))
+# Reading .csv and .tsv
+
+
+def _open_delimited(path: Path, dialect: Dialect) -> RowFile:
+    columns = dialect.columns or _header(path, dialect)
+    if not columns:
+        raise no_rows(str(path))
+    return RowFile(path, columns, str(path), functools.partial(_delimited_rows, path, dialect, columns))
+
+
+def _header(path: Path, dialect: Dialect) -> tuple[str, ...]:
+    return tuple(next((cells for _, cells in _cells(path, dialect) if _is_header(cells)), ()))
 
 
 def _is_header(cells: Sequence[str]) -> bool:
-    """The first row that is not blank, as training has it; `check_header` then sees to its cells."""
+    """Whether a row is more than a blank line; the first such row is the header."""
     return len(cells) > 1 or bool("".join(cells).strip())
 
 
-def _is_blank(cells: Sequence[str], columns: Sequence[str]) -> bool:
-    """Where there is one column, "" in quotes is an empty text and no blank line."""
-    return not cells or (len(cells) == 1 < len(columns) and not cells[0].strip())
+def _delimited_rows(path: Path, dialect: Dialect, header: Sequence[str], chosen: Sequence[str]) -> Iterator[Row]:
+    name, positions = str(path), {column: header.index(column) for column in chosen or header}
+    for number, (line, cells) in enumerate(_whole_rows(path, dialect, header), start=1):
+        yield Row(name, number, line, {column: cells[at] for column, at in positions.items()})
 
 
-def _json_columns(path: Path) -> Sequence[str]:
-    first = next(_json_lines(path), None)
+def _whole_rows(path: Path, dialect: Dialect, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """The rows with one cell for each column; any other row is left out or an error, as the dialect says."""
+    number = left_out = 0
+    for line, cells in _rows_below(path, dialect, header):
+        if len(cells) == len(header):
+            number += 1
+            yield line, cells
+        elif dialect.skip_malformed:
+            left_out += 1
+        else:
+            raise DataError(
+                f"{row_place(str(path), number + 1, line)}: cells: {len(cells)}, columns: {len(header)} "
+                f"({', '.join(header)}); {dialect.cure}"
+            )
+    if left_out:
+        log.warning("%s: left out %d rows with too few or too many cells", path, left_out)
+
+
+def _rows_below(path: Path, dialect: Dialect, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """The rows below the header, if there is one, without blank lines."""
+    read = _cells(path, dialect)
+    if not dialect.columns:
+        next((cells for _, cells in read if _is_header(cells)), None)
+    return ((line, cells) for line, cells in read if not _is_blank(cells, header))
+
+
+def _is_blank(cells: Sequence[str], header: Sequence[str]) -> bool:
+    """Where there is one column, "" in quotes is an empty text and not a blank line."""
+    return not cells or (len(cells) == 1 < len(header) and not cells[0].strip())
+
+
+def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
+    """None at the end. The module has one limit of a cell's length for the whole process, so it is set for one row."""
+    before = csv.field_size_limit(LONGEST_CELL)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _cells(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """Every row with the line it starts on; an empty line is a row without cells."""
+    start = 1
+    with _open_text(path, newline="") as file:
+        # Without `strict`, a quote that is closed in a wrong place takes the rows up to the next quote into its cell.
+        reader = csv.reader(file, delimiter=dialect.delimiter, quoting=dialect.quoting, strict=True)  # type: ignore[arg-type]
+        try:
+            while (cells := _next_row(reader)) is not None:
+                yield start, cells
+                start = reader.line_num + 1
+        except csv.Error as error:
+            seen = "" if reader.line_num == start else f" on line {reader.line_num}"
+            raise DataError(
+                f"{path}, line {start}: {error}{seen}; close its quotes, double the quotes in a text, or shorten it"
+            ) from None
+
+
+# Reading .jsonl
+
+
+def _open_json(path: Path) -> RowFile:
+    read = functools.partial(_json_rows, path)
+    first = next(read(()), None)
     if first is None:
-        raise DataError(f"{path}: the file holds no rows")
-    return tuple(first.values)
+        raise no_rows(str(path))
+    return RowFile(path, tuple(first.values), first.place, read)
 
 
-def _json_lines(path: Path) -> Iterator[Row]:
-    with open_text(path, newline="\n") as file:
+_JSON_CURE = "write one JSON object a line"
+
+
+def _json_rows(path: Path, chosen: Sequence[str]) -> Iterator[Row]:
+    name, read = str(path), _json_list if _is_json_list(path) else _json_lines
+    for number, (line, value) in enumerate(read(path), start=1):
+        if not isinstance(value, dict):
+            given = json.dumps(value)[:40]
+            raise DataError(f"{row_place(name, number, line)}: a JSON object is needed; got {given}; {_JSON_CURE}")
+        yield Row(name, number, line, {key: value[key] for key in chosen if key in value} if chosen else value)
+
+
+def _is_json_list(path: Path) -> bool:
+    """Whether the file is one JSON list rather than lines: it then begins as one."""
+    with _open_text(path, newline="\n") as file:
+        return next((text for text in file if text.strip()), "").lstrip().startswith("[")
+
+
+def _json_list(path: Path) -> Iterator[tuple[None, Any]]:
+    with _open_text(path, newline="\n") as file:
+        values = _from_json(str(path), file.read())
+    return ((None, value) for value in values)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The value of each line that is not blank, with its number."""
+    with _open_text(path, newline="\n") as file:
         lines = ((line, text) for line, text in enumerate(file, start=1) if text.strip())
         for number, (line, text) in enumerate(lines, start=1):
-            place = f"{path}, row {number} (line {line})"
-            yield Row(place, _json_object(place, text))
+            yield line, _from_json(row_place(str(path), number, line), text)
 
 
-def _json_object(place: str, text: str) -> Values:
+def _from_json(place: str, text: str) -> Any:
     try:
-        values = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}: not JSON ({error}); write one JSON object a line") from None
-    if not isinstance(values, dict):
-        raise DataError(f"{place}: a JSON object is needed; got {text.strip()[:40]}; write one JSON object a line")
-    return values
+        raise DataError(f"{place}: not JSON ({error}); {_JSON_CURE}") from None
 
 
-def _parquet_columns(path: Path) -> Sequence[str]:
-    return tuple(_open_parquet(path).features)
+# Reading .parquet
+
+ROWS_AT_ONCE = 256  # of a .parquet, in memory
 
 
-def _parquet(path: Path) -> Iterator[Row]:
-    rows = enumerate(_open_parquet(path), start=1)
-    while True:
-        try:
-            number, values = next(rows, (0, {}))
-        except (OSError, ValueError, OverflowError) as error:  # a damaged page; a time that Python has no room for
-            raise _unreadable(path, error) from error
-        if not number:
-            return
-        yield Row(f"{path}, row {number}", values)
+def _open_parquet(path: Path) -> RowFile:
+    with _parquet_file(path) as file:
+        columns = tuple(file.schema_arrow.names)
+    return RowFile(path, columns, str(path), functools.partial(_parquet_rows, path))
 
 
-def _open_parquet(path: Path) -> Any:
-    """A data set of `datasets` that reads a part of the file at a time."""
-    import datasets
+def _parquet_rows(path: Path, chosen: Sequence[str]) -> Iterator[Row]:
+    name = str(path)
+    with _parquet_file(path) as file:
+        classes = _declared_classes(file.schema_arrow.metadata or {})
+        batches = file.iter_batches(ROWS_AT_ONCE, columns=list(chosen) or None)
+        rows = (values for batch in batches for values in batch.to_pylist())
+        for number, values in enumerate(rows, start=1):
+            named = {key: declared_name(classes[key], values[key]) for key in classes if key in values}
+            yield Row(name, number, None, values | named)
+
+
+@contextlib.contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
+    """The file, open to be read. `datasets` would take its name for a pattern, and read all of its columns."""
+    import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
-        return datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
-    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        with path.open("rb") as file:
+            yield pyarrow.parquet.ParquetFile(file)
+    except OverflowError as error:  # of a time, which Python has no room for
+        raise DataError(
+            f"{path}: a value is out of range ({error}); texts are strings and labels are words or numbers; write it "
+            "as a string"
+        ) from error
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable .parquet file: {error}; write it again") from error
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: not a readable .parquet file: {error}; write it anew")
+def _declared_classes(metadata: Mapping[bytes, bytes]) -> Mapping[str, Sequence[str]]:
+    """The names of the classes by column, where `datasets` wrote the file: its rows hold only their numbers."""
+    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    kinds = {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    return {name: kind.get("names", ()) for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
 
 
-_READERS = {
-    ".csv": _Reader(_delimited_columns, _delimited),
-    ".tsv": _Reader(_delimited_columns, _delimited),
-    ".jsonl": _Reader(_json_columns, _json_lines),
-    ".parquet": _Reader(_parquet_columns, _parquet),
-}
+def declared_name(names: Sequence[str], value: Any) -> Any:
+    """The class of a number; None where it is withheld, which data sets write as -1. Other values stay as they are."""
+    if not isinstance(value, int) or value >= len(names):
+        return value
+    return names[value] if value >= 0 else None
+
+
+# Reading text
+
+
+@contextlib.contextmanager
+def _open_text(path: Path, newline: str) -> Iterator[TextIO]:
+    """The file, open to be read as UTF-8; what cannot be read becomes a DataError, wherever in the file it is."""
+    try:
+        with _text_file(path, newline) as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: not a readable .gz file ({error}); compress or copy it again") from error
+    except OSError as error:
+        raise _not_readable(path, error) from error
+
+
+def _text_file(path: Path, newline: str) -> TextIO:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline=newline)
+    return path.open(encoding="utf-8-sig", newline=newline)
+
+
+def _not_readable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be read ({error}); bring a file that you may read")
 
 
 # Writing
@@ -192,12 +455,12 @@ class Lines:
         """A row with its line end.
 
         Raises:
-            DataError: the row cannot stand in such a file.
+            DataError: such a file cannot hold the row.
         """
         line = self._line(row)
         if not is_unicode(line):
             raise DataError(
-                f"{row.place}: it holds half a character, which no file can hold: not valid Unicode; mend it"
+                f"{row.place}: it holds half a character, which no file can hold: not valid Unicode; fix it"
             )
         return line
 
@@ -224,129 +487,14 @@ class Lines:
         return "\t".join(cells) + "\n"
 
 
-def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can write it: JSON can hold half a character, and so can an argument that was no UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _commas(cells: Sequence[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # only then does it quote a cell that holds "\r"
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _cell(value: Any) -> str:
-    """Nothing is an empty cell; what is no word or number stands as JSON."""
+    """None is an empty cell; a list or an object is written as JSON."""
     if value is None:
         return ""
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value)
-
-
-LONGEST_CELL = 2**24  # characters of a .csv or .tsv: a quote that is never closed must not take a large file with it
-EXTENSIONS = (".csv", ".tsv", ".jsonl", ".parquet")
-
-
-def check_file(path: Path, extensions: Sequence[str]) -> None:
-    try:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder; name a file ({', '.join(extensions)})")
-        if not path.is_file():
-            raise DataError(f"{path}: no such file")
-        if path.suffix not in extensions:
-            raise DataError(f"{path}: the extension {path.suffix!r} is not supported; bring {', '.join(extensions)}")
-        if path.stat().st_size == 0:
-            raise DataError(f"{path}: the file is empty")
-    except OSError as error:  # a name that is too long, or a folder that may not be looked into
-        raise _not_readable(path, error) from error
-
-
-@dataclasses.dataclass(frozen=True)
-class Dialect:
-    """How a text file is divided into rows and cells.
-
-    Attributes:
-        columns: the names of the columns of a file without a header.
-        skip_malformed: leave out rows with more or fewer cells than there are columns, as GLUE's own readers do.
-    """
-
-    delimiter: str
-    quoting: int
-    columns: tuple[str, ...] = ()
-    skip_malformed: bool = False
-
-    @property
-    def cure(self) -> str:
-        """What to do about a row with too many cells or too few."""
-        if self.quoting == csv.QUOTE_NONE:
-            return "a .tsv knows no quotes, so that a text in it can hold no tab and no line end"
-        return "put a text that holds a comma, a quote or a line end in quotes, and double the quotes in it"
-
-    @classmethod
-    def of(cls, path: Path) -> "Dialect":
-        """A .csv may quote its cells; in a .tsv, as in GLUE's, a quote is a character like any other."""
-        return cls("\t", csv.QUOTE_NONE) if path.suffix == ".tsv" else cls(",", csv.QUOTE_MINIMAL)
-
-
-def check_width(place: str, cells: int, columns: Sequence[str], dialect: Dialect) -> None:
-    """Raises DataError unless a row has one cell for each column."""
-    if cells != len(columns):
-        raise DataError(f"{place}: cells: {cells}, columns: {len(columns)} ({', '.join(columns)}); {dialect.cure}")
-
-
-def delimited_rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """Every row with the line it starts on, one after the other; a line with nothing on it is a row of no cells."""
-    start = 1
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))  # it knows one for the whole process
-    with open_text(path, newline="") as file:
-        reader = csv.reader(file, delimiter=dialect.delimiter, quoting=dialect.quoting)  # type: ignore[arg-type]
-        try:
-            for row in reader:
-                yield start, row
-                start = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(f"{path}, line {start}: {error}; close its quotes, or shorten its text") from None
-
-
-@contextlib.contextmanager
-def open_text(path: Path, newline: str) -> Iterator[TextIO]:
-    """The file, open to be read as UTF-8; what cannot be read becomes a DataError, at whatever place it stands."""
-    try:
-        with path.open(encoding="utf-8-sig", newline=newline) as file:
-            yield file
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from None
-    except OSError as error:
-        raise _not_readable(path, error) from error
-
-
-def _not_readable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot be read ({error}); bring a file that you may read")
-
-
-def check_header(path: Path, columns: list[str], needed: Sequence[str]) -> None:
-    if not columns:
-        raise DataError(f"{path}: the file holds no rows")
-    if not all(name.strip() for name in columns):
-        raise DataError(
-            f"{path}: the header has an empty column name: {columns}; the first line must name every column"
-        )
-    if len(set(columns)) != len(columns):
-        raise DataError(f"{path}: the header names a column twice: {columns}")
-    if len(columns) == 1 < len(set(needed)):
-        raise DataError(
-            f"{path}: the header is a single cell, {columns[0]!r}, and must name {', '.join(needed)}; cells are "
-            "divided by commas in a .csv and by tabs in a .tsv"
-        )
-    check_columns(str(path), columns, needed)
-
-
-def check_columns(name: str, columns: Sequence[str], needed: Sequence[str]) -> None:
-    for column in needed:
-        if column not in columns:
-            raise DataError(
-                f"{name}: no column {column!r}; {nearest(column, columns, cutoff=0.0)}there are: {', '.join(columns)}"
-            )

@@ -3,18 +3,15 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from dynabert_jax.config.data import DataConfig
-from dynabert_jax.config.tasks import Task
-from dynabert_jax.data.rows import DataError
+from dynabert_jax.config.tasks import Kind, Task
+from dynabert_jax.data.rows import DataError, is_unicode, text_fault
 from dynabert_jax.data.sources import Table, Tables, read_tables
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +27,8 @@ class TaskTexts:
 def read_texts(config: DataConfig) -> TaskTexts:
     """Reads the data that the configuration names, checks every row, and takes those that are used.
 
-    A label is the name of a class or, where no class is called by a number, its id. A .csv or .tsv is UTF-8 with a
-    header, and .tsv knows no quoting: its cells stand as they are between the tabs.
+    A label is the name of a class or, where no class is called by a number, its id. `open_rows` says how files are
+    read.
 
     Raises:
         DataError: a file, column, text or label is missing or not what it should be.
@@ -39,12 +36,12 @@ def read_texts(config: DataConfig) -> TaskTexts:
     """
     tables = read_tables(config)
     task = config.task
-    labels = () if task.regression else _label_names(task, tables)
+    kind = _KINDS[task.kind]
+    labels = kind.names(task, tables)
     train = _check(tables.train, task, labels)
     dev = {name: _check(table, task, labels) for name, table in tables.dev.items()}
     test = {name: _check(table, task, labels) for name, table in tables.test.items()}
-    if not task.regression:
-        _check_classes(tables.train, train, labels)
+    kind.check(tables.train, train, labels)
     if not dev:
         train, dev["dev"] = _hold_out(tables.train, train, config.split_seed)
     limit = functools.partial(_subset, limit=config.max_eval_examples, seed=config.split_seed)
@@ -74,20 +71,20 @@ class Texts:
 def _check(table: Table, task: Task, labels: tuple[str, ...]) -> Texts:
     for column, texts in table.texts.items():
         _check_texts(table, column, texts)
-    numbers = _targets(table) if task.regression else _class_ids(table, labels)
+    numbers = _KINDS[task.kind].read(table, labels)
     return Texts(list(zip(*table.texts.values(), strict=True)), numbers, np.arange(len(numbers)))
 
 
 def _check_texts(table: Table, column: str, texts: Sequence[Any]) -> None:
     for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            came = "there is none" if text is None else f"got {text!r}"
-            raise DataError(f"{table.place(row)}: a text must be a string; {came}")
+        fault = text_fault(column, text)
+        if fault:
+            raise DataError(f"{table.place(row)}: {fault}")
     if not any(text.strip() for text in texts):
         raise DataError(f"{table.name}: the column {column!r} is empty in every row; name one that holds the texts")
 
 
-def _targets(table: Table) -> np.ndarray:
+def _targets(table: Table, _: tuple[str, ...]) -> np.ndarray:
     """The labels of a regression, float32 `[n]`."""
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is reported below
         targets = np.array([_number(value) for value in table.labels]).astype(np.float32)
@@ -102,7 +99,7 @@ def _number(value: Any) -> float:
     """NaN where the value is no number."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 
@@ -140,6 +137,8 @@ def _label_names(task: Task, tables: Tables) -> tuple[str, ...]:
             raise DataError(f"{tables.train.place(row)}: the label is missing")
         if isinstance(value, (list, dict)):
             raise DataError(f"{tables.train.place(row)}: the label must be one word or number; got {value!r}")
+        if not is_unicode(_name(value)):
+            raise DataError(f"{tables.train.place(row)}: the label {value!r} is not valid Unicode; fix it")
     names = {_name(value) for value in tables.train.labels}
     return tuple(sorted(names, key=int if all(map(str.isdecimal, names)) else None))
 
@@ -151,6 +150,27 @@ def _check_classes(table: Table, train: Texts, labels: tuple[str, ...]) -> None:
         raise DataError(
             f"{table.name}: every example is of the class {only!r}; a classifier needs two or more to train"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _LabelKind:
+    """How the labels of one kind of task are read.
+
+    Attributes:
+        names: the classes' names, in the order of their ids; empty where there are none.
+        read: a table's labels as an array `[n]`; raises DataError with the row of a bad one.
+        check: raises DataError where the training examples cannot be learnt from.
+    """
+
+    names: Callable[[Task, Tables], tuple[str, ...]]
+    read: Callable[[Table, tuple[str, ...]], np.ndarray]
+    check: Callable[[Table, Texts, tuple[str, ...]], None]
+
+
+_KINDS: Mapping[Kind, _LabelKind] = {
+    "classification": _LabelKind(_label_names, _class_ids, _check_classes),
+    "regression": _LabelKind(lambda *_: (), _targets, lambda *_: None),
+}
 
 
 # Which rows are used

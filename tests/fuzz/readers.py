@@ -1,6 +1,7 @@
 """What reads files and settings, and how each is given bad ones: (random generator, empty folder) -> None or raises."""
 
 import csv
+import gzip
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -34,7 +35,7 @@ TASKS = (
     Task(name="words", text_columns=("text",), labels=("bad", "good")),
     Task(name="unnamed", text_columns=("text",)),
     Task(name="pairs", text_columns=("text", "rating")),
-    Task(name="numbers", text_columns=("text",), label_column="rating", regression=True, metrics=("pearson",)),
+    Task(name="numbers", text_columns=("text",), label_column="rating", kind="regression", metrics=("pearson",)),
 )
 ODD_EXPRESSIONS = (
     "None", "True", "0", "-1", "1.5", "'1'", "''", "b'x'", "()", "[1.0]", "(0,)", "('a', 'b')", "{}", "{1}", "print",
@@ -85,7 +86,7 @@ def settings(rng: Random, folder: Path) -> None:
     sound.write(folder, {"config.py": sound.CONFIG_FILE})
     arguments = [word for _ in range(rng.randint(1, 3)) for word in _setting(rng)]
     file = rng.choice(("nothing.py", "", "\0", "x" * 300, ".")) if rng.random() < 0.05 else "config.py"
-    main(lambda *_, **__: None, [str(folder / file), *arguments])
+    main([str(folder / file), *arguments], lambda *_: None)
 
 
 def _setting(rng: Random) -> list[str]:
@@ -139,6 +140,10 @@ def _odd_csv(rng: Random, _: Path) -> bytes:
     return text.getvalue().encode()
 
 
+def _odd_gz(rng: Random, folder: Path) -> bytes:
+    return gzip.compress(_odd_csv(rng, folder), mtime=0)
+
+
 def _odd_tsv(rng: Random, _: Path) -> bytes:
     end = rng.choice(("\n", "\r\n", "\r"))
     return "".join("\t".join(map(str, row)) + end for row in _odd_rows(rng)).encode()
@@ -163,7 +168,8 @@ def _odd_rows(rng: Random) -> list[list[Any]]:
 
 def _odd_jsonl(rng: Random, _: Path) -> bytes:
     lines = [damaged_json(rng, row) if rng.random() < 0.2 else json.dumps(row).encode() for row in sound.ROWS]
-    return rng.choice((b"\n", b"\n\n", b"\r\n", b" ", b",")).join(lines)
+    joined = rng.choice((b"\n", b"\n\n", b"\r\n", b" ", b",")).join(lines)
+    return b"[" + joined + b"]" if rng.random() < 0.2 else joined
 
 
 def _odd_parquet(rng: Random, _: Path) -> bytes:
@@ -192,7 +198,7 @@ def _odd_column(rng: Random, size: int) -> Any:
 
 
 _WRITERS: Mapping[str, Callable[[Random, Path], bytes]] = {
-    ".csv": _odd_csv, ".tsv": _odd_tsv, ".jsonl": _odd_jsonl, ".parquet": _odd_parquet,
+    ".csv": _odd_csv, ".gz": _odd_gz, ".tsv": _odd_tsv, ".jsonl": _odd_jsonl, ".parquet": _odd_parquet,
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Answers to texts: the network's own, in the texts' order, whatever the file, and none for what cannot be read."""
 
 import csv
+import gzip
 import itertools
 import json
 import tracemalloc
@@ -131,7 +132,7 @@ def test_pairs_are_read_as_pairs(model: Callable[..., Path]) -> None:
 
 
 def test_a_regression_answers_with_a_number(model: Callable[..., Path]) -> None:
-    predictor = Predictor(model(labels=("stars",)), batch_size=4)
+    predictor = Predictor(model(head="regression", labels=("stars",)), batch_size=4)
     answers = predictor(TEXTS)
     assert_close([answer.number for answer in answers], predictor.logits(TEXTS)[:, 0])
     assert {answer.label for answer in answers} == {None}
@@ -206,6 +207,26 @@ def test_rows_of_every_format_come_back_with_their_answers(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, out.name])
 
 
+@pytest.mark.parametrize("name", ["in.CSV", "in.csv.gz"])
+def test_upper_case_and_compressed_files_are_answered(predictor: Predictor, name: str, tmp_path: Path) -> None:
+    """With the index that pandas writes: a column without a name."""
+    content = b",text\n0,good\n1,bad plot\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert predict_file(predictor, tmp_path / name, tmp_path / "out.TSV") == 2
+    answers = [answer.label for answer in predictor(["good", "bad plot"])]
+    assert [(row[""], row["text"], row["prediction"]) for row in read_rows(tmp_path / "out.TSV")] == [
+        ("0", "good", answers[0]),
+        ("1", "bad plot", answers[1]),
+    ]
+
+
+def test_one_json_list_is_answered_row_by_row(predictor: Predictor, tmp_path: Path) -> None:
+    rows = [{"text": "good", "n": 1}, {"n": 2, "text": "bad plot"}]
+    (tmp_path / "in.jsonl").write_text(json.dumps(rows, indent=2))
+    assert predict_file(predictor, tmp_path / "in.jsonl", tmp_path / "out.jsonl") == 2
+    assert [{"text": row["text"], "n": row["n"]} for row in read_rows(tmp_path / "out.jsonl")] == rows
+
+
 def test_cells_stay_what_they_are(predictor: Predictor, tmp_path: Path) -> None:
     rows = [{"text": "good", "n": 3, "list": [1, "é"], "none": None}, {"text": "bad", "n": 0.5, "list": {}, "none": 1}]
     source = write_rows(tmp_path / "in.jsonl", rows)
@@ -262,7 +283,7 @@ def test_memory_does_not_grow_with_the_file(extension: str, tmp_path: Path, monk
     class Watched:
         def __init__(self, path: Path):
             self.rows = open_rows(path)
-            self.columns = self.rows.columns
+            self.columns, self.check = self.rows.columns, self.rows.check
 
         def __iter__(self) -> Iterator[Any]:
             for row in self.rows:
@@ -296,9 +317,9 @@ def test_memory_does_not_grow_with_the_file(extension: str, tmp_path: Path, monk
         ("in.csv", "text,id\ngood,1\nbad\n", r"row 2 \(line 3\): cells: 1, columns: 2"),
         ("in.csv", "text,prediction\ngood,1\n", "has a column 'prediction' of its own"),
         ("in.csv", "", "the file is empty"),
-        ("in.csv", 'text,id\n"good', "cells: 1, columns: 2"),
+        ("in.csv", 'text,id\n"good', "line 2: unexpected end of data; close its quotes"),
         ("in.txt", "good", "the extension '.txt' is not supported"),
-        ("in.jsonl", '{"text": "good"}\n{"text": null}\n', r"row 2 \(line 2\): 'text' must be a string.+there is none"),
+        ("in.jsonl", '{"text": "good"}\n{"text": null}\n', r"row 2 \(line 2\): a text must be a string; there is none"),
         ("in.jsonl", '{"text": "good"}\n{"text": 3}\n', "got 3"),
         (
             "in.jsonl",
@@ -307,7 +328,7 @@ def test_memory_does_not_grow_with_the_file(extension: str, tmp_path: Path, monk
         ),
         ("in.jsonl", '{"text": "good", "id": "\\ud800"}\n', r"row 1 \(line 1\): .+ not valid Unicode"),
         ("in.jsonl", '{"text": "good"}\n{"text": \n', r"row 2 \(line 2\): not JSON"),
-        ("in.jsonl", '[{"text": "good"}]\n', "a JSON object is needed"),
+        ("in.jsonl", '{"text": "good"}\n["bad"]\n', r"row 2 \(line 2\): a JSON object is needed; got \[\"bad\"\]"),
         ("in.jsonl", "\n", "the file holds no rows"),
         ("in.jsonl", '{"text": "good"}\n{"text": "bad", "more": 1}\n', "the first row has no 'more'"),
         ("in.parquet", "no parquet", "not a readable .parquet file"),
@@ -402,7 +423,7 @@ def test_texts_are_answered_on_the_command_line(
 def test_pairs_and_numbers_on_the_command_line(
     command: Callable[..., int], model: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = model(labels=("stars",))
+    folder = model(head="regression", labels=("stars",))
     number = Predictor(folder, batch_size=4)([("good", "bad")])[0].number
     assert command(folder, "--text", "good", "--text2", "bad") == 0
     assert capsys.readouterr().out == f"{number:.4f}  good | bad\n"
