@@ -24,6 +24,7 @@ from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.microbatch import micro_batches
 from dynabert_jax.plan import depth
 from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.step import Losses, Programs, init_state, make_update, place_teacher, train_step
 from dynabert_jax.weights.names import init_params
 
@@ -61,13 +62,13 @@ class Parts:
         params = init_params(config, seed=0)
         self.objective = depth(config, DepthStage())
         self.programs = Programs(Bert(config, settings.dtype))
-        self.apply_update = make_update(self.objective, TOTAL_STEPS)
+        self.apply_update = make_update(Distillation(self.objective), TOTAL_STEPS)
         self.batch = harness.random_batch(config, settings)
         self.micro_batches = list(micro_batches(self.batch))
         self.losses: dict[SubNetwork, Losses] = {}
         self.key = jax.random.key(0)
         self.teacher = place_teacher(params, settings.dtype)
-        self.state = init_state(self.objective, params, TOTAL_STEPS)
+        self.state = init_state(Distillation(self.objective), params, TOTAL_STEPS)
         self.grads = self.new_zeros()
         self.targets = {group.teacher: self.answers(group.teacher) for group in self.objective.groups}
 
@@ -84,7 +85,13 @@ class Parts:
 
     def step(self) -> None:
         self.state, _ = train_step(
-            self.programs, self.apply_update, self.objective, self.state, self.teacher, self.batch, self.key
+            self.programs,
+            self.apply_update,
+            Distillation(self.objective),
+            self.state,
+            self.teacher,
+            self.batch,
+            self.key,
         )
         jax.block_until_ready(self.state)
 

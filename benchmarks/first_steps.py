@@ -16,8 +16,9 @@ from dynabert_jax.config import DataConfig, Dtype, ModelConfig, RunConfig
 from dynabert_jax.config.tasks import task
 from dynabert_jax.data.batches import Batch
 from dynabert_jax.model.bert import Bert
-from dynabert_jax.plan import Objective, Plan, plan_run
+from dynabert_jax.plan import Plan, StagePlan, plan_run
 from dynabert_jax.system import devices
+from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.importance import importance
 from dynabert_jax.train.step import Programs, init_state, make_update, place_teacher, train_step
 from dynabert_jax.weights.files import Params
@@ -47,7 +48,7 @@ def main(settings: Settings) -> None:
         jax.block_until_ready(importance(model, params, [batch]))
 
     stages_of: dict[str, Callable[[], None]] = {}
-    for objective in default_plan(config).objectives:
+    for objective in default_plan(config).stages:
         stages_of[objective.name] = stage_steps(programs, objective, params, batch)
         if objective.name == "fine_tune":
             stages_of["importance"] = score
@@ -58,14 +59,14 @@ def default_plan(config: ModelConfig) -> Plan:
     return plan_run(config, RunConfig(model="any", run_dir="none", data=DataConfig(task=task("sst2"))))
 
 
-def stage_steps(programs: Programs, objective: Objective, params: Params, batch: Batch) -> Callable[[], None]:
+def stage_steps(programs: Programs, objective: StagePlan, params: Params, batch: Batch) -> Callable[[], None]:
     """The start of a stage and one step; called again, the same with everything compiled."""
-    update = make_update(objective, TOTAL_STEPS)
+    update = make_update(Distillation(objective), TOTAL_STEPS)
 
     def run() -> None:
-        state = init_state(objective, params, TOTAL_STEPS)
+        state = init_state(Distillation(objective), params, TOTAL_STEPS)
         teacher = place_teacher(params, programs.model.dtype)
-        state, _ = train_step(programs, update, objective, state, teacher, batch, jax.random.key(0))
+        state, _ = train_step(programs, update, Distillation(objective), state, teacher, batch, jax.random.key(0))
         jax.block_until_ready(state)
 
     return run

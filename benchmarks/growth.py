@@ -14,7 +14,7 @@ from benchmarks import harness
 from benchmarks.steps import OurStep
 from dynabert_jax.config import DepthStage, Dtype, FineTune, ModelConfig
 from dynabert_jax.data.batches import PlannedBatch
-from dynabert_jax.plan import Objective, depth, fine_tune
+from dynabert_jax.plan import StagePlan, depth, fine_tune
 from dynabert_jax.train.step import training_flops
 from dynabert_jax.weights.names import init_params
 
@@ -42,7 +42,7 @@ class Point:
     """One step that is timed."""
 
     grows: str
-    objective: Objective
+    objective: StagePlan
     shape: harness.Settings
 
     def flops(self, config: ModelConfig) -> int:

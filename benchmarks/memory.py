@@ -18,6 +18,7 @@ from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.microbatch import micro_batches
 from dynabert_jax.plan import depth
 from dynabert_jax.system.memory import peak_memory
+from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.step import Programs, init_state, make_update, place_teacher, train_step
 from dynabert_jax.weights.names import init_params
 
@@ -58,11 +59,13 @@ def take_steps(settings: Settings, parts: int, remat: bool) -> harness.Row:
     config = harness.MODELS[settings.model]()
     params, objective = init_params(config, seed=0), depth(config, DepthStage())
     programs = Programs(Bert(config, settings.dtype, remat))
-    update = make_update(objective, STEPS)
-    state, teacher = init_state(objective, params, STEPS), place_teacher(params, settings.dtype)
+    update = make_update(Distillation(objective), STEPS)
+    state, teacher = init_state(Distillation(objective), params, STEPS), place_teacher(params, settings.dtype)
     batch = harness.random_batch(config, settings)
     for step in range(STEPS):
-        state, report = train_step(programs, update, objective, state, teacher, batch, jax.random.key(step), parts)
+        state, report = train_step(
+            programs, update, Distillation(objective), state, teacher, batch, jax.random.key(step), parts
+        )
         jax.block_until_ready(report)
     taken = len(list(micro_batches(batch, parts)))
     return {"parts": taken, "computed again": "yes" if remat else "no", "GiB": round(peak_memory() / 2**30, 1)}

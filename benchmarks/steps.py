@@ -19,9 +19,10 @@ from dynabert_jax.config import DepthStage, Dtype, FineTune, ModelConfig, WidthS
 from dynabert_jax.data.batches import Batch
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.matmul import product_rate
-from dynabert_jax.plan import Objective, depth, fine_tune, width
+from dynabert_jax.plan import StagePlan, depth, fine_tune, width
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
+from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.step import Programs, gradients, init_state, make_update, place_teacher, train_step
 from dynabert_jax.weights.files import Params
 from dynabert_jax.weights.names import init_params
@@ -79,14 +80,14 @@ def main(settings: Settings) -> None:
     harness.publish(name, settings, tables, seconds, about)
 
 
-def find_objective(config: ModelConfig, name: StageName) -> Objective:
+def find_objective(config: ModelConfig, name: StageName) -> StagePlan:
     if name == "fine_tune":
         return fine_tune(config, FineTune())
     return width(config, WidthStage()) if name == "width" else depth(config, DepthStage())
 
 
 def make_cases(
-    config: ModelConfig, objective: Objective, params: Params, batch: Batch, settings: Settings
+    config: ModelConfig, objective: StagePlan, params: Params, batch: Batch, settings: Settings
 ) -> dict[str, Callable[[], None]]:
     """By name, what takes a step and waits for its end."""
     cases: dict[str, Callable[[], None]] = {
@@ -107,11 +108,11 @@ class OurStep:
         host_seconds: of every call, until all is handed to the devices and before anybody waits for them.
     """
 
-    def __init__(self, config: ModelConfig, objective: Objective, params: Params, batch: Batch, dtype: Dtype):
+    def __init__(self, config: ModelConfig, objective: StagePlan, params: Params, batch: Batch, dtype: Dtype):
         self.objective, self.batch = objective, batch
         self.programs = Programs(Bert(config, dtype))
-        self.update = make_update(objective, TOTAL_STEPS)
-        self.state = init_state(objective, params, TOTAL_STEPS)
+        self.update = make_update(Distillation(objective), TOTAL_STEPS)
+        self.state = init_state(Distillation(objective), params, TOTAL_STEPS)
         self.teacher = place_teacher(params, dtype) if objective.has_teacher else None
         self.key = jax.random.key(0)
         self.host_seconds: list[float] = []
@@ -123,7 +124,7 @@ class OurStep:
     def start(self) -> None:
         self.key, own = jax.random.split(self.key)
         self.state, _ = train_step(
-            self.programs, self.update, self.objective, self.state, self.teacher, self.batch, own
+            self.programs, self.update, Distillation(self.objective), self.state, self.teacher, self.batch, own
         )
 
 
@@ -132,7 +133,7 @@ def host_time(case: Callable[[], None]) -> str:
     return f"{1e3 * statistics.median(case.host_seconds[1:]):.1f}" if isinstance(case, OurStep) else ""
 
 
-def floor(config: ModelConfig, objective: Objective, settings: Settings, case: str) -> float:
+def floor(config: ModelConfig, objective: StagePlan, settings: Settings, case: str) -> float:
     """Seconds that this device needs at least: for the products, and then for AdamW to read and write its arrays.
 
     What our students share is counted for each of them, as for PyTorch, which computes it for each; the rates are ours.
@@ -144,7 +145,7 @@ def floor(config: ModelConfig, objective: Objective, settings: Settings, case: s
     return flops / product_rate(dtype) + moved / harness.memory_rate()
 
 
-def agreement(config: ModelConfig, objective: Objective, params: Params, batch: Batch) -> list[harness.Row]:
+def agreement(config: ModelConfig, objective: StagePlan, params: Params, batch: Batch) -> list[harness.Row]:
     """How far losses and the gradient's norm are from PyTorch's in float32, at most and relatively."""
     still = config.replace(hidden_dropout=0.0, attention_dropout=0.0)
     answers = {
@@ -171,10 +172,10 @@ def their_losses(step: torch_dynabert.Step) -> np.ndarray:
     return np.array([*map(float, step.losses()), step.gradient_norm()])
 
 
-def our_losses(config: ModelConfig, objective: Objective, params: Params, batch: Batch, dtype: Dtype) -> np.ndarray:
+def our_losses(config: ModelConfig, objective: StagePlan, params: Params, batch: Batch, dtype: Dtype) -> np.ndarray:
     """The same of ours."""
     programs, teacher = Programs(Bert(config, dtype)), place_teacher(params, dtype)
-    summed = gradients(programs, objective, devices.replicate(params), teacher, batch, jax.random.key(0))
+    summed = gradients(programs, Distillation(objective), devices.replicate(params), teacher, batch, jax.random.key(0))
     norm = optax.tree.norm(jax.tree.map(lambda g: np.asarray(g).sum(0), summed.grads))
     return np.array([*(float(np.sum(losses.total)) for losses in summed.losses.values()), float(norm)])
 

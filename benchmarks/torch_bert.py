@@ -10,15 +10,14 @@ from dynabert_jax.config import ModelConfig
 from dynabert_jax.data.batches import Batch
 from dynabert_jax.export.hugging_face import exact_config
 from dynabert_jax.export.modeling_dynabert import DynaBertConfig, DynaBertForSequenceClassification
+from dynabert_jax.model.params import Params
 from dynabert_jax.system.devices import threads
 from dynabert_jax.weights.names import to_torch_names
 
 Precision = Literal["fp32", "bf16"]  # of the weights and of all between them
 Attention = Literal["eager", "sdpa"]  # one product after the other, or PyTorch's own kernel
-Params = Any
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def make_model(config: ModelConfig, params: Params, attention: Attention = "eager") -> Any:
@@ -61,7 +60,7 @@ def compile_alone(function: Any, *, freezing: bool = False) -> Any:
 
 
 def to_device(batch: Batch) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(np.asarray(getattr(batch, name))).long().to(DEVICE) for name in _INPUTS}
+    return {name: torch.from_numpy(np.asarray(a)).long().to(DEVICE) for name, a in batch.inputs._asdict().items()}
 
 
 def describe() -> dict[str, str]:

@@ -16,10 +16,10 @@ from torch.nn import functional
 from benchmarks import torch_bert
 from dynabert_jax.config import ModelConfig
 from dynabert_jax.data.batches import Batch
-from dynabert_jax.plan import LossWeights, Objective
+from dynabert_jax.model.params import Params
+from dynabert_jax.plan import LossWeights, StagePlan
 from dynabert_jax.subnetwork import SubNetwork
 
-Params = Any
 Answers = tuple[torch.Tensor, list[torch.Tensor]]  # logits [B, C] and hidden states [B, S, H]
 
 
@@ -48,7 +48,7 @@ COMPILED = Style(autocast=True, attention="sdpa", compiled=True, fused=True)
 class Step:
     """One stage's step: teachers, students one after the other, clip, AdamW; each call waits for its end."""
 
-    def __init__(self, config: ModelConfig, objective: Objective, params: Params, batch: Batch, style: Style):
+    def __init__(self, config: ModelConfig, objective: StagePlan, params: Params, batch: Batch, style: Style):
         self.config, self.objective, self.style = config, objective, style
         self.inputs = torch_bert.to_device(batch)
         self.labels = torch.from_numpy(batch.labels).long().to(torch_bert.DEVICE)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dynabert_jax.runs.latency_card import Where
     from dynabert_jax.serve.predict import Prediction, Predictor, predict_file, predict_texts
     from dynabert_jax.train.results import evaluate_run
+    from dynabert_jax.train.run import dry_run, train_run
     from dynabert_jax.weights.files import Pretrained, load_model, save_model
 else:
     # The module of each name; a second part is what the module calls it, where that differs.
@@ -48,6 +49,7 @@ else:
         "choose_run": "choose.question",
         "compare_with_reference": "compare.compare",
         "cut_model": "model.params",
+        "dry_run": "train.run",
         "evaluate_run": "train.results",
         "export_run": "export.export",
         "load_model": "weights.files",
@@ -57,6 +59,7 @@ else:
         "read_finished": "runs.finished",
         "report_run": "report.report",
         "save_model": "weights.files",
+        "train_run": "train.run",
     }
 
     def __getattr__(name: str) -> object:
@@ -98,6 +101,7 @@ __all__ = [
     "choose_run",
     "compare_with_reference",
     "cut_model",
+    "dry_run",
     "evaluate_run",
     "export_run",
     "load_model",
@@ -108,4 +112,5 @@ __all__ = [
     "report_run",
     "save_model",
     "task",
+    "train_run",
 ]

@@ -33,7 +33,7 @@ class LossWeights(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class StagePlan:
     """What a stage trains.
 
     Attributes:
@@ -65,18 +65,18 @@ class Objective:
 LABELS_ONLY = LossWeights(logit=0.0, hidden=0.0, label=1.0)
 
 
-def fine_tune(config: ModelConfig, settings: FineTune) -> Objective:
+def fine_tune(config: ModelConfig, settings: FineTune) -> StagePlan:
     """The full network learns the labels."""
-    return Objective("fine_tune", settings, (Group(None, (SubNetwork.full(config),)),), LABELS_ONLY)
+    return StagePlan("fine_tune", settings, (Group(None, (SubNetwork.full(config),)),), LABELS_ONLY)
 
 
-def width(config: ModelConfig, settings: WidthStage) -> Objective:
+def width(config: ModelConfig, settings: WidthStage) -> StagePlan:
     """Every width at full depth learns from the full fine-tuned network."""
     students = uniform_grid(config, settings.widths, (1.0,))
     return _distil("width", config, settings, (Group(SubNetwork.full(config), students),))
 
 
-def depth(config: ModelConfig, settings: DepthStage) -> Objective:
+def depth(config: ModelConfig, settings: DepthStage) -> StagePlan:
     """Every width and depth learns from the width stage's network, at its own width or the full one."""
     students = uniform_grid(config, settings.widths, settings.depths)
     if settings.teacher_width == "full":
@@ -88,23 +88,23 @@ def depth(config: ModelConfig, settings: DepthStage) -> Objective:
     return _distil("depth", config, settings, tuple(group for group in groups if group.students))
 
 
-def final(config: ModelConfig, settings: FinalStage) -> Objective:
+def final(config: ModelConfig, settings: FinalStage) -> StagePlan:
     """Every width and depth learns the labels."""
     students = uniform_grid(config, settings.widths, settings.depths)
-    return Objective("final", settings, (Group(None, students),), LABELS_ONLY)
+    return StagePlan("final", settings, (Group(None, students),), LABELS_ONLY)
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """The stages of a run; None where the run leaves one out."""
 
-    fine_tune: Objective | None
-    width: Objective | None
-    depth: Objective | None
-    final: Objective | None
+    fine_tune: StagePlan | None
+    width: StagePlan | None
+    depth: StagePlan | None
+    final: StagePlan | None
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
+    def stages(self) -> tuple[StagePlan, ...]:
         """The stages there are, in their order."""
         return tuple(stage for stage in (self.fine_tune, self.width, self.depth, self.final) if stage)
 
@@ -128,12 +128,12 @@ def plan_run(config: ModelConfig, run: RunConfig) -> Plan:
 
 def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:
     """The sub-networks that a run ends with: its last stage's students, or the full network where nothing trains."""
-    return plan.objectives[-1].students if plan.objectives else (SubNetwork.full(config),)
+    return plan.stages[-1].students if plan.stages else (SubNetwork.full(config),)
 
 
-def _distil(name: str, config: ModelConfig, settings: Distillation, groups: tuple[Group, ...]) -> Objective:
+def _distil(name: str, config: ModelConfig, settings: Distillation, groups: tuple[Group, ...]) -> StagePlan:
     without_logits = config.is_regression and not settings.distil_regression
     logit_weight = 0.0 if without_logits else settings.logit_weight
     if logit_weight == settings.hidden_weight == 0.0:
         groups = tuple(Group(None, group.students) for group in groups)
-    return Objective(name, settings, groups, LossWeights(logit_weight, settings.hidden_weight, settings.label_weight))
+    return StagePlan(name, settings, groups, LossWeights(logit_weight, settings.hidden_weight, settings.label_weight))

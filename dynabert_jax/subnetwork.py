@@ -5,8 +5,13 @@ The only home of the rounding and kept-layer rules. No jax in here.
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, Self
+
+_SHOWN_DIGITS = 6  # of a multiplier in a name
+_MULTIPLIERS = re.compile(r"w(\d*\.?\d+)_d(\d*\.?\d+)")
+_LAYER = re.compile(r"l(\d+)h(\d+)n(\d+)")
 
 
 class Shape(Protocol):
@@ -86,6 +91,36 @@ class SubNetwork:
         heads = tuple(kept_heads(shape.heads[i], width) for i in layers)
         neurons = tuple(kept_neurons(shape.neurons[i], shape.heads[i], width) for i in layers)
         return cls(layers, heads, neurons, width, depth)
+
+    @classmethod
+    def parse(cls, name: str, shape: Shape) -> Self:
+        """The sub-network of that name: the inverse of `name`.
+
+        Args:
+            name: multipliers, such as `w0.75_d0.5`, or a structure, such as `l0h3n5_l2h1n17`.
+            shape: of the model that it is cut from.
+
+        Raises:
+            ValueError: it is no such name, the model has no such part, or a multiplier has six digits or more: `name`
+                rounds to six, and a rounded one may keep other layers.
+        """
+        if found := _MULTIPLIERS.fullmatch(name):
+            if any(len(number.lstrip("0.").replace(".", "")) >= _SHOWN_DIGITS for number in found.groups()):
+                raise ValueError(
+                    f"the multipliers in {name!r} are rounded; name the sub-network by its structure, such as "
+                    f"'l0h3n5_l2h1n17'"
+                )
+            return cls.uniform(shape, *map(float, found.groups()))
+        kept = [_LAYER.fullmatch(part) for part in name.split("_")]
+        if not all(kept):
+            raise ValueError(
+                f"{name!r} names no sub-network; write its width and depth, such as 'w0.75_d0.5', or its layers with "
+                f"their heads and neurons, such as 'l0h3n5_l2h1n17'"
+            )
+        layers, heads, neurons = zip(*(map(int, found.groups()) for found in kept if found), strict=True)
+        sub = cls(layers, heads, neurons)
+        sub.check_fits(shape)
+        return sub
 
     def check_fits(self, shape: Shape) -> None:
         """Raises ValueError unless every kept layer, head and neuron exists in a model of this shape."""

@@ -8,6 +8,7 @@ import jax
 from dynabert_jax.config import RunConfig
 from dynabert_jax.plan import plan_run
 from dynabert_jax.train.checkpoint import Checkpoints
+from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.step import TrainState, init_state
 from dynabert_jax.weights.files import load_model
 from tiny import Params
@@ -52,5 +53,5 @@ def kept_params(config: RunConfig, stage: str) -> Params:
 
 def first_state(config: RunConfig, stage: str) -> TrainState:
     model = load_model(Path(config.run_dir) / "model")
-    objective = {o.name: o for o in plan_run(model.config, config).objectives}[stage]
-    return init_state(objective, model.params, STEPS)
+    objective = {o.name: o for o in plan_run(model.config, config).stages}[stage]
+    return init_state(Distillation(objective), model.params, STEPS)

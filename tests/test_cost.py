@@ -13,7 +13,7 @@ from dynabert_jax.model.params import cut_model
 from dynabert_jax.subnetwork import SubNetwork
 from tiny import CONFIG, FULL, GRID, ROBERTA, equations, random_batch, random_params
 
-MODELS = pytest.mark.parametrize("config", [CONFIG, ROBERTA, CONFIG.replace(labels=("score",))],
+MODELS = pytest.mark.parametrize("config", [CONFIG, ROBERTA, CONFIG.replace(labels=("score",), head="regression")],
                                  ids=["bert", "roberta", "regression"])  # fmt: skip
 
 

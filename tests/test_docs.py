@@ -185,8 +185,8 @@ def run_command(line: str, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None
         case ["mkdir", "-p", folder]:
             Path(folder).mkdir(parents=True, exist_ok=True)
             code = 0
-        case ["python", "train.py", *arguments]:
-            code = main(found, arguments)
+        case ["python", "train.py", *arguments] | ["dynabert", "train", *arguments]:
+            code = main(arguments, found)
         case ["dynabert", *_]:
             remove_target(words)
             monkeypatch.setattr("sys.argv", words)
@@ -211,7 +211,7 @@ def remove_target(words: list[str]) -> None:
     shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
 
 
-def found(config: RunConfig, only: str | None = None, *, dry_run: bool = False) -> None:  # noqa: ARG001
+def found(config: RunConfig, only: str | None, is_dry: bool) -> None:  # noqa: ARG001
     """In the place of training: that the stage is there, and the model and the user's files can be read."""
     if only is not None:
         config.until(only)

@@ -13,7 +13,7 @@ from tiny import CONFIG, FULL, GRID, PER_LAYER, ROBERTA, random_batch, random_pa
 
 TOLERANCE = 1e-5  # of tiny models, whose sums are short
 
-REGRESSION = CONFIG.replace(labels=("score",))
+REGRESSION = CONFIG.replace(labels=("score",), head="regression")
 CUT = CONFIG.replace(heads=(2, 1, 4), neurons=(9, 20, 1))  # itself cut out of another
 KINDS: dict[str, tuple[ModelConfig, SubNetwork]] = {
     **{f"bert-{sub.name}": (CONFIG, sub) for sub in GRID},

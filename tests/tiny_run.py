@@ -3,8 +3,8 @@
 import contextlib
 import csv
 import dataclasses
-import functools
 import json
+import logging
 import os
 import random
 import re
@@ -28,10 +28,9 @@ from dynabert_jax.config import (
     WidthStage,
 )
 from dynabert_jax.config.tasks import Task
-from dynabert_jax.evaluate.rows import Row as ScoreRow
-from dynabert_jax.model.bert import Bert
-from dynabert_jax.plan import Objective
-from dynabert_jax.train.step import Programs, make_update
+from dynabert_jax.train.objective import Objective
+from dynabert_jax.train.results import Results
+from dynabert_jax.train.step import make_update
 from dynabert_jax.weights.files import save_model
 from tiny import Params, random_params
 
@@ -115,11 +114,11 @@ class Materials:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """A run that was made in this process, what it returned and printed, and the programs it compiled."""
+    """A run that was made in this process, what it returned, logged and showed, and the programs it compiled."""
 
     config: RunConfig
-    rows: list[ScoreRow]
-    output: str
+    results: Results
+    messages: list[str]
     errors: str
     programs: Path
 
@@ -164,17 +163,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Row], delimiter:
         csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows([header, *rows])
 
 
-def shared_programs() -> Callable[[Bert], Programs]:
-    """`Programs`, made once for each model: what one run has compiled, the next one uses."""
-    return functools.cache(Programs)
-
-
 def shared_updates() -> Callable[[Objective, int], Any]:
-    """`make_update`, likewise: its result depends on nothing but the optimizer and the number of steps."""
+    """`make_update`, made once for each optimizer and number of steps: its result depends on nothing else here."""
     made: dict[tuple[Optimizer, int], Any] = {}
 
     def make(objective: Objective, total_steps: int) -> Any:
-        key = (objective.settings.optimizer, total_steps)
+        key = (objective.stage.settings.optimizer, total_steps)
         if key not in made:
             made[key] = make_update(objective, total_steps)
         return made[key]
@@ -194,6 +188,22 @@ def programs_kept_in(folder: Path) -> Iterator[None]:
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+@contextlib.contextmanager
+def messages_logged() -> Iterator[list[str]]:
+    """What the package reports in the block, one message after the other."""
+    messages: list[str] = []
+    handler, logger = logging.Handler(), logging.getLogger("dynabert_jax")
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def cache_settings(folder: Path) -> dict[str, Any]:

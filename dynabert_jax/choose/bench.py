@@ -71,15 +71,63 @@ class BenchSettings(Checked):
         return tuple(value) if isinstance(value, list) else value
 
 
-def bench_run(
-    path: str | Path, settings: BenchSettings, out: str | Path | None = None, *, as_json: bool = False
-) -> Card:
-    """Measures a finished run, adds the rows to its latency card, and prints them with what is slower than promised.
+@dataclasses.dataclass(frozen=True)
+class Benched:
+    """What was measured.
+
+    Attributes:
+        card: the new rows, with where and when they were measured.
+        file: the card that holds these rows and those measured before.
+        slow: the sizes that gain clearly less than their FLOPs promise.
+    """
+
+    card: Card
+    file: Path
+    slow: tuple[Shortfall, ...]
+
+    @property
+    def origin(self) -> Origin:
+        return self.card.origins[0]
+
+    @property
+    def rows(self) -> tuple[Measurement, ...]:
+        return self.card.rows
+
+    def __str__(self) -> str:
+        """The rows as a table, and what gains less than it should."""
+        origin = self.origin
+        versions = ", ".join(f"{package} {number}" for package, number in origin.versions.items())
+        parts = [f"{origin.device}, {origin.platform}, {origin.threads} threads; {versions}", table(self.rows)]
+        if self.slow:
+            parts.append(
+                f"Less than {100 * CLEARLY_LESS:.0f} % of the speed-up that their FLOPs promise, beyond noise:"
+            )
+        for cause in dict.fromkeys(one.cause for one in self.slow):
+            sizes = "\n".join(f"- {one}" for one in self.slow if one.cause == cause)
+            parts.append(f"Likely cause: {cause}\n{sizes}")
+        return "\n\n".join([*parts, f"written to {self.file}"])
+
+    def to_json(self) -> str:
+        """The same for programs."""
+        values = {
+            "card": str(self.file),
+            "origin": self.origin.model_dump(),
+            "rows": [row.model_dump() | {"examples_per_second": row.examples_per_second} for row in self.rows],
+            "less_than_promised": [
+                {"sub": one.row.sub, "backend": one.row.backend, "dtype": one.row.dtype, "batch": one.row.batch,
+                 "length": one.row.length, "fixed_ms": one.fixed_ms, "cause": one.cause}
+                for one in self.slow
+            ],
+        }  # fmt: skip
+        return json.dumps(values, indent=2)
+
+
+def bench_run(path: str | Path, settings: BenchSettings, out: str | Path | None = None) -> Benched:
+    """Measures a finished run and adds the rows to its latency card.
 
     Args:
         path: the run's folder.
         out: the card; by default `latency.json` in the run's folder. What it holds of other devices and shapes stays.
-        as_json: print JSON instead of a table.
 
     Raises:
         RunFolderError, WeightsError, ConfigError: the folder holds no finished run, or not those sub-networks.
@@ -90,16 +138,14 @@ def bench_run(
     check_backends(settings)
     run = read_finished(path)
     settings = resolved(run, settings)
-    subs = tuple(dict.fromkeys((*map(run.sub, settings.subs), SubNetwork.full(run.model.config))))
+    subs = tuple(dict.fromkeys((*map(run.sub, settings.subs), SubNetwork.full(run.shape))))
     out = run.card_file if out is None else expanded(out)
     old = card_before(out, run.fingerprint)
     origin = here(settings.backends)
     rows = measure(run.model, subs, settings, origin)
     new = Card(model=run.fingerprint, origins=(origin,), rows=rows)
     write_card(out, merge([*old, new]))
-    slow = audit(run.model.config, {sub.name: sub for sub in subs}, rows)
-    print((to_json if as_json else told)(origin, rows, slow, out))
-    return new
+    return Benched(new, out, tuple(audit(run.shape, {sub.name: sub for sub in subs}, rows)))
 
 
 def check_backends(settings: BenchSettings) -> None:
@@ -135,7 +181,7 @@ def resolved(run: Finished, settings: BenchSettings) -> BenchSettings:
         lengths=settings.lengths or (run.config.data.max_length,),
         dtypes=settings.dtypes or (run.config.dtype,),
     )
-    longest = run.model.config.max_length
+    longest = run.shape.max_length
     if max(settings.lengths) > longest:
         raise LatencyError(f"{max(settings.lengths)} tokens do not fit: the model has positions for {longest}")
     return settings
@@ -300,18 +346,6 @@ def interval(ratios: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def told(origin: Origin, rows: Sequence[Measurement], slow: Sequence[Shortfall], out: Path) -> str:
-    """The rows as a table, and what gains less than it should."""
-    versions = ", ".join(f"{package} {number}" for package, number in origin.versions.items())
-    parts = [f"{origin.device}, {origin.platform}, {origin.threads} threads; {versions}", table(rows)]
-    if slow:
-        parts.append(f"Less than {100 * CLEARLY_LESS:.0f} % of the speed-up that their FLOPs promise, beyond noise:")
-    for cause in dict.fromkeys(one.cause for one in slow):
-        sizes = "\n".join(f"- {one}" for one in slow if one.cause == cause)
-        parts.append(f"Likely cause: {cause}\n{sizes}")
-    return "\n\n".join([*parts, f"written to {out}"])
-
-
 def table(rows: Sequence[Measurement]) -> str:
     """A line for each sub-network and shape; memory is in MB (10^6 bytes)."""
     header = ["sub-network", "backend", "dtype", "batch", "length", "median ms", "p95 ms", "examples/s", "speed-up",
@@ -335,18 +369,3 @@ def speed_up(row: Measurement) -> str:
     if row.speed_up_low is None or row.speed_up_high is None:
         return f"{row.speed_up:.2f}"
     return f"{row.speed_up:.2f} ({row.speed_up_low:.2f}-{row.speed_up_high:.2f})"
-
-
-def to_json(origin: Origin, rows: Sequence[Measurement], slow: Sequence[Shortfall], out: Path) -> str:
-    """The same for programs; `card` is the file that holds these rows and those measured before."""
-    values = {
-        "card": str(out),
-        "origin": origin.model_dump(),
-        "rows": [row.model_dump() | {"examples_per_second": row.examples_per_second} for row in rows],
-        "less_than_promised": [
-            {"sub": one.row.sub, "backend": one.row.backend, "dtype": one.row.dtype, "batch": one.row.batch,
-             "length": one.row.length, "fixed_ms": one.fixed_ms, "cause": one.cause}
-            for one in slow
-        ],
-    }  # fmt: skip
-    return json.dumps(values, indent=2)

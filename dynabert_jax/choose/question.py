@@ -61,25 +61,42 @@ class Answer:
     rows: tuple[Row, ...]
     measured: tuple[Measurement, ...]
 
+    @property
+    def best(self) -> Candidate:
+        """What was chosen.
 
-def choose_run(path: str | Path, question: Question, *, as_json: bool = False) -> Answer:
-    """Prints the best sub-network of a finished run that keeps to the limits, and the Pareto front around it.
+        Raises:
+            ChoiceError: nothing fits; the message says what is nearest.
+        """
+        if self.choice.best is None:
+            raise ChoiceError(nothing_fits(self))
+        return self.choice.best
+
+    def __str__(self) -> str:
+        return in_words(self, self.best)
+
+    def to_json(self) -> str:
+        return answer_json(self)
+
+
+def choose_run(path: str | Path, question: Question) -> Answer:
+    """The best sub-network of a finished run within the limits, and the Pareto front around it.
 
     Raises:
-        RunFolderError, WeightsError, ConfigError: the folder holds no finished run.
-        LatencyError: latencies matter, and no card tells them.
+        RunFolderError, ConfigError: the folder holds no finished run.
+        LatencyError: latencies matter, and no card has them.
         ChoiceError: the run has no such split, latencies are described and do not matter, or nothing fits; the message
-            tells what is nearest. JSON is printed before that, too.
+            says what is nearest.
     """
-    check_used(question)
-    answer = answer_for(read_finished(path), question)
-    if as_json:
-        print(to_json(answer))
-    if answer.choice.best is None:
-        raise ChoiceError(nothing_fits(answer))
-    if not as_json:
-        print(told(answer, answer.choice.best))
+    answer = ask(path, question)
+    _ = answer.best
     return answer
+
+
+def ask(path: str | Path, question: Question) -> Answer:
+    """`choose_run`, also where nothing fits."""
+    check_used(question)
+    return answer_for(read_finished(path), question)
 
 
 def check_used(question: Question) -> None:
@@ -135,7 +152,7 @@ def measured_for(run: Finished, question: Question) -> tuple[Measurement, ...]:
     return latencies(merge([read_card(expanded(file), run.fingerprint) for file in files]), question.where)
 
 
-def told(answer: Answer, best: Candidate) -> str:
+def in_words(answer: Answer, best: Candidate) -> str:
     """The choice in words, and the front around it as a table."""
     costs = ", ".join(shown(cost, best.cost(cost)) for cost in costs_of(answer))
     row = answer.rows[0]
@@ -222,7 +239,7 @@ def costs_of(answer: Answer) -> tuple[Cost, ...]:
     return ("latency_ms", "parameters", "flops") if answer.measured else ("parameters", "flops")
 
 
-def to_json(answer: Answer) -> str:
+def answer_json(answer: Answer) -> str:
     """The same for programs; `chosen` is null where nothing fits, and `nearest` starts with what misses least."""
     row, choice = answer.rows[0], answer.choice
     measured = {"device", "time", "backend", "dtype", "batch", "length"}

@@ -1,18 +1,23 @@
 """The command line: python -m dynabert_jax COMMAND, or dynabert COMMAND."""
 
 import functools
+import json as json_library
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import tyro
 
 from dynabert_jax.choose.backends import BackendName
 from dynabert_jax.choose.choose import Cost
+from dynabert_jax.cli import train
 from dynabert_jax.cli.guard import guarded
 from dynabert_jax.config.checked import Dtype
 from dynabert_jax.export.formats import FORMATS, FormatName
+
+if TYPE_CHECKING:
+    from dynabert_jax.serve.predict import Prediction, Text
 
 # How settings are shown in --help: by what they are, and with a default only where it tells something.
 arg = functools.partial(tyro.conf.arg, help_behavior_hint="")
@@ -31,6 +36,16 @@ Files = Annotated[tuple[Path, ...], arg(metavar="FILE [FILE ...]")]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg()]
 
 
+class Shown(Protocol):
+    """What a command gives: in words as a string, and for programs as JSON."""
+
+    def to_json(self) -> str: ...
+
+
+def show(value: Shown, json: bool) -> None:
+    print(value.to_json() if json else value)
+
+
 def evaluate(run: Run, json: Flag = False) -> None:
     """Score every sub-network of a finished run again on this device; print and write the table.
 
@@ -40,7 +55,7 @@ def evaluate(run: Run, json: Flag = False) -> None:
     """
     from dynabert_jax.train.results import evaluate_run
 
-    evaluate_run(run, as_json=json)
+    show(evaluate_run(run), json)
 
 
 def compare(checkpoint: Model, reference: Annotated[Path, arg(metavar="DIR")], json: Flag = False) -> None:
@@ -51,9 +66,11 @@ def compare(checkpoint: Model, reference: Annotated[Path, arg(metavar="DIR")], j
         reference: the DynaBERT folder of a clone of the authors' repository, Pretrained-Language-Model.
         json: print JSON instead of a table.
     """
-    from dynabert_jax.compare.compare import compare_with_reference
+    from dynabert_jax.compare.compare import measure_differences
 
-    compare_with_reference(checkpoint, reference, as_json=json)
+    comparison = measure_differences(checkpoint, reference)
+    show(comparison, json)
+    comparison.check()
 
 
 def predict(
@@ -83,7 +100,7 @@ def predict(
         force: write over a file that is there.
     """
     from dynabert_jax.serve.open import PredictError
-    from dynabert_jax.serve.predict import Predictor, paired, predict_file, print_predictions
+    from dynabert_jax.serve.predict import Predictor, predict_file
 
     if not text and file is None:
         raise PredictError("there is nothing to predict; give --text, or --file with --out")
@@ -92,12 +109,43 @@ def predict(
     if file is None:
         if out is not None or text_columns or force:
             raise PredictError("--out, --text-columns and --force go with --file; give one, or leave them out")
-        print_predictions(Predictor(model, sub, batch), paired(text, text2), as_json=json)
+        texts = paired(text, text2)
+        for one, prediction in zip(texts, Predictor(model, sub, batch)(texts), strict=True):
+            print(json_line(one, prediction) if json else readable_line(one, prediction))
         return
     if out is None or text2 or json:
         raise PredictError("--file needs --out, whose extension is the format, and takes no --text2 and no --json")
     rows = predict_file(Predictor(model, sub, batch), file, out, text_columns, force=force)
     print(f"{rows:,} rows written to {out}")
+
+
+def paired(texts: Sequence[str], seconds: Sequence[str]) -> "list[Text]":
+    """The texts themselves or, where there are second ones, pairs of them.
+
+    Raises:
+        PredictError: they are not as many.
+    """
+    from dynabert_jax.serve.predict import PredictError
+
+    if not seconds:
+        return list(texts)
+    if len(texts) != len(seconds):
+        raise PredictError(f"got {len(texts)} first sentences and {len(seconds)} second ones; pairs need as many")
+    return list(zip(texts, seconds, strict=True))
+
+
+def json_line(text: "Text", prediction: "Prediction") -> str:
+    parts = (text,) if isinstance(text, str) else text
+    named = dict(zip(("text", "text2"), parts, strict=False))
+    return json_library.dumps(named | prediction.columns, ensure_ascii=False)
+
+
+def readable_line(text: "Text", prediction: "Prediction") -> str:
+    shown = text if isinstance(text, str) else " | ".join(text)
+    if prediction.label is None:
+        return f"{prediction.number:.4f}  {shown}"
+    shares = ", ".join(f"{name} {share:.4f}" for name, share in prediction.probabilities.items())
+    return f"{prediction.label}  ({shares})  {shown}"
 
 
 def report(run: Run, out: OptionalFile = None, pictures: OptionalFolder = None, json: Flag = False) -> None:
@@ -111,7 +159,7 @@ def report(run: Run, out: OptionalFile = None, pictures: OptionalFolder = None, 
     """
     from dynabert_jax.report.report import report_run
 
-    report_run(run, out, pictures, as_json=json)
+    show(report_run(run, out, pictures), json)
 
 
 def export(
@@ -135,7 +183,7 @@ def export(
     """
     from dynabert_jax.export.export import export_run
 
-    export_run(run, format, out, subs=sub, force=force, int8=int8, as_json=json)
+    show(export_run(run, format, out, subs=sub, force=force, int8=int8), json)
 
 
 def bench(
@@ -166,7 +214,7 @@ def bench(
     from dynabert_jax.choose.bench import BenchSettings, bench_run
 
     settings = BenchSettings(subs=sub, batches=batch, lengths=length, dtypes=dtype, backends=backend, rounds=rounds)
-    bench_run(run, settings, out, as_json=json)
+    show(bench_run(run, settings, out), json)
 
 
 def choose(
@@ -205,7 +253,7 @@ def choose(
         json: print JSON instead of a table.
     """
     from dynabert_jax.choose.choose import Limits, parse_size
-    from dynabert_jax.choose.question import Question, choose_run
+    from dynabert_jax.choose.question import Question, ask
     from dynabert_jax.runs.latency_card import Where
 
     limits = Limits(
@@ -215,16 +263,24 @@ def choose(
         min_score=min_score,
     )
     where = Where(device=device, backend=backend, dtype=dtype, batch=batch, length=length)
-    choose_run(run, Question(limits, where, split, card, by), as_json=json)
+    answer = ask(run, Question(limits, where, split, card, by))
+    if json:  # also where nothing fits
+        print(answer.to_json())
+    _ = answer.best
+    if not json:
+        print(answer)
 
 
-DESCRIPTION = """What to do with a run that `python train.py CONFIG` has finished. RUN is its folder.
+DESCRIPTION = """Trains a DynaBERT, and works with a run that is finished. RUN is its folder.
 
-All print to the standard output and tell the rest on the standard error; with --json, that is JSON alone. What cannot
-be done ends with a message and exit code 2. `dynabert COMMAND --help` tells more."""
+`dynabert train CONFIG` trains; `dynabert train --help` says more. The other commands print their results to standard
+output and all else to standard error; with --json, the output is JSON alone. A command that cannot do its work ends
+with a message and exit code 2. `dynabert COMMAND --help` says more."""
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["train"]:  # its flags are those of the configuration
+        return train.main(sys.argv[2:])
     commands: dict[str, Callable[..., None]] = {
         "predict": predict,
         "report": report,
@@ -235,7 +291,3 @@ def main() -> int:
         "compare": compare,
     }
     return guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="dynabert", description=DESCRIPTION))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

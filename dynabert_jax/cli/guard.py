@@ -1,4 +1,4 @@
-"""The command line's manners: configurations from files and flags, errors in plain words with exit code 2."""
+"""What every command does around its work: logging, the compilation cache, errors as messages with exit codes."""
 
 import contextlib
 import inspect
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from tqdm import tqdm
 
 from dynabert_jax.data.samples import cache_folder
 from dynabert_jax.errors import UserError
@@ -25,11 +26,11 @@ FULL = "Take smaller batches or shorter texts, or more or larger devices"
 def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: str = FULL) -> int:
     """Does the work; returns the exit code.
 
-    Errors of the user's become a message and exit code 2. Ctrl-C and SIGTERM become what is kept or, where nothing
-    tells, `when_stopped`, and 128 and the signal's number. Memory that is short is told with `when_full`, what to do,
-    and is exit code 2, too.
+    An error that the user can fix becomes a message and exit code 2. Ctrl-C and SIGTERM become a message that says what
+    is saved, or `when_stopped`, and 128 plus the signal's number. Short memory is reported with `when_full`, which says
+    what to do, and is exit code 2, too.
     """
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)  # a library has set one up
+    log_to_stderr()
     quieten_orbax()
     use_compilation_cache()
     try:
@@ -42,7 +43,7 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: 
         print(f"error: {error}", file=sys.stderr)
         return ended(2)
     except Stopped as stopped:
-        kept = f"stopped: {stopped}; the same command goes on from there" if str(stopped) else when_stopped
+        kept = f"stopped: {stopped}; the same command resumes from there" if str(stopped) else when_stopped
         print(f"\n{kept}", file=sys.stderr)
         return ended(128 + stopped.number)
     except KeyboardInterrupt:
@@ -63,8 +64,8 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: 
 
 LOST = (
     "error: computing together with the other processes of this run has failed; most likely another process of this "
-    "run has ended. Look into what it has told, and start all of them again with the same command: it goes on from "
-    "the last checkpoint"
+    "run has ended. Read what it printed, and start all of them again with the same command: it resumes from the last "
+    "checkpoint"
 )
 
 
@@ -77,8 +78,21 @@ def ended(code: int) -> int:
     return code
 
 
+class BarAwareHandler(logging.Handler):
+    """Writes messages to standard error, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def log_to_stderr() -> None:
+    """What this package reports, and warnings of all others."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[BarAwareHandler()], force=True)
+    logging.getLogger("dynabert_jax").setLevel(logging.INFO)
+
+
 def quieten_orbax() -> None:
-    """It tells every step, and every failure with its traceback; the failures are told by our own messages."""
+    """It logs every step, and every failure with its traceback; our own messages report the failures."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.unraisablehook = ignore_lost_tasks

@@ -4,7 +4,6 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import tyro
 
@@ -14,43 +13,69 @@ from dynabert_jax.config.run import RunConfig
 from dynabert_jax.errors import UserError
 from dynabert_jax.system import devices
 
-TRAIN_USAGE = """usage: python train.py CONFIG [--stage NAME] [--dry-run] [--SETTING VALUE ...]
+USAGE = """usage: dynabert train CONFIG [--stage NAME] [--dry-run] [--SETTING VALUE ...]
 
 CONFIG        a Python file that sets `config` to a RunConfig, such as configs/movie_reviews_quick.py
---stage NAME  train this stage alone (fine_tune, width, depth or final); those before it must be finished
+--stage NAME  train this stage alone (fine_tune, width, depth or final); the ones before it must be finished
 --dry-run     check everything, take a few steps of every stage and print what the run would do; nothing is written
 --SETTING     any setting of the configuration, such as --run-dir runs/other or --depth.optimizer.learning-rate 1e-5
 
-python train.py CONFIG --help lists every setting with its meaning and its value in CONFIG."""
+dynabert train CONFIG --help lists every setting with its meaning and its value in CONFIG.
+python train.py CONFIG is the same in a clone of the project."""
 
-TRAINING_FULL = (
-    "The same command goes on from the last checkpoint. To go on with less memory, add --gradient-accumulation N (the "
-    "same batch in N parts), --rematerialize or, where sub-networks were being scored, a smaller --data.eval-batch-size"
+FULL = (
+    "The same command resumes from the last checkpoint. To use less memory, add --gradient-accumulation N (the same "
+    "batch in N microbatches), --rematerialize or, if sub-networks were being scored, a smaller --data.eval-batch-size"
 )
 
+Run = Callable[[RunConfig, str | None, bool], object]  # a configuration, one stage alone, whether it is a dry run
 
-def main(run: Callable[..., Any], arguments: Sequence[str] | None = None) -> int:
-    """Reads the configuration and its overrides from the arguments and runs it; returns the exit code."""
+
+def train_or_try(config: RunConfig, only: str | None, is_dry: bool) -> object:
+    from dynabert_jax.train.run import dry_run, train_run
+
+    return dry_run(config, only) if is_dry else train_run(config, only)
+
+
+def main(arguments: Sequence[str] | None = None, run: Run = train_or_try) -> int:
+    """Reads the configuration and its overrides and runs it; prints the results and returns the exit code.
+
+    Args:
+        arguments: of the command line; None: those of this process.
+        run: what is done with the configuration; what it returns is printed.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(TRAIN_USAGE)
+        print(USAGE)
         return 0 if arguments else 2
 
     def work() -> None:
-        config = read_config(Path(arguments[0]))
-        only, settings = take_stage(arguments[1:])
-        dry_run, settings = "--dry-run" in settings, [one for one in settings if one != "--dry-run"]
-        if settings:
-            config = tyro.cli(
-                RunConfig, default=config, args=settings, prog=f"train.py {arguments[0]}",
-                config=(tyro.conf.AvoidSubcommands,),
-            )  # fmt: skip
-        if only is not None:
-            config.until(only)
+        config, only, is_dry = read_arguments(arguments)
         devices.connect()
-        run(config, only, dry_run=dry_run)
+        result = run(config, only, is_dry)
+        if devices.is_first():
+            print(f"\n{result}")
 
-    return guarded(work, "stopped; the same command goes on from the last checkpoint", TRAINING_FULL)
+    return guarded(work, "stopped; the same command resumes from the last checkpoint", FULL)
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, bool]:
+    """The configuration with its overrides, the one stage that is asked for, and whether it is a dry run.
+
+    Raises:
+        ConfigError: the file sets no configuration, a value is not allowed, or the run has no such stage.
+    """
+    config = read_config(Path(arguments[0]))
+    only, settings = take_stage(arguments[1:])
+    overrides = [one for one in settings if one != "--dry-run"]
+    if overrides:
+        config = tyro.cli(
+            RunConfig, default=config, args=overrides, prog=f"dynabert train {arguments[0]}",
+            config=(tyro.conf.AvoidSubcommands,),
+        )  # fmt: skip
+    if only is not None:
+        config.until(only)
+    return config, only, len(overrides) < len(settings)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -64,7 +89,7 @@ def read_config(path: Path) -> RunConfig:
     except OSError as error:  # a name that is too long, or a folder that may not be looked into
         raise ConfigError(f"{path} cannot be read ({error}); name a file that you may read") from error
     if not is_file:
-        raise ConfigError(f"there is no configuration file {path}; configs/ holds the ones that come with the project")
+        raise ConfigError(f"there is no configuration file {path}; configs/ has the ones that come with the project")
     try:
         values = runpy.run_path(str(path))
     except UserError as error:
@@ -73,7 +98,7 @@ def read_config(path: Path) -> RunConfig:
         raise ConfigError(f"{path} does not run: {type(error).__name__}: {error}") from error
     config = values.get("config")
     if not isinstance(config, RunConfig):
-        raise ConfigError(f"{path} must set `config` to a dynabert_jax.config.RunConfig; it is {type(config).__name__}")
+        raise ConfigError(f"{path} must set `config` to a dynabert_jax.RunConfig; it is {type(config).__name__}")
     return config
 
 

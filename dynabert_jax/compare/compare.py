@@ -73,8 +73,53 @@ class Difference:
         return self.logits <= TOLERANCE and self.last_hidden <= TOLERANCE  # false for NaN
 
 
-def compare_with_reference(checkpoint: str, reference: str | Path, *, as_json: bool = False) -> tuple[Difference, ...]:
-    """Runs a checkpoint here and in the authors' code, both in float32, and prints the largest differences.
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The differences of every sub-network of the paper's grid, largest sub-network first."""
+
+    checkpoint: str
+    differences: tuple[Difference, ...]
+
+    def __str__(self) -> str:
+        """The largest absolute differences as a Markdown table; hidden states at padding are left out."""
+        rows = [f"| {d.sub.name} | {d.logits:.1e} | {d.last_hidden:.1e} |" for d in self.differences]
+        table = "\n".join(["| sub-network | logits | last hidden state |", "| --- | ---: | ---: |", *rows])
+        if self.different:
+            return table
+        return (
+            f"{table}\nall {len(rows)} sub-networks agree with the authors' code; no difference is above {TOLERANCE:g}"
+        )
+
+    def to_json(self) -> str:
+        """The same for programs; a difference that is no number is null."""
+        values = {
+            "checkpoint": self.checkpoint,
+            "tolerance": TOLERANCE,
+            "agree": not self.different,
+            "differences": [
+                {"sub": d.sub.name, "logits": _finite(d.logits), "last_hidden": _finite(d.last_hidden)}
+                for d in self.differences
+            ],
+        }
+        return json.dumps(values, indent=2)
+
+    @property
+    def different(self) -> tuple[Difference, ...]:
+        """Those that are no rounding."""
+        return tuple(d for d in self.differences if not d.is_rounding)
+
+    def check(self) -> None:
+        """Raises CompareError with the sub-networks that differ by more than rounding."""
+        if self.different:
+            shown = ", ".join(f"{d.sub.name} ({d.logits:.1e}, {d.last_hidden:.1e})" for d in self.different)
+            raise CompareError(
+                f"{len(self.different)} of {len(self.differences)} sub-networks differ from the authors' code by more "
+                f"than {TOLERANCE:g} (in logits, in the last hidden state): {shown}"
+            )
+
+
+def compare_with_reference(checkpoint: str, reference: str | Path) -> Comparison:
+    """Runs a checkpoint here and in the authors' code, both in float32, and compares the answers.
 
     Every sub-network of the paper's grid gets the same batch: random tokens with padding, and sentences where the
     checkpoint has a tokenizer.
@@ -82,12 +127,18 @@ def compare_with_reference(checkpoint: str, reference: str | Path, *, as_json: b
     Args:
         checkpoint: a folder in Hugging Face's format (a run's `model/` is one), a hub name or `sample:minilm`.
         reference: the DynaBERT folder of a clone of the authors' repository, Pretrained-Language-Model.
-        as_json: print JSON instead of a table, also where a difference is too large.
 
     Raises:
         CompareError: a difference is larger than `TOLERANCE`, or the authors' code is not there or does not run.
         ModelNotFoundError, WeightsError, ConfigError, DataError: the checkpoint cannot be loaded.
     """
+    comparison = measure_differences(checkpoint, reference)
+    comparison.check()
+    return comparison
+
+
+def measure_differences(checkpoint: str, reference: str | Path) -> Comparison:
+    """`compare_with_reference`, however large the differences are."""
     reference = expanded(reference)
     check_reference(reference)
     loaded = load_model(checkpoint)
@@ -98,12 +149,7 @@ def compare_with_reference(checkpoint: str, reference: str | Path, *, as_json: b
     inputs = make_inputs(loaded.config, loaded.folder)
     theirs = reference_answers(reference, loaded, inputs, subs)
     ours = our_answers(loaded, inputs, subs)
-    differences = compare(subs, ours, theirs, np.asarray(inputs.attention_mask, bool))
-    print(to_json(checkpoint, differences) if as_json else table(differences))
-    check_rounding(differences)
-    if not as_json:
-        print(f"all {len(differences)} sub-networks agree with the authors' code; no difference is above {TOLERANCE:g}")
-    return differences
+    return Comparison(checkpoint, compare(subs, ours, theirs, np.asarray(inputs.attention_mask, bool)))
 
 
 def check_reference(reference: Path) -> None:
@@ -242,34 +288,5 @@ def compare(subs: Sequence[SubNetwork], ours: Answers, theirs: Answers, real: np
     return tuple(Difference(sub, float(a), float(b)) for sub, a, b in zip(subs, logits, hidden, strict=True))
 
 
-def table(differences: Sequence[Difference]) -> str:
-    """The largest absolute differences as a Markdown table; hidden states at padding are left out."""
-    rows = [f"| {d.sub.name} | {d.logits:.1e} | {d.last_hidden:.1e} |" for d in differences]
-    return "\n".join(["| sub-network | logits | last hidden state |", "| --- | ---: | ---: |", *rows])
-
-
-def to_json(checkpoint: str, differences: Sequence[Difference]) -> str:
-    """The same for programs; a difference that is no number is null."""
-    values = {
-        "checkpoint": checkpoint,
-        "tolerance": TOLERANCE,
-        "agree": all(d.is_rounding for d in differences),
-        "differences": [
-            {"sub": d.sub.name, "logits": _finite(d.logits), "last_hidden": _finite(d.last_hidden)} for d in differences
-        ],
-    }
-    return json.dumps(values, indent=2)
-
-
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def check_rounding(differences: Sequence[Difference]) -> None:
-    """Raises CompareError with the sub-networks that differ by more than rounding."""
-    different = [d.sub.name for d in differences if not d.is_rounding]
-    if different:
-        raise CompareError(
-            f"{len(different)} of {len(differences)} sub-networks differ from the authors' code by more than "
-            f"{TOLERANCE:g}: {', '.join(different)}; what was printed says by how much"
-        )

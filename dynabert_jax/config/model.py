@@ -1,10 +1,14 @@
 """The shape of a model, and Hugging Face's config.json to and from it."""
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import pydantic
 
 from dynabert_jax.config.checked import AtLeastOne, Checked, ConfigError, Count, Positive, Probability
+from dynabert_jax.config.tasks import Kind
 
 # Far more than any model has, of what a Hugging Face config.json counts.
 MOST = {"num_hidden_layers": 1000, "num_labels": 1_000_000}
@@ -19,7 +23,8 @@ class ModelConfig(Checked):
         head_size: size of one attention head; hidden_size / heads in an uncut model.
         heads: attention heads of each layer, `[layers]`.
         neurons: feed-forward neurons of each layer, `[layers]`.
-        labels: the classes' names in the classifier's order; exactly one name means regression.
+        labels: the classes' names in the classifier's order, or the one name of a regression's number.
+        head: what the answers are: classes, or a number (`regression`).
         classifier_dropout: dropout around the pooler; None means hidden_dropout.
     """
 
@@ -36,6 +41,7 @@ class ModelConfig(Checked):
     hidden_dropout: Probability
     attention_dropout: Probability
     labels: tuple[str, ...]
+    head: Kind = "classification"
     classifier_dropout: Probability | None = None
 
     @pydantic.model_validator(mode="after")
@@ -44,8 +50,13 @@ class ModelConfig(Checked):
             raise ValueError(f"heads and neurons need one entry a layer; got {len(self.heads)} and {len(self.neurons)}")
         if self.pad_token_id >= self.vocab_size:
             raise ValueError(f"pad_token_id {self.pad_token_id} is not one of the {self.vocab_size} tokens")
-        if not self.labels:
-            raise ValueError("labels must name at least one output (one alone means regression)")
+        if self.head == "regression" and len(self.labels) != 1:
+            raise ValueError(f"a regression head has one output; labels must name it; got {self.labels}")
+        if self.head == "classification" and len(self.labels) < 2:
+            raise ValueError(
+                f"a classification head needs two or more labels; got {self.labels}; a head with one number is "
+                f"head='regression'"
+            )
         return self
 
     @property
@@ -58,7 +69,7 @@ class ModelConfig(Checked):
 
     @property
     def is_regression(self) -> bool:
-        return self.num_labels == 1
+        return self.head == "regression"
 
     @property
     def head_dropout(self) -> float:
@@ -111,6 +122,7 @@ class ModelConfig(Checked):
                  "neurons": (values["intermediate_size"],) * layers}  # fmt: skip
         if cut:
             shape = {"head_size": cut["head_size"], "heads": tuple(cut["heads"]), "neurons": tuple(cut["neurons"])}
+        labels = _labels(values)
         return cls(
             model_type=model_type,
             vocab_size=values["vocab_size"],
@@ -122,9 +134,27 @@ class ModelConfig(Checked):
             pad_token_id=_pad_token_id(model_type, values),
             hidden_dropout=float(values.get("hidden_dropout_prob", 0.1)),
             attention_dropout=float(values.get("attention_probs_dropout_prob", 0.1)),
-            labels=_labels(values),
+            labels=labels,
+            head=_head(values, labels),
             classifier_dropout=values.get("classifier_dropout"),
         )
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """From a Hugging Face `config.json`.
+
+        Raises:
+            OSError: it cannot be read.
+            ConfigError: it is damaged, or describes something else than a BERT or RoBERTa.
+        """
+        try:
+            return cls.from_hugging_face(json.loads(file.read_text(encoding="utf-8")))
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ConfigError(
+                f"{file} is damaged ({type(error).__name__}: {error}); copy or download it again"
+            ) from error
 
     def to_hugging_face(self) -> dict[str, Any]:
         """The contents of a Hugging Face `config.json`; the inverse of `from_hugging_face`."""
@@ -178,6 +208,22 @@ def _pad_token_id(model_type: str, values: dict[str, Any]) -> int:
     default = 1 if model_type == "roberta" else 0
     value = values.get("pad_token_id", default)
     return default if value is None else value
+
+
+def head_of(labels: Sequence[str]) -> Kind:
+    """What transformers takes a head for where nothing else says so: one output is a number."""
+    return "regression" if len(labels) == 1 else "classification"
+
+
+def _head(values: dict[str, Any], labels: Sequence[str]) -> Kind:
+    """By `problem_type`, where there is one."""
+    kinds: dict[Any, Kind] = {"regression": "regression", "single_label_classification": "classification"}
+    problem = values.get("problem_type")
+    if problem is None:
+        return head_of(labels)
+    if problem not in kinds:
+        raise ConfigError(f"problem_type {problem!r} is not supported; allowed: {', '.join(kinds)}, or none")
+    return kinds[problem]
 
 
 def _labels(values: dict[str, Any]) -> tuple[str, ...]:

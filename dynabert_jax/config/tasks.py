@@ -1,6 +1,7 @@
 """The tasks as data: which columns hold what, the classes' names, and what is scored."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 import pydantic
 
@@ -8,6 +9,7 @@ from dynabert_jax.config.checked import Checked, ConfigError
 from dynabert_jax.errors import nearest
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "mean_absolute_error"]
+Kind = Literal["classification", "regression"]  # of a task, and of the head of a model that learns it
 Sample = Literal["movie_reviews", "movie_reviews_reference", "movie_ratings"]
 
 
@@ -46,7 +48,8 @@ class Task(Checked):
         label_column: the column of the label.
         labels: the classes' names in the order of their ids. Empty: the names that a hub data set declares or, for
             files, the distinct values in train, sorted.
-        regression: the label is a number and there are no classes.
+        kind: what is predicted: a class, or a number (`regression`). `regression=True` is the same as
+            `kind="regression"`.
         metrics: what is computed; the first is the task's main score.
         hub: the hub data set used where the user names no data, as `path` or `path:configuration`.
         sample: the sample data used where the user names no data.
@@ -58,12 +61,32 @@ class Task(Checked):
     text_columns: tuple[str, ...]
     label_column: str = "label"
     labels: tuple[str, ...] = ()
-    regression: bool = False
+    kind: Kind = "classification"
     metrics: tuple[Metric, ...] = ("accuracy",)
     hub: str | None = None
     sample: Sample | None = None
     dev: tuple[DevSplit, ...] = (DevSplit(),)
     glue: GlueLayout | None = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _take_regression(cls, values: Any) -> Any:
+        """`regression`, which older configurations have in place of a kind, becomes the kind that it means."""
+        if not isinstance(values, dict) or "regression" not in values:
+            return values
+        regression, others = values["regression"], {name: v for name, v in values.items() if name != "regression"}
+        if not isinstance(regression, bool):
+            raise ValueError(f"regression must be True or False; got {regression!r}")
+        kind = others.setdefault("kind", "regression" if regression else "classification")
+        if regression != (kind == "regression"):
+            raise ValueError(f"kind {kind!r} and regression {regression} contradict each other; set kind alone")
+        return others
+
+    @pydantic.computed_field  # type: ignore[prop-decorator] # mypy knows no decorated properties
+    @property
+    def regression(self) -> bool:
+        """The label is a number and there are no classes."""
+        return self.kind == "regression"
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
@@ -88,16 +111,17 @@ class Task(Checked):
         return self
 
     def _check_metrics(self) -> None:
-        allowed = REGRESSION_METRICS if self.regression else CLASSIFICATION_METRICS
+        allowed = METRICS[self.kind]
         if not self.metrics or not set(self.metrics) <= set(allowed):
-            kind = "regression" if self.regression else "classification"
-            raise ValueError(f"metrics of a {kind} task are one or more of {', '.join(allowed)}; got {self.metrics}")
+            raise ValueError(
+                f"metrics of a {self.kind} task are one or more of {', '.join(allowed)}; got {self.metrics}"
+            )
         if self.metrics[0] == "mean_absolute_error":
             raise ValueError("the first metric chooses the best model, so larger must be better; put another one first")
 
     def outputs(self, labels: tuple[str, ...]) -> tuple[str, ...]:
         """The names of a model's outputs: the classes, or the one number of a regression."""
-        return (self.label_column,) if self.regression else labels
+        return (self.label_column,) if self.kind == "regression" else labels
 
     @property
     def main_metric(self) -> str:
@@ -105,8 +129,10 @@ class Task(Checked):
         return self.metrics[0]
 
 
-CLASSIFICATION_METRICS = ("accuracy", "f1", "matthews")
-REGRESSION_METRICS = ("pearson", "spearman", "mean_absolute_error")
+METRICS: Mapping[Kind, tuple[Metric, ...]] = {
+    "classification": ("accuracy", "f1", "matthews"),
+    "regression": ("pearson", "spearman", "mean_absolute_error"),
+}
 
 _ENTAILMENT = ("entailment", "not_entailment")
 _MNLI_DEV = (
@@ -175,7 +201,7 @@ _ALL = (
     Task(
         name="stsb",
         text_columns=("sentence1", "sentence2"),
-        regression=True,
+        kind="regression",
         metrics=("pearson", "spearman"),
         hub="nyu-mll/glue:stsb",
         glue=GlueLayout(text_columns=("sentence1", "sentence2"), label_column="score"),
@@ -204,7 +230,7 @@ _ALL = (
         name="movie_ratings",
         text_columns=("text",),
         label_column="rating",
-        regression=True,
+        kind="regression",
         metrics=("pearson", "spearman", "mean_absolute_error"),
         sample="movie_ratings",
     ),

@@ -1,11 +1,12 @@
 """Scores of predictions, out of scikit-learn and scipy, as fractions."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from dynabert_jax.config.tasks import Metric, Task
+from dynabert_jax.config.tasks import Kind, Metric, Task
 
 FEW_EXAMPLES = 100  # below so many, an accuracy far below chance may be chance
 
@@ -24,12 +25,10 @@ def score(task: Task, predictions: np.ndarray, references: np.ndarray) -> dict[s
     Raises:
         ValueError: the shapes do not fit, or there are no examples.
     """
-    outputs = predictions.shape[1:]
-    fits = outputs == (1,) if task.regression else len(outputs) == 1 and outputs[0] > 1
-    if not fits or references.shape != predictions.shape[:1] or not len(references):
-        wanted = "[n, 1]" if task.regression else "[n, classes]"
+    outputs = _OUTPUTS[task.kind]
+    if not outputs.fit(predictions.shape[1:]) or references.shape != predictions.shape[:1] or not len(references):
         raise ValueError(
-            f"task {task.name!r} scores predictions {wanted} against references [n] with n > 0; got "
+            f"task {task.name!r} scores predictions {outputs.wanted} against references [n] with n > 0; got "
             f"{list(predictions.shape)} and {list(references.shape)}"
         )
     # A network that collapses to nearly one answer is news for the table of scores, not for every evaluation's log.
@@ -51,40 +50,58 @@ def label_order_warning(labels: Sequence[str], accuracy: float, count: int) -> s
     )
 
 
-def _answers(predictions: np.ndarray) -> np.ndarray:
-    """Logits `[n, C]` to ids of classes `[n]`, or outputs `[n, 1]` to numbers `[n]`."""
-    return predictions[:, 0].astype(np.float64) if predictions.shape[1] == 1 else predictions.argmax(axis=1)
+class _Outputs(NamedTuple):
+    """What a network of one kind answers for one text: whether a shape fits, and the shape in words."""
+
+    fit: Callable[[tuple[int, ...]], bool]
+    wanted: str
+
+
+_OUTPUTS: Mapping[Kind, _Outputs] = {
+    "classification": _Outputs(lambda shape: len(shape) == 1 and shape[0] > 1, "[n, classes]"),
+    "regression": _Outputs(lambda shape: shape == (1,), "[n, 1]"),
+}
+
+
+def _classes(predictions: np.ndarray) -> np.ndarray:
+    """Logits `[n, C]` to ids of classes `[n]`."""
+    return predictions.argmax(axis=1)
+
+
+def _numbers(predictions: np.ndarray) -> np.ndarray:
+    """Outputs `[n, 1]` to numbers `[n]`."""
+    return predictions[:, 0].astype(np.float64)
 
 
 def _accuracy(references: np.ndarray, predictions: np.ndarray) -> float:
     from sklearn.metrics import accuracy_score
 
-    return accuracy_score(references, _answers(predictions))
+    return accuracy_score(references, _classes(predictions))
 
 
 def _f1(references: np.ndarray, predictions: np.ndarray) -> float:
     from sklearn.metrics import f1_score
 
     average = "binary" if predictions.shape[1] == 2 else "macro"
-    return f1_score(references, _answers(predictions), average=average, zero_division=0.0)
+    return f1_score(references, _classes(predictions), average=average, zero_division=0.0)
 
 
 def _matthews(references: np.ndarray, predictions: np.ndarray) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    return matthews_corrcoef(references, _answers(predictions))
+    return matthews_corrcoef(references, _classes(predictions))
 
 
 def _pearson(references: np.ndarray, predictions: np.ndarray) -> float:
     from scipy.stats import pearsonr
 
-    return 0.0 if _constant(references, predictions) else pearsonr(references, _answers(predictions)).statistic
+    return 0.0 if _constant(references, predictions) else pearsonr(references, _numbers(predictions)).statistic
 
 
 def _spearman(references: np.ndarray, predictions: np.ndarray) -> float:
     from scipy.stats import spearmanr
 
-    return 0.0 if _constant(references, predictions) else spearmanr(references, _answers(predictions)).statistic
+    return 0.0 if _constant(references, predictions) else spearmanr(references, _numbers(predictions)).statistic
 
 
 def _constant(*values: np.ndarray) -> bool:
@@ -94,7 +111,7 @@ def _constant(*values: np.ndarray) -> bool:
 def _mean_absolute_error(references: np.ndarray, predictions: np.ndarray) -> float:
     from sklearn.metrics import mean_absolute_error
 
-    return mean_absolute_error(references, _answers(predictions))
+    return mean_absolute_error(references, _numbers(predictions))
 
 
 _METRICS: dict[Metric, Callable[[np.ndarray, np.ndarray], float]] = {

@@ -11,7 +11,8 @@ from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.folder import check_target, whole_folder, write_tokenizer
 from dynabert_jax.export.formats import FormatName, check_count, find_format
 from dynabert_jax.export.int8 import Loss, check_possible, quantize
-from dynabert_jax.export.model_card import ModelCard
+from dynabert_jax.export.manifest import Manifest, Structure, files_in, write_manifest
+from dynabert_jax.export.model_card import ModelCard, written_by
 from dynabert_jax.export.verify import Check, read_sentences, verify
 from dynabert_jax.infer.runner import Source
 from dynabert_jax.runs.finished import Finished, read_finished
@@ -28,6 +29,22 @@ class Exported:
     check: Check
     losses: tuple[Loss, ...]
 
+    def __str__(self) -> str:
+        """How far answers differ, what 8 bits cost, and where it all is."""
+        return "\n".join(map(str, (self.check, *self.losses, f"written to {self.folder}")))
+
+    def to_json(self) -> str:
+        """The same for programs; scores are fractions."""
+        values = {
+            "folder": str(self.folder),
+            "subs": [sub.name for sub in self.subs],
+            "largest_difference": self.check.largest,
+            "compared_sentences": self.check.sentences,
+            "compared_by": self.check.by,
+            "int8": [dataclasses.asdict(loss) for loss in self.losses],
+        }
+        return json.dumps(values, indent=2)
+
 
 def export_run(
     run: str | Path,
@@ -37,7 +54,6 @@ def export_run(
     subs: Sequence[str] = (),
     force: bool = False,
     int8: bool = False,
-    as_json: bool = False,
 ) -> Exported:
     """Writes sub-networks of a finished run in another format, with tokenizer and model card, and verifies them.
 
@@ -48,7 +64,6 @@ def export_run(
         subs: the names of the sub-networks; empty means all that the run has.
         force: replace `out` where it is an earlier export.
         int8: write a quantized ONNX file, too, and score both.
-        as_json: print JSON instead of words.
 
     Raises:
         ExportError: the format is not known, cannot hold what is asked of it or lacks a package; `out` is there
@@ -73,27 +88,23 @@ def export_run(
         check = verify(source, functools.partial(chosen.open, folder), sentences)
         losses = quantize(source, finished.config.data.task, sentences, folder) if int8 else ()
         ModelCard(finished, source, chosen, check, losses).write(folder)
-    exported = Exported(out, source.subs, check, losses)
-    print(to_json(exported) if as_json else told(exported))
-    return exported
+        write_manifest(folder, manifest_of(finished, source, format, folder))
+    return Exported(out, source.subs, check, losses)
 
 
-def told(exported: Exported) -> str:
-    """In words: how far answers differ, what 8 bits cost, and where it all is."""
-    return "\n".join(map(str, (exported.check, *exported.losses, f"written to {exported.folder}")))
-
-
-def to_json(exported: Exported) -> str:
-    """The same for programs; scores are fractions."""
-    values = {
-        "folder": str(exported.folder),
-        "subs": [sub.name for sub in exported.subs],
-        "largest_difference": exported.check.largest,
-        "compared_sentences": exported.check.sentences,
-        "compared_by": exported.check.by,
-        "int8": [dataclasses.asdict(loss) for loss in exported.losses],
-    }
-    return json.dumps(values, indent=2)
+def manifest_of(finished: Finished, source: Source, format: FormatName, folder: Path) -> Manifest:
+    """Of a folder that has everything else."""
+    config, data = source.model.config, finished.config.data
+    return Manifest(
+        format=format,
+        subs=tuple(map(Structure.of, source.subs)),
+        text_columns=data.task.text_columns,
+        lengths=data.lengths,
+        labels=config.labels,
+        head=config.head,
+        files=files_in(folder),
+        written_by=written_by(),
+    )
 
 
 def source_of(finished: Finished, subs: Sequence[str], uncut: bool) -> Source:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynabert_jax.export.errors import ExportError
+from dynabert_jax.export.manifest import files_in, read_manifest
 from dynabert_jax.system.files import check_writable, reason
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 CARD = "README.md"
 NO_LIMIT = sys.maxsize
-MARK = "exported by dynabert_jax"  # stands in every card: a folder with it may be replaced
 
 
 def check_target(out: Path, force: bool) -> None:
@@ -34,19 +34,22 @@ def _check_replaceable(out: Path, force: bool) -> None:
     """Raises ExportError where something is there that is to stay; --force is offered only where it would help."""
     if not out.exists():
         return
-    if not _may_be_replaced(out):
-        raise ExportError(
-            f"{out} is there already and is not an export's folder, so --force leaves it alone, too; name another "
-            "folder with --out"
-        )
+    why = _why_it_stays(out)
+    if why:
+        raise ExportError(f"{out} exists and {why}, so --force leaves it alone, too; name another folder with --out")
     if not force:
-        raise ExportError(f"{out} is there already; name another folder with --out, or replace it with --force")
+        raise ExportError(f"{out} exists; name another folder with --out, or replace it with --force")
 
 
-def _may_be_replaced(out: Path) -> bool:
-    card = out / CARD
-    is_export = card.is_file() and MARK in card.read_text(encoding="utf-8", errors="replace")
-    return out.is_dir() and (is_export or not any(out.iterdir()))
+def _why_it_stays(out: Path) -> str:
+    """Why a folder may not be replaced; empty where it holds nothing, or just what an export has written."""
+    if not out.is_dir():
+        return "is a file"
+    there, manifest = files_in(out), read_manifest(out)
+    if manifest is None:
+        return "has no manifest.json of an export" if any(out.iterdir()) else ""
+    foreign = sorted(set(there) - set(manifest.files))
+    return f"holds {foreign[0]}, which the export did not write" if foreign else ""
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dynabert_jax import cost
 from dynabert_jax.evaluate.rows import Row
-from dynabert_jax.export.folder import CARD, MARK
+from dynabert_jax.export.folder import CARD
 from dynabert_jax.export.formats import Format
 from dynabert_jax.export.int8 import Loss
 from dynabert_jax.export.verify import Check
@@ -57,7 +57,7 @@ class ModelCard:
             f"---\nlibrary_name: {self.format.library}\npipeline_tag: text-classification\n---",
             f"# {task}: {', '.join(sub.name for sub in self.source.subs)}",
             f"A {kind} for the task {task}, out of a DynaBERT that was trained from {model}; "
-            f"{MARK} {version('dynabert_jax') or ''} for {self.format.title}.",
+            f"exported by {written_by()} for {self.format.title}.",
             *(self.about(sub) for sub in self.source.subs),
             f"## Files\n\n{files(folder)}",
             f"## Verified\n\n{self.check}.",
@@ -93,7 +93,7 @@ class ModelCard:
         """The run's stages and seed."""
         config = self.finished.config
         labels = self.source.model.config.labels
-        outputs = f"one number, {labels[0]}" if len(labels) == 1 else ", ".join(labels)
+        outputs = f"one number, {labels[0]}" if self.source.model.config.is_regression else ", ".join(labels)
         return "\n".join(
             [
                 f"- pretrained model: {config.model}",
@@ -102,6 +102,11 @@ class ModelCard:
                 f"- output: {outputs}",
             ]
         )
+
+
+def written_by() -> str:
+    """This program and its version, where it is known."""
+    return f"dynabert_jax {version('dynabert_jax') or ''}".strip()
 
 
 def score(row: Row) -> str:

@@ -5,6 +5,7 @@ which is what makes it fast (`docs/measurements.md`).
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from dynabert_jax.config.model import ModelConfig
@@ -12,6 +13,7 @@ from dynabert_jax.subnetwork import SubNetwork
 
 # A tree of arrays: nested dicts, such as params["layer_0"]["query"]["kernel"].
 Params = dict[str, Any]
+Path = tuple[str, ...]  # of an array in it, such as ("layer_0", "query", "kernel")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +39,27 @@ class Model:
 def cut_model(config: ModelConfig, params: Params, sub: SubNetwork) -> Model:
     """`Model(config, params).cut(sub)`."""
     return Model(config, params).cut(sub)
+
+
+def part_of(params: Params, wanted: Callable[[Path], bool], path: Path = ()) -> Params:
+    """The arrays at the wanted places, in the tree that they have; branches without any are left out."""
+    kept: Params = {}
+    for name, value in params.items():
+        place = (*path, name)
+        if isinstance(value, dict):
+            value = part_of(value, wanted, place)
+            if value:
+                kept[name] = value
+        elif wanted(place):
+            kept[name] = value
+    return kept
+
+
+def merged(params: Params, part: Params) -> Params:
+    """The tree with the arrays of a part of it in their places."""
+    return params | {
+        name: merged(params[name], value) if isinstance(value, dict) else value for name, value in part.items()
+    }
 
 
 def select(layer: Params, heads: Any, neurons: Any) -> Params:

@@ -182,7 +182,7 @@ def _score(row: Row) -> Score:
 def _orders(run: Finished) -> tuple[tuple[int, ...], ...]:
     """The heads of each layer, most important first, by their place before rewiring."""
     if not run.folder.importance_file.is_file():
-        return tuple(tuple(range(heads)) for heads in run.model.config.heads)
+        return tuple(tuple(range(heads)) for heads in run.shape.heads)
     return tuple(tuple(order.tolist()) for order in by_importance(run.folder.read_importance()).heads)
 
 

@@ -33,7 +33,7 @@ def write_pictures(facts: Facts, folder: Path) -> list[Path]:
     Raises:
         ReportError: matplotlib is not installed, or the folder cannot be written.
     """
-    plot = _pyplot()
+    require(("matplotlib",), "--pictures", "pip install 'dynabert_jax[report]'")
     costs: dict[str, Callable[[Size], float | None]] = {
         "parameters": lambda size: size.parameters / 1e6,
         "flops": lambda size: size.flops / 1e9,
@@ -54,17 +54,7 @@ def write_pictures(facts: Facts, folder: Path) -> list[Path]:
         drawings[f"loss_{curve.stage}"] = functools.partial(_loss, curve=curve)
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        return [_write(plot, folder / f"{name}.png", drawing) for name, drawing in drawings.items()]
-
-
-def _pyplot() -> Any:
-    require(("matplotlib",), "--pictures", "pip install 'dynabert_jax[report]'")
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    return pyplot
+        return [_write(folder / f"{name}.png", drawing) for name, drawing in drawings.items()]
 
 
 @contextlib.contextmanager
@@ -75,12 +65,14 @@ def _writing(folder: Path) -> Iterator[None]:
         raise ReportError(f"cannot write pictures to {folder}: {error}; name another folder") from error
 
 
-def _write(plot: Any, file: Path, drawing: Callable[[Any], None]) -> Path:
-    with plot.rc_context(STYLE):
-        figure, axes = plot.subplots(figsize=(4.6, 3.4))
-        drawing(axes)
+def _write(file: Path, drawing: Callable[[Any], None]) -> Path:
+    import matplotlib
+    from matplotlib.figure import Figure  # pyplot would keep its figures, and a window system, for the whole process
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.4))
+        drawing(figure.subplots())
         figure.savefig(file)
-        plot.close(figure)
     return file
 
 

@@ -17,17 +17,20 @@ class Reported:
     page: Path
     pictures: tuple[Path, ...]
 
+    def __str__(self) -> str:
+        return "\n".join(f"written to {file}" for file in (self.page, *self.pictures))
 
-def report_run(
-    path: str | Path, out: str | Path | None = None, pictures: str | Path | None = None, *, as_json: bool = False
-) -> Reported:
-    """Writes a page about a finished run, and prints where it is.
+    def to_json(self) -> str:
+        return json.dumps({"page": str(self.page), "pictures": list(map(str, self.pictures))}, indent=2)
+
+
+def report_run(path: str | Path, out: str | Path | None = None, pictures: str | Path | None = None) -> Reported:
+    """Writes a page about a finished run.
 
     Args:
         path: the run's folder.
         out: the page; None is `report.html` in the run's folder.
         pictures: a folder for the same as PNG files, which need matplotlib; None draws none.
-        as_json: print JSON instead of words.
 
     Raises:
         ReportError: something cannot be written, or matplotlib is needed and not installed.
@@ -37,10 +40,4 @@ def report_run(
     told = facts(path)
     page = path / "report.html" if out is None else expanded(out)
     write_page(told, page)
-    reported = Reported(page, () if pictures is None else tuple(write_pictures(told, expanded(pictures))))
-    print(to_json(reported) if as_json else "\n".join(f"written to {file}" for file in (page, *reported.pictures)))
-    return reported
-
-
-def to_json(reported: Reported) -> str:
-    return json.dumps({"page": str(reported.page), "pictures": list(map(str, reported.pictures))}, indent=2)
+    return Reported(page, () if pictures is None else tuple(write_pictures(told, expanded(pictures))))

@@ -1,10 +1,13 @@
 """A finished run, read back: its model and its scores. Measuring, choosing and exporting start here."""
 
 import dataclasses
+import functools
 import json
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.errors import nearest
 from dynabert_jax.evaluate.rows import Row
@@ -13,39 +16,53 @@ from dynabert_jax.runs import latency_card
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.subnetwork import SubNetwork
-from dynabert_jax.weights.files import Pretrained, load_model
+from dynabert_jax.system.files import reason
+
+if TYPE_CHECKING:
+    from dynabert_jax.weights.files import Pretrained
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Finished:
-    """What a run has left.
+    """What a run has left. Its weights are read when `model` is first used; all else needs no jax.
 
     Attributes:
         folder: the run's.
-        config: the run's, with the folder that it lies in now.
-        model: the weights that every sub-network is cut from; its own folder holds the tokenizer.
+        config: the run's, with the folder that it is in now.
+        shape: of the model that every sub-network is cut from.
         rows: the scores of every sub-network on every dev and test split.
     """
 
     folder: RunFolder
     config: RunConfig
-    model: Pretrained
+    shape: ModelConfig
     rows: tuple[Row, ...]
 
-    @property
+    @functools.cached_property
+    def model(self) -> "Pretrained":
+        """The weights that every sub-network is cut from; its own folder holds the tokenizer.
+
+        Raises:
+            WeightsError: they are damaged.
+        """
+        from dynabert_jax.weights.files import load_model
+
+        return load_model(self.folder.model)
+
+    @functools.cached_property
     def subs(self) -> tuple[SubNetwork, ...]:
         """The sub-networks that the run was trained for, largest first."""
-        return results_of(self.model.config, plan_run(self.model.config, self.config))
+        return results_of(self.shape, plan_run(self.shape, self.config))
 
     @property
     def card_file(self) -> Path:
         """Where `dynabert bench` keeps the latencies."""
         return self.folder.path / latency_card.CARD
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """What a latency card of this model bears."""
-        return latency_card.fingerprint(self.model.config, self.subs)
+        return latency_card.fingerprint(self.shape, self.subs)
 
     def sub(self, name: str) -> SubNetwork:
         """The sub-network of that name, such as `w0.5_d0.5`.
@@ -67,10 +84,11 @@ def read_finished(path: str | Path) -> Finished:
 
     Raises:
         RunFolderError: it is no run's folder, the run has not finished, or its results are damaged.
-        WeightsError, ConfigError: its model is damaged.
+        ConfigError: its model's config.json is damaged.
     """
     folder = RunFolder.existing(Path(path))
-    return Finished(folder, finished_config(folder), load_model(folder.model), read_rows(folder))
+    config = finished_config(folder)
+    return Finished(folder, config, read_shape(folder), read_rows(folder))
 
 
 def finished_config(folder: RunFolder) -> RunConfig:
@@ -82,6 +100,22 @@ def finished_config(folder: RunFolder) -> RunConfig:
     if not folder.model.is_dir():
         raise RunFolderError(f"{folder.path} holds no finished model; give its training command again to finish it")
     return folder.config().replace(run_dir=str(folder.path))
+
+
+def read_shape(folder: RunFolder) -> ModelConfig:
+    """The shape of the run's model.
+
+    Raises:
+        RunFolderError: its config.json is not there.
+        ConfigError: it is damaged.
+    """
+    try:
+        return ModelConfig.read(folder.model / "config.json")
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder.model / 'config.json'} cannot be read ({reason(error)}); give the training command again to "
+            f"write the model again"
+        ) from error
 
 
 def read_rows(folder: RunFolder) -> tuple[Row, ...]:

@@ -15,17 +15,16 @@ latency.json       what `dynabert bench` has measured
 import contextlib
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.runs.files import RunFolderError, write_arrays, write_whole, writing
 from dynabert_jax.runs.logs import Line, Scalars, append_lines, keep_lines, read_lines
-from dynabert_jax.system import devices
 from dynabert_jax.system.files import check_writable, expanded
 from dynabert_jax.weights.rewire import Scores
 
@@ -65,25 +64,19 @@ class RunFolder:
 
     @contextlib.contextmanager
     def begun(self, config: RunConfig) -> Iterator[None]:
-        """Makes the folder and writes the configuration that it goes on with; in the block, it is this process's alone.
+        """Makes the folder and writes its configuration; in the block, no other process can begin it.
 
         Raises:
-            RunFolderError: the system refuses it, or another process works in it.
+            RunFolderError: the system refuses it, another process works in it, or it has meanwhile become the folder
+                of another configuration.
         """
-        if not devices.is_first():
-            devices.wait_for_all("the run folder is there")
-            if not self.config_file.exists():
-                raise RunFolderError(
-                    f"{self.path} is not the folder of the first process; all need to see the same one"
-                )
-            yield
-            return
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with _locked(self.path):
+            if self.config_file.exists():
+                self._check_same(config)  # once more: another run may have begun here since `open` looked
             if not self.config_file.exists() or self.config() != config:
                 write_whole(self.config_file, config.to_json())
-            devices.wait_for_all("the run folder is there")
             yield
 
     @classmethod
@@ -148,7 +141,7 @@ class RunFolder:
 
     def _check_same(self, config: RunConfig) -> None:
         """The run_dir itself may be another: a folder can be moved."""
-        old, new = (flatten_dict(json.loads(run.to_json()), sep=".") for run in (self.config(), config))
+        old, new = (dict(_flat(json.loads(run.to_json()))) for run in (self.config(), config))
         fixed = sorted((old.keys() | new.keys()) - {"run_dir", *CHANGEABLE})
         changed = [key for key in fixed if old.get(key) != new.get(key)]
         if changed:
@@ -186,6 +179,15 @@ class RunFolder:
         """Drops log lines of a stage that were written after the checkpoint it resumes from."""
         for name in ("training.jsonl", "evaluations.jsonl"):
             keep_lines(self.path / name, lambda line: line["stage"] != stage or line["step"] <= step)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of nested tables, such as `("data.batch_size", 32)`."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 @contextlib.contextmanager

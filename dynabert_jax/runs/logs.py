@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import jax
-
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.runs.files import write_whole, writing
@@ -73,6 +71,8 @@ class Scalars:
 
 def provenance(config: RunConfig) -> Line:
     """Where numbers come from: seed, versions, device, time."""
+    import jax  # only here: whoever reads logs needs none
+
     device = jax.local_devices()[0]
     return {
         "seed": config.seed,

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.data.batches import Inputs
 from dynabert_jax.data.encode import load_tokenizer
 from dynabert_jax.errors import UserError
 from dynabert_jax.export.errors import ExportError
-from dynabert_jax.export.folder import CARD, MARK, truncation_of
+from dynabert_jax.export.folder import truncation_of
 from dynabert_jax.export.formats import FORMATS
+from dynabert_jax.export.manifest import Manifest, read_manifest
 from dynabert_jax.infer.in_onnxruntime import FLOAT, INT8, open_file
 from dynabert_jax.infer.run_stablehlo import ENDING, WEIGHTS, read_longest
 from dynabert_jax.runs.finished import read_finished
@@ -77,16 +79,32 @@ def open_network(path: str | Path, sub: str | None = None) -> Network:
     if _is_run(expanded(path)):
         return _open_run(expanded(path), sub)
     folder = find_model(path)
-    if (folder / WEIGHTS).exists() or any(folder.glob(f"*{ENDING}")):
-        return _open_stablehlo(folder, sub)
+    manifest = read_manifest(folder)
+    format = _format_without_manifest(folder) if manifest is None else _known_format(folder, manifest)
+    if format == "stablehlo":
+        return _open_stablehlo(folder, manifest, sub)
     if sub is not None:
         raise PredictError(
             f"{path} is one network and no run, so that it has no sub-network {sub!r}; name the folder of the run, or "
             "leave the sub-network out"
         )
-    if (folder / FLOAT).exists() or (folder / INT8).exists() or _is_card_of_onnx(folder / CARD):
-        return _open_onnx(folder)
-    return _open_model(path, folder)
+    return _open_onnx(folder, manifest) if format == "onnx" else _open_model(path, folder, manifest)
+
+
+def _known_format(folder: Path, manifest: Manifest) -> str:
+    if manifest.format not in FORMATS:
+        raise ExportError(
+            f"{folder} was exported by {manifest.written_by} in the format {manifest.format!r}; this version knows "
+            f"{', '.join(FORMATS)}; install that version"
+        )
+    return manifest.format
+
+
+def _format_without_manifest(folder: Path) -> str:
+    """Of an older export, by its files; empty for a model."""
+    if (folder / WEIGHTS).exists() or any(folder.glob(f"*{ENDING}")):
+        return "stablehlo"
+    return "onnx" if (folder / FLOAT).exists() or (folder / INT8).exists() else ""
 
 
 def _is_run(path: Path) -> bool:
@@ -96,12 +114,6 @@ def _is_run(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(values, dict) and "run_dir" in values and "model_type" not in values
-
-
-def _is_card_of_onnx(card: Path) -> bool:
-    """Whether the model card is one of an export to ONNX, whatever else is left of it."""
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    return MARK in text and f"library_name: {FORMATS['onnx'].library}\n" in text
 
 
 # Runs and models, in jax
@@ -121,7 +133,7 @@ def _open_run(path: Path, name: str | None) -> Network:
     )
 
 
-def _open_model(path: str | Path, folder: Path) -> Network:
+def _open_model(path: str | Path, folder: Path, manifest: Manifest | None) -> Network:
     """A model in Hugging Face's format, as other programs or three of the exports write it."""
     model = load_model(folder)
     if model.new:
@@ -129,21 +141,30 @@ def _open_model(path: str | Path, folder: Path) -> Network:
             f"{path} has no {' and no '.join(model.new)}, so that its answers would be random; fine-tune it first, and "
             "name the folder of that run"
         )
-    return _alone(folder, model.config, in_jax.open_model(model))
+    return _alone(folder, manifest, model.config, in_jax.open_model(model))
 
 
-def _alone(folder: Path, config: ModelConfig, runner: Runner) -> Network:
-    """The network of a folder that knows nothing of a run."""
+def _alone(folder: Path, manifest: Manifest | None, config: ModelConfig, runner: Runner) -> Network:
+    """The network of a folder that is not a run's."""
     tokenizer = load_tokenizer(folder)
+    name, lengths = f"the network in {folder}", _lengths(folder, manifest, config, tokenizer)
+    return Network(name, config, tokenizer, lengths, () if manifest is None else manifest.text_columns, runner)
+
+
+def _lengths(
+    folder: Path, manifest: Manifest | None, config: ModelConfig, tokenizer: "PreTrainedTokenizerBase"
+) -> tuple[int, ...]:
+    """The run's own or, where nothing says so, usual ones as far as model and tokenizer go."""
+    if manifest is not None:
+        return manifest.lengths
     longest = min(LENGTHS[-1], config.max_length, tokenizer.model_max_length, truncation_of(folder))
-    lengths = (*(length for length in LENGTHS if length < longest), longest)
-    return Network(f"the network in {folder}", config, tokenizer, lengths, (), runner)
+    return (*(length for length in LENGTHS if length < longest), longest)
 
 
 # Exports that something else runs
 
 
-def _open_onnx(folder: Path) -> Network:
+def _open_onnx(folder: Path, manifest: Manifest | None) -> Network:
     """The export in ONNX Runtime. model.onnx answers, not model_int8.onnx: an answer shall be the run's own."""
     require(("onnxruntime",), f"predicting from {folder / FLOAT}", FORMATS["onnx"].install)
     config = _read_config(folder)
@@ -151,10 +172,10 @@ def _open_onnx(folder: Path) -> Network:
         raise ExportError(f"{folder / FLOAT} is not there; {INT8} does not answer in its place; export it again")
     with _damage_told(folder / FLOAT):
         runner = open_file(folder / FLOAT, config.num_layers)
-    return _alone(folder, config, _guarded(folder / FLOAT, config, runner))
+    return _alone(folder, manifest, config, _guarded(folder / FLOAT, config, runner))
 
 
-def _open_stablehlo(folder: Path, name: str | None) -> Network:
+def _open_stablehlo(folder: Path, manifest: Manifest | None, name: str | None) -> Network:
     """One program of the export, on the first device."""
     config, name = _read_config(folder), _program_name(folder, name)
     file = folder / f"{name}{ENDING}"
@@ -162,7 +183,7 @@ def _open_stablehlo(folder: Path, name: str | None) -> Network:
         read_longest(folder)
     with _damage_told(file):
         runner = open_program(folder, name)
-    return _alone(folder, config, _guarded(file, config, runner))
+    return _alone(folder, manifest, config, _guarded(file, config, runner))
 
 
 def _program_name(folder: Path, wanted: str | None) -> str:
@@ -181,9 +202,9 @@ def _program_name(folder: Path, wanted: str | None) -> str:
 
 def _read_config(folder: Path) -> ModelConfig:
     try:
-        return ModelConfig.from_hugging_face(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ExportError(f"{folder / 'config.json'} is damaged ({error}); export it again") from error
+        return ModelConfig.read(folder / "config.json")
+    except (OSError, ConfigError) as error:
+        raise ExportError(f"{error}; export it again") from error
 
 
 def _guarded(file: Path, config: ModelConfig, runner: Runner) -> Runner:

@@ -5,17 +5,17 @@ Letters in shapes: B texts at once, S tokens, C labels.
 
 import dataclasses
 import itertools
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from dynabert_jax.config.tasks import Kind
 from dynabert_jax.data.batches import make_batch, plan_evaluation
 from dynabert_jax.data.encode import Split, tokenize
-from dynabert_jax.data.rows import WRITTEN, Lines, Row, check_columns, is_unicode, open_rows
+from dynabert_jax.data.rows import WRITTEN, DataError, Lines, Row, is_unicode, open_rows, text_fault
 from dynabert_jax.evaluate.evaluate import check_finite
 from dynabert_jax.serve.open import PredictError as PredictError
 from dynabert_jax.serve.open import open_network
@@ -99,20 +99,11 @@ class Predictor:
     @property
     def columns(self) -> tuple[str, ...]:
         """What a prediction adds to a row: the class and the probability of each, or the number of a regression."""
-        if self._config.is_regression:
-            return ("prediction",)
-        return ("prediction", *(f"probability_{name}" for name in self.labels))
+        return ("prediction", *_FORMS[self._config.head].more_columns(self.labels))
 
     def __call__(self, texts: Sequence[Text]) -> list[Prediction]:
         """What each text is, in their order."""
-        logits = self.logits(texts)
-        if self._config.is_regression:
-            return [Prediction(None, {}, number) for number in logits[:, 0].tolist()]
-        shares, best = softmax(logits).tolist(), logits.argmax(axis=1).tolist()
-        return [
-            Prediction(self.labels[i], dict(zip(self.labels, row, strict=True)))
-            for i, row in zip(best, shares, strict=True)
-        ]
+        return _FORMS[self._config.head].predictions(self.labels, self.logits(texts))
 
     def logits(self, texts: Sequence[Text]) -> np.ndarray:
         """The network's own answers, float32 `[n, C]`, in the texts' order.
@@ -201,6 +192,36 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+def _classes(labels: Sequence[str], logits: np.ndarray) -> list[Prediction]:
+    """Of logits `[n, C]` the most probable class, and the probability of each."""
+    shares, best = softmax(logits).tolist(), logits.argmax(axis=1).tolist()
+    return [Prediction(labels[i], dict(zip(labels, row, strict=True))) for i, row in zip(best, shares, strict=True)]
+
+
+def _numbers(_: Sequence[str], logits: np.ndarray) -> list[Prediction]:
+    """Outputs `[n, 1]` as they are."""
+    return [Prediction(None, {}, number) for number in logits[:, 0].tolist()]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Form:
+    """The form that answers of one kind of head take.
+
+    Attributes:
+        predictions: labels and logits `[n, C]` to a prediction for each text.
+        more_columns: what a file gets next to the column `prediction`.
+    """
+
+    predictions: Callable[[Sequence[str], np.ndarray], list[Prediction]]
+    more_columns: Callable[[Sequence[str]], list[str]]
+
+
+_FORMS: Mapping[Kind, _Form] = {
+    "classification": _Form(_classes, lambda labels: [f"probability_{name}" for name in labels]),
+    "regression": _Form(_numbers, lambda _: []),
+}
+
+
 def _rounded(value: float) -> float:
     """float32 has no more digits to tell."""
     return float(f"{value:.6g}")
@@ -213,42 +234,6 @@ def _check_batch_size(batch_size: int, over: int) -> None:
         devices.check_divides(batch_size, "the batch size", over)
     except ValueError as error:
         raise PredictError(str(error)) from None
-
-
-# The command
-
-
-def paired(texts: Sequence[str], seconds: Sequence[str]) -> list[Text]:
-    """The texts themselves or, where there are second ones, pairs of them.
-
-    Raises:
-        PredictError: they are not as many.
-    """
-    if not seconds:
-        return list(texts)
-    if len(texts) != len(seconds):
-        raise PredictError(f"got {len(texts)} first sentences and {len(seconds)} second ones; pairs need as many")
-    return list(zip(texts, seconds, strict=True))
-
-
-def print_predictions(predictor: Predictor, texts: Sequence[Text], *, as_json: bool) -> None:
-    """A line for each text, in their order: to be read, or as a JSON object."""
-    for text, prediction in zip(texts, predictor(texts), strict=True):
-        print(_json_line(text, prediction) if as_json else _readable_line(text, prediction))
-
-
-def _json_line(text: Text, prediction: Prediction) -> str:
-    parts = (text,) if isinstance(text, str) else text
-    named = dict(zip(("text", "text2"), parts, strict=False))
-    return json.dumps(named | prediction.columns, ensure_ascii=False)
-
-
-def _readable_line(text: Text, prediction: Prediction) -> str:
-    shown = text if isinstance(text, str) else " | ".join(text)
-    if prediction.label is None:
-        return f"{prediction.number:.4f}  {shown}"
-    shares = ", ".join(f"{name} {share:.4f}" for name, share in prediction.probabilities.items())
-    return f"{prediction.label}  ({shares})  {shown}"
 
 
 # Files
@@ -268,7 +253,7 @@ def predict_file(
     half written is left.
 
     Args:
-        source: a .csv, .tsv, .jsonl or .parquet.
+        source: a .csv, .tsv, .jsonl or .parquet, read as training reads it; see `open_rows`.
         out: a .csv, .tsv or .jsonl.
         text_columns: the column of the sentence, or the two of a pair; empty: the run's own.
         force: write over a file that is there.
@@ -281,11 +266,11 @@ def predict_file(
     check_out(out, force)
     rows = open_rows(source)
     columns = _text_columns(predictor, text_columns, rows.columns)
-    check_columns(str(source), rows.columns, columns)
+    rows.check(columns)
     taken = [name for name in predictor.columns if name in rows.columns]
     if taken:
         raise PredictError(f"{source} has a column {taken[0]!r} of its own, which is to be written; rename it")
-    lines = Lines(out.suffix, (*rows.columns, *predictor.columns))
+    lines = Lines(out.suffix.lower(), (*rows.columns, *predictor.columns))
     header, total = lines.header, sum(1 for _ in map(lines.line, _with_texts(rows, columns)))
     try:
         with whole(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -303,7 +288,7 @@ def check_out(out: Path, force: bool) -> None:
     """Raises PredictError unless the file can be written, and may."""
     if out.is_dir() or not out.parent.is_dir():
         raise PredictError(f"{out} {'is a folder' if out.is_dir() else 'is in no folder that is there'}; name a file")
-    if out.suffix not in WRITTEN:
+    if out.suffix.lower() not in WRITTEN:
         raise PredictError(f"{out}: the extension {out.suffix!r} is not supported; name a {', '.join(WRITTEN)}")
     if out.exists() and not force:
         raise PredictError(f"{out} is there already; name another file, or give --force to write over it")
@@ -323,13 +308,9 @@ def _with_texts(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
     """The rows, each of them checked to have its texts."""
     for row in rows:
         for name in columns:
-            if not isinstance(row.values.get(name), str):
-                came = "there is none" if row.values.get(name) is None else f"got {row.values[name]!r}"
-                raise PredictError(f"{row.place}: {name!r} must be a string, if an empty one; {came}")
-            if not is_unicode(row.values[name]):
-                raise PredictError(
-                    f"{row.place}: {name!r} is not valid Unicode: {row.values[name][:40]!r}; {NOT_UNICODE}"
-                )
+            fault = text_fault(name, row.values.get(name))
+            if fault:
+                raise DataError(f"{row.place}: {fault}")
         yield row
 
 
@@ -342,7 +323,7 @@ def _chunks(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 def _answered(predictor: Predictor, rows: Sequence[Row], columns: Sequence[str]) -> Iterator[Row]:
     predictions = predictor([_text(row, columns) for row in rows])
     for row, prediction in zip(rows, predictions, strict=True):
-        yield Row(row.place, {**row.values, **prediction.columns})
+        yield dataclasses.replace(row, values={**row.values, **prediction.columns})
 
 
 def _text(row: Row, columns: Sequence[str]) -> Text:

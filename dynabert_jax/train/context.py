@@ -1,5 +1,6 @@
 """What all stages of one run share, and the batches and evaluations that follow from its configuration."""
 
+import contextlib
 import functools
 from collections.abc import Iterator
 
@@ -7,16 +8,15 @@ import jax
 
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.config.stages import Stage
-from dynabert_jax.data.batches import Batch, PlannedBatch, make_batch, plan_epoch
 from dynabert_jax.data.encode import TaskData
 from dynabert_jax.errors import UserError
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.matmul import product_rate
-from dynabert_jax.plan import Objective
+from dynabert_jax.plan import Plan
+from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.system import devices
 from dynabert_jax.system.packages import PACKAGES, version
-from dynabert_jax.train.step import Programs
 from dynabert_jax.weights.files import Pretrained
 
 # What a checkpoint has learnt from, as users know it.
@@ -31,13 +31,13 @@ class Context:
     """What all stages of one run work with.
 
     Attributes:
+        plan: the stages that this call trains.
         origins: what every checkpoint has learnt from, by name: checksums of the data and of the pretrained weights.
     """
 
-    def __init__(self, config: RunConfig, pretrained: Pretrained, data: TaskData, folder: RunFolder):
-        self.config, self.data, self.folder = config, data, folder
+    def __init__(self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder):
+        self.config, self.plan, self.pretrained, self.data, self.folder = config, plan, pretrained, data, folder
         self.model = Bert(pretrained.config, config.dtype, config.rematerialize)
-        self.programs = Programs(self.model)
         self.origins = {"data": data.fingerprint, "weights": pretrained.fingerprint}
 
     @functools.cached_property
@@ -45,6 +45,25 @@ class Context:
         """What all devices together could do in a second, going by large products on one of them."""
         alone = 1 if jax.default_backend() == "cpu" else jax.local_device_count()  # a CPU's devices share its cores
         return product_rate(self.config.dtype) * alone * devices.num_hosts()
+
+
+@contextlib.contextmanager
+def begun(context: Context) -> Iterator[None]:
+    """The run's folder, made and locked by the first process; the others wait until it is there.
+
+    Raises:
+        RunFolderError: the system refuses it, another process works in it, or the processes see different folders.
+    """
+    folder, here = context.folder, "the run folder is there"
+    if devices.is_first():
+        with folder.begun(context.config):
+            devices.wait_for_all(here)
+            yield
+        return
+    devices.wait_for_all(here)
+    if not folder.config_file.exists():
+        raise RunFolderError(f"{folder.path} is not the folder of the first process; all need to see the same one")
+    yield
 
 
 def check_same_run(context: Context) -> None:
@@ -67,20 +86,3 @@ def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:
         for epoch in range(settings.epochs)
         for part in range(1, parts + 1)
     }
-
-
-def steps_from(context: Context, objective: Objective, first: int) -> Iterator[tuple[int, PlannedBatch]]:
-    """Step numbers and batches from step `first` on: a function of seed, stage and step, so a resumed run goes on."""
-    config, per_epoch = context.config, steps_per_epoch(context)
-    for epoch in range(first // per_epoch, objective.settings.epochs):
-        seed = [config.seed, objective.number, epoch]
-        plan = plan_epoch(context.data.train, config.data.batch_size, config.data.lengths, seed)
-        for step, planned in enumerate(plan, epoch * per_epoch):
-            if step >= first:
-                yield step, planned
-
-
-def batch_of(context: Context, planned: PlannedBatch) -> Batch:
-    """The rows of the global batch; `parallel.split` gives this host its own."""
-    config = context.config.data
-    return make_batch(context.data.train, planned, config.batch_size, context.model.config.pad_token_id)

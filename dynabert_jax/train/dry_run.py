@@ -12,23 +12,24 @@ from dynabert_jax import cost
 from dynabert_jax.cost import size
 from dynabert_jax.data.batches import plan_evaluation
 from dynabert_jax.data.encode import Split
-from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.evaluate.table import markdown
 from dynabert_jax.model.params import Params
-from dynabert_jax.plan import Objective, Plan, results_of
+from dynabert_jax.plan import results_of
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
 from dynabert_jax.system.memory import peak_memory
-from dynabert_jax.train.context import Context, batch_of, evaluation_steps, steps_from, steps_per_epoch
+from dynabert_jax.train.context import Context, evaluation_steps, steps_per_epoch
 from dynabert_jax.train.importance import importance_plan
+from dynabert_jax.train.objective import Objective
 from dynabert_jax.train.preflight import disk_needed
-from dynabert_jax.train.step import init_state, make_update, place_teacher, train_step, training_flops
+from dynabert_jax.train.step import init_state, make_update, place_teacher, programs_for, train_step, training_flops
+from dynabert_jax.train.steps import batch_of, steps_from
 
 MEASURED = 3  # steps, behind the one that compiles
 
 
 @dataclasses.dataclass(frozen=True)
-class Rehearsed:
+class Tried:
     """What is known of a stage after a few of its steps.
 
     Attributes:
@@ -48,41 +49,49 @@ class Rehearsed:
     second_per_flop: float
 
 
-def rehearse(context: Context, plan: Plan, params: Params) -> list[Row]:
-    """Takes a few steps of every stage, prints the plan of the run, and returns no scores."""
-    rehearsed = []
-    for objective in tqdm(plan.objectives, desc="dry run", unit=" stages", disable=not devices.is_first()):
-        rehearsed.append(rehearse_stage(context, objective, params))
-    if devices.is_first():
-        print("\n".join(described(context, plan, rehearsed)))
-    return []
+@dataclasses.dataclass(frozen=True)
+class DryRun:
+    """What a run would do, in words: its stages, how long each would take, what it needs."""
+
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
-def rehearse_stage(context: Context, objective: Objective, params: Params) -> Rehearsed:
-    """Steps with the first weights; their time goes by the products of a batch, and so does the estimate."""
-    per_epoch, config = steps_per_epoch(context), context.config
-    total = objective.settings.epochs * per_epoch
+def try_out(context: Context, objectives: Sequence[Objective], params: Params) -> DryRun:
+    """Takes a few steps of every stage, and writes nothing."""
+    bar = tqdm(objectives, desc="dry run", unit=" stages", disable=not devices.is_first())
+    tried = [try_stage(context, objective, params) for objective in bar]
+    return DryRun(tuple(described(context, tried)))
+
+
+def try_stage(context: Context, objective: Objective, params: Params) -> Tried:
+    """Steps with the first weights; their time goes by the matmuls of a batch, and so does the estimate."""
+    per_epoch, config, stage = steps_per_epoch(context), context.config, objective.stage
+    total = stage.settings.epochs * per_epoch
     update, state = make_update(objective, total), init_state(objective, params, total)
-    teacher = place_teacher(params, config.dtype) if objective.has_teacher else None
-    planned = [one for _, one in steps_from(context, objective, 0)]
-    longest = max(planned, key=lambda one: (one.length, len(one.rows)))
+    teacher = place_teacher(params, config.dtype) if stage.has_teacher else None
+    steps = list(steps_from(context, objective, 0))
+    planned = [step.planned for step in steps]
+    longest = max(steps, key=lambda step: (step.planned.length, len(step.planned.rows)))
     seconds = []
     for _ in range(1 + MEASURED):
         start = time.perf_counter()
         state, report = train_step(
-            context.programs, update, objective, state, teacher, batch_of(context, longest), jax.random.key(0),
-            config.gradient_accumulation,
+            programs_for(context.model), update, objective, state, teacher, batch_of(context, longest),
+            jax.random.key(0), config.gradient_accumulation,
         )  # fmt: skip
         jax.block_until_ready(report)
         seconds.append(time.perf_counter() - start)
-    measured = float(np.median(seconds[1:]))
-    second_per_flop = measured / training_flops(context.model.config, objective, longest)
-    training = second_per_flop * sum(training_flops(context.model.config, objective, one) for one in planned)
-    evaluations = len(evaluation_steps(objective.settings, per_epoch))
-    evaluating = second_per_flop * evaluations * scoring_flops(context, objective.students, context.data.dev.values())
+    measured, shape = float(np.median(seconds[1:])), context.model.config
+    second_per_flop = measured / training_flops(shape, stage, longest.planned)
+    training = second_per_flop * sum(training_flops(shape, stage, one) for one in planned)
+    evaluations = len(evaluation_steps(stage.settings, per_epoch))
+    evaluating = second_per_flop * evaluations * scoring_flops(context, stage.students, context.data.dev.values())
     compiling = (seconds[0] - measured) * len({one.length for one in planned})
-    return Rehearsed(
-        objective.name, len(objective.students), total, seconds[0], training / total,
+    return Tried(
+        stage.name, len(stage.students), total, seconds[0], training / total,
         compiling + training + evaluating, second_per_flop,
     )  # fmt: skip
 
@@ -98,27 +107,27 @@ def scoring_flops(context: Context, subs: Sequence[SubNetwork], splits: Iterable
     )
 
 
-def seconds_between(context: Context, plan: Plan, rehearsed: Sequence[Rehearsed]) -> dict[str, float]:
+def seconds_between(context: Context, tried: Sequence[Tried]) -> dict[str, float]:
     """What a run does beside its stages, by name: estimates that go by the products, as fast as a stage has them."""
-    if not rehearsed:
+    if not tried:
         return {}
-    config, data, shape = context.config, context.data, context.model.config
+    config, plan, data, shape = context.config, context.plan, context.data, context.model.config
     scored = scoring_flops(context, results_of(shape, plan), [*data.dev.values(), *data.test.values()])
-    seconds = {"the final scores": rehearsed[-1].second_per_flop * scored}
+    seconds = {"the final scores": tried[-1].second_per_flop * scored}
     if plan.width and config.importance:
         planned, full = importance_plan(context, config.importance), SubNetwork.full(shape)
         forward = sum(len(one.rows) * cost.flops(shape, full, one.length) for one in planned)
-        seconds["importance"] = rehearsed[0].second_per_flop * 3 * forward  # two products backwards for each one
+        seconds["importance"] = tried[0].second_per_flop * 3 * forward  # two products backwards for each one
     return seconds
 
 
-def described(context: Context, plan: Plan, rehearsed: list[Rehearsed]) -> list[str]:
+def described(context: Context, tried: Sequence[Tried]) -> list[str]:
     """The plan in words, line by line."""
-    config, data, shape = context.config, context.data, context.model.config
+    config, plan, data, shape = context.config, context.plan, context.data, context.model.config
     full = SubNetwork.full(shape)
     splits = {"train": data.train, **data.dev, **data.test}
     counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
-    between = seconds_between(context, plan, rehearsed)
+    between = seconds_between(context, tried)
     stages = [
         (
             one.name,
@@ -128,15 +137,14 @@ def described(context: Context, plan: Plan, rehearsed: list[Rehearsed]) -> list[
             f"{1000 * one.step:.0f} ms",
             spoken(one.total),
         )
-        for one in rehearsed
+        for one in tried
     ]
     networks = [
         (sub.name, size(cost.parameters(shape, sub)), size(cost.flops(shape, sub, config.data.max_length)))
-        for sub in (plan.objectives[-1].students if plan.objectives else ())
+        for sub in (plan.stages[-1].students if plan.stages else ())
     ]
     told = "".join(f", {name} ({spoken(seconds)})" for name, seconds in between.items())
     return [
-        "",
         f"data: {counts} examples; batches of {config.data.batch_size}, up to {config.data.max_length} tokens",
         f"devices: {devices.num_devices()} x {jax.devices()[0].device_kind}, {config.dtype}",
         "",
@@ -144,7 +152,7 @@ def described(context: Context, plan: Plan, rehearsed: list[Rehearsed]) -> list[
         "",
         markdown(("sub-network", "parameters", "FLOPs"), networks),
         "",
-        f"in all about {spoken(sum(one.total for one in rehearsed) + sum(between.values()))} from the beginning: the "
+        f"in all about {spoken(sum(one.total for one in tried) + sum(between.values()))} from the beginning: the "
         f"stages with their evaluations{told}; without compiling what evaluates",
         f"memory: {peak_memory() / 2**30:.1f} GiB at most so far",
         f"disk: {disk_needed(config, 4 * cost.parameters(shape, full)) / 2**30:.1f} GiB for checkpoints",

@@ -83,7 +83,7 @@ def loss_gradients(model: Bert, params: Params, batch: Batch) -> Gradients:
             SubNetwork.full(config),
             head_gates=gates,
         )
-        return jnp.sum(task_loss(outputs.logits, batch.labels) * batch.weights)
+        return jnp.sum(task_loss(config.head, outputs.logits, batch.labels) * batch.weights)
 
     gates = jnp.ones((config.num_layers, max(config.heads)))
     by_gates, by_params = jax.grad(loss, argnums=(0, 1))(gates, params)

@@ -2,45 +2,45 @@
 
 import contextlib
 import dataclasses
+import logging
 import time
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from dynabert_jax.data.batches import PlannedBatch
-from dynabert_jax.data.encode import Split
 from dynabert_jax.evaluate.rows import Row, mean_score
-from dynabert_jax.plan import Objective
+from dynabert_jax.plan import StagePlan
 from dynabert_jax.runs.logs import evaluation_lines
 from dynabert_jax.system import devices
 from dynabert_jax.system.memory import peak_memory
 from dynabert_jax.train.context import Context, TrainingError, steps_per_epoch
-from dynabert_jax.train.step import (
-    StepReport,
-    training_flops,
-)
+from dynabert_jax.train.objective import Objective, StepReport
+from dynabert_jax.train.step import training_flops
+from dynabert_jax.train.steps import PlannedStep
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Taken:
     """A step that was taken and not yet looked at."""
 
-    step: int
-    planned: PlannedBatch
+    step: PlannedStep
     report: StepReport
 
 
-def check_finite(objective: Objective, train: Split, taken: Taken) -> None:
+def check_finite(stage: StagePlan, taken: Taken) -> None:
     """Raises TrainingError where a loss or the gradient of a step is NaN or infinite. Looking waits for the device."""
     if taken.report.finite:
         return
-    pairs = zip(objective.students, taken.report.losses, strict=True)
+    pairs = zip(stage.students, taken.report.losses, strict=True)
     bad = [student.name for student, losses in pairs if not np.isfinite(losses.total)]
     what = f"the loss of sub-network {bad[0]}" if bad else "the gradient"
-    rows = taken.planned.rows if train.origins is None else train.origins[taken.planned.rows]
+    examples, rows = taken.step.examples, taken.step.planned.rows
+    rows = rows if examples.origins is None else examples.origins[rows]
     raise TrainingError(
-        f"{what} is not finite in stage {objective.name}, step {taken.step}. Its batch is of these rows of the "
+        f"{what} is not finite in stage {stage.name}, step {taken.step.number + 1}. Its batch is of these rows of the "
         f"training data, the first being 1: {', '.join(map(str, np.sort(rows) + 1))}. Try a smaller learning rate, "
         f"in a new run_dir; the checkpoints in this one are of before"
     )
@@ -51,7 +51,7 @@ class StageLog(contextlib.ExitStack):
 
     def __init__(self, context: Context, objective: Objective):
         super().__init__()
-        self.context, self.objective = context, objective
+        self.context, self.objective, self.stage = context, objective, objective.stage
         self.unchecked: list[Taken] = []
 
     def start(self, step: int, total: int) -> None:
@@ -59,12 +59,12 @@ class StageLog(contextlib.ExitStack):
         epochs, rest = divmod(step, steps_per_epoch(self.context))
         examples, size = len(self.context.data.train), self.context.config.data.batch_size
         self.bar = self.enter_context(
-            tqdm(desc=self.objective.name, total=self.objective.settings.epochs * examples,
+            tqdm(desc=self.stage.name, total=self.stage.settings.epochs * examples,
                  initial=epochs * examples + min(rest * size, examples), unit=" examples",
                  disable=not devices.is_first())
         )  # fmt: skip
         if devices.is_first():
-            self.scalars = self.enter_context(self.context.folder.scalars(self.objective.name, step))
+            self.scalars = self.enter_context(self.context.folder.scalars(self.stage.name, step))
         if step < total:
             self.bar.set_postfix_str("compiling")
         self.first = step + 1
@@ -73,9 +73,10 @@ class StageLog(contextlib.ExitStack):
     def count_from_here(self) -> None:
         self.since, self.examples, self.flops = time.perf_counter(), 0, 0
 
-    def step(self, step: int, planned: PlannedBatch, report: StepReport) -> None:
+    def step(self, taken: PlannedStep, report: StepReport) -> None:
         """Counts a step, and looks at its numbers every few steps only: looking waits for the device."""
-        self.unchecked.append(Taken(step, planned, report))
+        self.unchecked.append(Taken(taken, report))
+        step, planned = taken.number + 1, taken.planned
         look = step % self.context.config.log_every == 0 or step == self.total
         if look:
             self.check_finite()
@@ -85,24 +86,24 @@ class StageLog(contextlib.ExitStack):
             self.first_step(step, report)
         self.bar.update(len(planned.rows))
         self.examples += len(planned.rows)
-        self.flops += training_flops(self.context.model.config, self.objective, planned)
+        self.flops += training_flops(self.context.model.config, self.stage, planned)
         if look:
             self.log_step(step, report)
         elif step == self.first:
             self.count_from_here()  # without compiling
         if step == self.total:
-            tqdm.write(f"{self.objective.name}: {peak_memory() / 2**30:.1f} GiB of memory at most")
+            log.info(f"{self.stage.name}: {peak_memory() / 2**30:.1f} GiB of memory at most")
 
     def check_finite(self) -> None:
         """Raises TrainingError where a step that was taken since the last look is not finite."""
         for taken in self.unchecked:
-            check_finite(self.objective, self.context.data.train, taken)
+            check_finite(self.stage, taken)
         self.unchecked.clear()
 
     def log_step(self, step: int, report: StepReport) -> None:
         losses = {
             student.name: {name: float(value) for name, value in vars(parts).items()}
-            for student, parts in zip(self.objective.students, report.losses, strict=True)
+            for student, parts in zip(self.stage.students, report.losses, strict=True)
         }
         totals = {name: parts["total"] for name, parts in losses.items()}
         mean = float(np.mean(list(totals.values())))
@@ -113,9 +114,10 @@ class StageLog(contextlib.ExitStack):
             "grad_norm": float(report.grad_norm),
             "examples_per_second": self.examples / seconds,
             "flops_utilization": self.flops / seconds / self.context.peak_flops,
+            **self.objective.logged(report),
         }
         self.bar.set_postfix(loss=f"{mean:.4f}")
-        self.context.folder.append_training({"stage": self.objective.name, "step": step, **curves, "losses": losses})
+        self.context.folder.append_training({"stage": self.stage.name, "step": step, **curves, "losses": losses})
         self.scalars.add(step, curves | {f"loss/{name}": total for name, total in totals.items()})
         self.count_from_here()
 
@@ -125,17 +127,15 @@ class StageLog(contextlib.ExitStack):
         self.bar.set_postfix_str("", refresh=False)
         seconds = time.perf_counter() - self.since
         self.scalars.add(step, {"seconds_to_first_step": seconds})
-        tqdm.write(f"{self.objective.name}: first step after {seconds:.1f} s, compilation included")
+        log.info(f"{self.stage.name}: first step after {seconds:.1f} s, compilation included")
 
     def evaluation(self, step: int, rows: list[Row]) -> None:
         """Tells and writes the rows of an evaluation."""
         if not devices.is_first():
             return
-        lines = evaluation_lines(self.context.config, self.objective.name, step, rows)
+        lines = evaluation_lines(self.context.config, self.stage.name, step, rows)
         self.scalars.add(step, {f"{row.split}/{row.metric}/{row.sub}": row.score for row in rows})
         self.context.folder.append_evaluations(lines)
         metric = f"{rows[0].metric} {100 * mean_score(rows):.2f}"
-        tqdm.write(
-            f"{self.objective.name} step {step}: mean dev {metric} over {len(self.objective.students)} sub-networks"
-        )
+        log.info(f"{self.stage.name} step {step}: mean dev {metric} over {len(self.stage.students)} sub-networks")
         self.count_from_here()

@@ -10,27 +10,15 @@ from dynabert_jax.config.run import RunConfig
 from dynabert_jax.evaluate.evaluate import evaluate
 from dynabert_jax.evaluate.rows import Row, mean_score
 from dynabert_jax.model.params import Model, Params
-from dynabert_jax.plan import Objective
+from dynabert_jax.plan import StagePlan
 from dynabert_jax.system import devices
 from dynabert_jax.system.signals import Signals, Stopped
 from dynabert_jax.train.checkpoint import Checkpoints, Saved, newest_step
-from dynabert_jax.train.context import (
-    ORIGINS,
-    Context,
-    TrainingError,
-    batch_of,
-    evaluation_steps,
-    steps_from,
-    steps_per_epoch,
-)
+from dynabert_jax.train.context import ORIGINS, Context, TrainingError, evaluation_steps, steps_per_epoch
 from dynabert_jax.train.log import StageLog
-from dynabert_jax.train.step import (
-    TrainState,
-    init_state,
-    make_update,
-    place_teacher,
-    train_step,
-)
+from dynabert_jax.train.objective import Objective
+from dynabert_jax.train.step import TrainState, init_state, make_update, place_teacher, programs_for, train_step
+from dynabert_jax.train.steps import batch_of, steps_from
 
 ASK_EVERY = 20  # steps at most between two moments at which several hosts agree to stop
 
@@ -51,12 +39,13 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
         TrainingError: a loss is not finite, or the stage has begun with other data or another model.
         Stopped: by SIGTERM or Ctrl-C; the message says which step is saved.
     """
-    config, settings, name = context.config, objective.settings, objective.name
+    config, stage = context.config, objective.stage
+    settings, name = stage.settings, stage.name
     total = settings.epochs * steps_per_epoch(context)
     evaluations = evaluation_steps(settings, steps_per_epoch(context))
     update = make_update(objective, total)
-    teacher = place_teacher(teacher, config.dtype) if teacher is not None and objective.has_teacher else None
-    key = jax.random.fold_in(jax.random.key(config.seed), objective.number)
+    teacher = place_teacher(teacher, config.dtype) if teacher is not None and stage.has_teacher else None
+    key = jax.random.fold_in(jax.random.key(config.seed), stage.number)
 
     folder = context.folder.path / name
     with (
@@ -75,15 +64,14 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
             if devices.is_first():
                 context.folder.forget_evaluation(name, first)  # of which a kill may have left a part
             evaluate_and_keep_best(context, objective, state, best, log, first)
-        for step, planned in steps_from(context, objective, first):
-            batch = batch_of(context, planned)
+        for step in steps_from(context, objective, first):
             state, report = train_step(
-                context.programs, update, objective, state, teacher, batch, jax.random.fold_in(key, step),
-                config.gradient_accumulation,
+                programs_for(context.model), update, objective, state, teacher, batch_of(context, step),
+                jax.random.fold_in(key, step.number), config.gradient_accumulation,
             )  # fmt: skip
             signals.hold()  # the first step has compiled everything: from here on there is work to lose
-            done = step + 1
-            log.step(done, planned, report)
+            done = step.number + 1
+            log.step(step, report)
             due = done in evaluations or done % config.checkpoint_every == 0
             stop = (due or is_time_to_ask(config, done)) and devices.any_host(bool(signals.came))
             if stop or due:
@@ -135,18 +123,18 @@ def evaluate_and_keep_best(
 
 def is_evaluated(context: Context, objective: Objective, step: int) -> bool:
     """Whether the log holds the scores of every student on every dev split, which is written last."""
-    wanted = len(objective.students) * len(context.data.dev)
-    return bool(devices.of_the_first(context.folder.count_evaluations(objective.name, step) == wanted))
+    wanted = len(objective.stage.students) * len(context.data.dev)
+    return bool(devices.of_the_first(context.folder.count_evaluations(objective.stage.name, step) == wanted))
 
 
-def check_finished(context: Context, objectives: Sequence[Objective]) -> None:
+def check_finished(context: Context, stages: Sequence[StagePlan]) -> None:
     """Raises TrainingError unless these stages are finished, which a stage alone needs. Writes nothing."""
-    for objective in objectives:
-        done = newest_step(context.folder.path / objective.name / "last")
-        total = objective.settings.epochs * steps_per_epoch(context)
+    for stage in stages:
+        done = newest_step(context.folder.path / stage.name / "last")
+        total = stage.settings.epochs * steps_per_epoch(context)
         if done != total:
             raise TrainingError(
-                f"one stage alone was asked for, but stage {objective.name} before it has done {done} of {total} "
+                f"one stage alone was asked for, but stage {stage.name} before it has done {done} of {total} "
                 f"steps; run it first, or run all stages by leaving --stage out"
             )
 
@@ -161,7 +149,7 @@ def resume(context: Context, objective: Objective, state: TrainState, last: Chec
     if saved is not None:
         check_origins(context, objective, saved)
     if devices.is_first():
-        context.folder.forget_after(objective.name, 0 if saved is None else saved.step)
+        context.folder.forget_after(objective.stage.name, 0 if saved is None else saved.step)
     return state if saved is None else saved.tree
 
 
@@ -170,7 +158,7 @@ def check_origins(context: Context, objective: Objective, saved: Saved) -> None:
     for origin, fingerprint in context.origins.items():
         if saved.record.get(origin) != fingerprint:
             raise TrainingError(
-                f"stage {objective.name} in {context.folder.path} has done {saved.step} steps with other "
+                f"stage {objective.stage.name} in {context.folder.path} has done {saved.step} steps with other "
                 f"{ORIGINS[origin]} than there are now. Bring the old ones back, or set run_dir to a new folder"
             )
 
@@ -178,4 +166,4 @@ def check_origins(context: Context, objective: Objective, saved: Saved) -> None:
 def score_dev(context: Context, objective: Objective, params: Params) -> list[Row]:
     """Every student of the stage on every dev split."""
     model, splits = Model(context.model.config, params), list(context.data.dev.values())
-    return evaluate(model, objective.students, splits, context.config.data, context.config.dtype)
+    return evaluate(model, objective.stage.students, splits, context.config.data, context.config.dtype)

@@ -1,37 +1,35 @@
-"""The losses, one value an example; means over examples are taken where the examples' weights are known.
+"""The losses, one value an example, by the kind of head; means over examples are taken where their weights are known.
 
 Letters in shapes: B examples, S tokens, H hidden size, C labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-Array = jax.Array | np.ndarray
+from dynabert_jax.config.tasks import Kind
+from dynabert_jax.data.batches import Array
 
 
-def task_loss(logits: jax.Array, labels: Array) -> jax.Array:
-    """Cross-entropy with labels `[B]` of integers; squared error where there is one output, labels `[B]` of floats.
+def task_loss(kind: Kind, logits: jax.Array, labels: Array) -> jax.Array:
+    """The loss on the labels, `[B]`.
 
-    Returns `[B]`. Source: `BertForSequenceClassification.forward` of the reference.
+    Classification: cross-entropy with labels `[B]` of integers. Regression: squared error of the one output with
+    labels `[B]` of floats. Source: `BertForSequenceClassification.forward` of the reference.
     """
-    if logits.shape[-1] == 1:
-        return optax.squared_error(logits[:, 0], labels)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return _TASK_LOSSES[kind](logits, labels)
 
 
-def prediction_loss(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """L_pred: cross-entropy of the student's logits `[B, C]` under the teacher's soft labels `[B, C]`; returns `[B]`.
+def prediction_loss(kind: Kind, student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """L_pred: how far a student's logits `[B, C]` are from the teacher's `[B, C]`; returns `[B]`.
 
-    With one output, the mean squared error between the outputs. Source: the paper, section 2.1; `soft_cross_entropy`
-    in the reference's `run_glue.py` (where regression has no such loss).
+    Classification: cross-entropy under the teacher's soft labels. Regression: mean squared error between the outputs.
+    Source: the paper, section 2.1; `soft_cross_entropy` in the reference's `run_glue.py` (where regression has no such
+    loss).
     """
-    if student.shape[-1] == 1:
-        return optax.squared_error(student, teacher).mean(-1)
-    return optax.softmax_cross_entropy(student, jax.nn.softmax(teacher))
+    return _PREDICTION_LOSSES[kind](student, teacher)
 
 
 def hidden_loss(student: Sequence[jax.Array], teacher: Sequence[jax.Array]) -> jax.Array:
@@ -46,3 +44,25 @@ def hidden_loss(student: Sequence[jax.Array], teacher: Sequence[jax.Array]) -> j
         )
     errors = [optax.squared_error(s, t).mean((1, 2)) for s, t in zip(student, teacher, strict=True)]
     return jnp.sum(jnp.stack(errors), axis=0)
+
+
+def _soft_cross_entropy(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy(student, jax.nn.softmax(teacher))
+
+
+def _squared_error(logits: jax.Array, labels: Array) -> jax.Array:
+    return optax.squared_error(logits[:, 0], labels)
+
+
+def _mean_squared_error(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    return optax.squared_error(student, teacher).mean(-1)
+
+
+_TASK_LOSSES: Mapping[Kind, Callable[[jax.Array, Array], jax.Array]] = {
+    "classification": optax.softmax_cross_entropy_with_integer_labels,
+    "regression": _squared_error,
+}
+_PREDICTION_LOSSES: Mapping[Kind, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "classification": _soft_cross_entropy,
+    "regression": _mean_squared_error,
+}

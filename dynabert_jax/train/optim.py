@@ -31,7 +31,7 @@ def adamw(settings: Optimizer, total_steps: int) -> optax.GradientTransformation
     schedule = linear_schedule(settings, total_steps)
 
     def corrected_eps(count: jax.Array) -> jax.Array:
-        return settings.eps / jnp.sqrt(1.0 - settings.b2 ** (count + 1.0))
+        return settings.eps / jnp.sqrt(1.0 - settings.b2 ** (count.astype(jnp.float32) + 1.0))
 
     adam = optax.inject_hyperparams(optax.scale_by_adam)(b1=settings.b1, b2=settings.b2, eps=corrected_eps)
     return optax.chain(

@@ -18,7 +18,7 @@ from dynabert_jax.evaluate.metrics import label_order_warning
 from dynabert_jax.infer import in_jax
 from dynabert_jax.model.matmul import product_rate
 from dynabert_jax.model.microbatch import count_parts
-from dynabert_jax.plan import Objective, plan_run
+from dynabert_jax.plan import StagePlan
 from dynabert_jax.system import devices
 from dynabert_jax.system.files import expanded, nearest_existing
 from dynabert_jax.system.memory import available_memory
@@ -36,7 +36,6 @@ def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
         ConfigError: the run does not fit the model or the devices.
     """
     model = pretrained.config
-    plan_run(model, config)  # a width or depth may keep nothing of this model
     try:
         devices.check_divides(config.data.batch_size, "data.batch_size", parts=config.gradient_accumulation)
         devices.check_divides(config.data.eval_batch_size, "data.eval_batch_size")
@@ -127,15 +126,14 @@ def _size(path: Path) -> int:
         return 0
 
 
-def check_memory(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
+def check_memory(config: RunConfig, stages: Sequence[StagePlan], pretrained: Pretrained, data: TaskData) -> None:
     """Raises ConfigError where a device surely has too little memory for a training step."""
-    objectives = plan_run(pretrained.config, config).objectives
-    if not objectives:
+    if not stages:
         return
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
-    fixed = size * max(4 + objective.has_teacher for objective in objectives)
+    fixed = size * max(4 + stage.has_teacher for stage in stages)
     sharing = jax.local_device_count() if jax.default_backend() == "cpu" else 1  # devices of a CPU share its memory
-    needed, free = sharing * (fixed + kept_activations(config, pretrained, data, objectives)), available_memory()
+    needed, free = sharing * (fixed + kept_activations(config, pretrained, data, stages)), available_memory()
     if free < needed:
         cure, more = "use more or larger devices, or a smaller model", more_parts(config, data)
         if sharing * fixed < free and more is not None:
@@ -148,14 +146,14 @@ def check_memory(config: RunConfig, pretrained: Pretrained, data: TaskData) -> N
         )
 
 
-def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, objectives: Sequence[Objective]) -> int:
+def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, stages: Sequence[StagePlan]) -> int:
     """Bytes that the backward pass of the largest family keeps at least of what one device computes at once."""
     examples = rows_of_a_device(config) // parts_of_longest(config, data)
     length = longest_batch(config, data).length
     numbers = max(
         cost.activations(pretrained.config, family, length, config.rematerialize)
-        for objective in objectives
-        for group in objective.groups
+        for stage in stages
+        for group in stage.groups
         for family in group.families
     )
     return examples * numbers * (2 if config.dtype == "bfloat16" else 4)
@@ -192,7 +190,7 @@ def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) ->
         log.warning("%s: its classes, %s, were put into the data's order, %s", config.model, theirs, ours)
     if pretrained.labels_by_position:
         log.warning("%s: its classes, %s, are taken for the data's %s, in this order", config.model, theirs, ours)
-    if config.fine_tune or pretrained.config.is_regression:
+    if config.fine_tune or pretrained.config.head != "classification":
         return
     split = next(iter(data.dev.values()))
     warning = label_order_warning(data.labels, accuracy(config, pretrained, split), len(split))

@@ -1,11 +1,11 @@
 """The end of a run: the weights that every sub-network is cut from, and what each of them scores."""
 
+import dataclasses
 import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.data.encode import TaskData, load_data, load_tokenizer
 from dynabert_jax.evaluate.evaluate import evaluate
@@ -13,11 +13,11 @@ from dynabert_jax.evaluate.metrics import label_order_warning
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.evaluate.table import table
 from dynabert_jax.model.params import Model, Params
-from dynabert_jax.plan import Plan, plan_run, results_of
+from dynabert_jax.plan import plan_run, results_of
 from dynabert_jax.runs.files import RunFolderError, write_whole
 from dynabert_jax.runs.finished import finished_config
 from dynabert_jax.runs.folder import RunFolder
-from dynabert_jax.runs.logs import evaluation_lines, provenance
+from dynabert_jax.runs.logs import Line, evaluation_lines, provenance
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
 from dynabert_jax.train.context import Context
@@ -27,72 +27,79 @@ from dynabert_jax.weights.files import load_model, save_model
 log = logging.getLogger(__name__)
 
 
-def publish(context: Context, plan: Plan, params: Params, tokenizer_from: Path) -> list[Row]:
-    """Writes the run's model, scores its sub-networks on every dev and test split, prints and writes the table.
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What every sub-network scores.
 
-    Behind a stage that is not the run's last, the scores are printed alone: the model is what the whole run ends with.
+    Attributes:
+        rows: one for each split and sub-network.
+        provenance: where the numbers come from: seed, versions, device, time.
+        file: the table that was written, next to results.json; None where the run goes on with other stages.
     """
-    shape = context.model.config
-    if len(plan.objectives) < len(context.config.stages):
-        rows = _rows(context.config, shape, params, results_of(shape, plan), context.data)
-        if devices.is_first():
-            print(f"\n{table(rows)}")
-        return rows
+
+    rows: tuple[Row, ...]
+    provenance: Line
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return table(self.rows) + ("" if self.file is None else f"\n\nwritten to {self.file}")
+
+    def to_json(self) -> str:
+        """As results.json holds them."""
+        return json.dumps({"provenance": self.provenance, "rows": [row.model_dump() for row in self.rows]}, indent=2)
+
+
+def publish(context: Context, params: Params) -> Results:
+    """Writes the run's model, scores its sub-networks on every dev and test split, and writes the results.
+
+    After a stage that is not the run's last, nothing is written: the model is what the whole run ends with.
+    """
+    model, subs = Model(context.model.config, params), results_of(context.model.config, context.plan)
+    if len(context.plan.stages) < len(context.config.stages):
+        return Results(tuple(_rows(context.config, model, subs, context.data)), provenance(context.config))
     if devices.is_first():
-        save_model(context.folder.model, shape, params, tokenizer_from=tokenizer_from)
-    return _score(context.folder, context.config, shape, params, results_of(shape, plan), context.data)
+        save_model(context.folder.model, model.config, params, tokenizer_from=context.pretrained.folder)
+    return _write(context.folder, context.config, _rows(context.config, model, subs, context.data))
 
 
-def evaluate_run(path: str | Path, *, as_json: bool = False) -> list[Row]:
-    """Scores the sub-networks of a finished run again, on this device, and prints and writes the table.
+def evaluate_run(path: str | Path) -> Results:
+    """Scores the sub-networks of a finished run again, on this device, and writes the results to its folder.
 
     Args:
         path: the run's folder.
-        as_json: print what `results.json` holds instead of the table.
 
     Raises:
         RunFolderError: the folder is no run's, or the run has not finished.
     """
     folder = RunFolder.existing(path)
     config = finished_config(folder)
-    data = load_data(config.data, load_tokenizer(folder.model))
-    trained = load_model(folder.model, labels=config.data.task.outputs(data.labels))
+    task, data = config.data.task, load_data(config.data, load_tokenizer(folder.model))
+    trained = load_model(folder.model, labels=task.outputs(data.labels), head=task.kind)
     if trained.new:
         raise RunFolderError(
             f"{path}: its model has other classes than the data has now, {data.labels}; bring the data it learnt"
         )
+    subs = results_of(trained.config, plan_run(trained.config, config))
     check_settings(config, trained)
     check_data(config, trained, data)
-    subs = results_of(trained.config, plan_run(trained.config, config))
-    return _score(folder, config, trained.config, trained.params, subs, data, as_json=as_json)
+    return _write(folder, config, _rows(config, trained, subs, data))
 
 
-def _score(
-    folder: RunFolder, config: RunConfig, shape: ModelConfig, params: Params, subs: Sequence[SubNetwork],
-    data: TaskData, *, as_json: bool = False,
-) -> list[Row]:  # fmt: skip
-    """The rows, which are written and printed."""
-    rows = _rows(config, shape, params, subs, data)
-    text = table(rows)
-    if not devices.is_first():
-        return rows
-    values = {"provenance": provenance(config), "rows": [row.model_dump() for row in rows]}
-    as_text = json.dumps(values, indent=2)
-    folder.replace_evaluations("results", evaluation_lines(config, "results", None, rows))
-    write_whole(folder.results_file, as_text + "\n")
-    write_whole(folder.path / "results.md", text + "\n")
-    print(as_text if as_json else f"\n{text}\n\nwritten to {folder.path / 'results.md'}")
-    return rows
-
-
-def _rows(
-    config: RunConfig, shape: ModelConfig, params: Params, subs: Sequence[SubNetwork], data: TaskData
-) -> list[Row]:
+def _rows(config: RunConfig, model: Model, subs: Sequence[SubNetwork], data: TaskData) -> list[Row]:
     """Every sub-network on every dev and test split."""
-    splits = [*data.dev.values(), *data.test.values()]
-    rows = evaluate(Model(shape, params), subs, splits, config.data, config.dtype)
-    _warn_of_labels(data.labels, [row for row in rows if row.sub == SubNetwork.full(shape).name])
+    rows = evaluate(model, subs, [*data.dev.values(), *data.test.values()], config.data, config.dtype)
+    _warn_of_labels(data.labels, [row for row in rows if row.sub == SubNetwork.full(model.config).name])
     return rows
+
+
+def _write(folder: RunFolder, config: RunConfig, rows: Sequence[Row]) -> Results:
+    """Writes results.json, results.md and the evaluations' last lines."""
+    results = Results(tuple(rows), provenance(config), folder.path / "results.md")
+    if devices.is_first():
+        folder.replace_evaluations("results", evaluation_lines(config, "results", None, rows))
+        write_whole(folder.results_file, results.to_json() + "\n")
+        write_whole(folder.path / "results.md", table(rows) + "\n")
+    return results
 
 
 def _warn_of_labels(labels: Sequence[str], full: Sequence[Row]) -> None:

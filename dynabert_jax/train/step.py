@@ -1,7 +1,7 @@
-"""What a stage trains, against which teacher, and the training step that all stages share.
+"""The training step that all stages share, compiled.
 
-A stage is a value: which students learn, from which teacher, with which loss weights. The step runs the teacher once
-a batch and width, adds up the gradients of all students, and updates once (algorithm 1 of the paper).
+It asks an `Objective` for targets and losses, runs a teacher once a batch for all of its students, adds up the
+gradients of all students, and updates once (algorithm 1 of the paper).
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from dynabert_jax import cost
 from dynabert_jax.config.checked import Dtype
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.data.batches import Batch, PlannedBatch
-from dynabert_jax.model.bert import Bert, Outputs
+from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.matmul import rounded_kernels
 from dynabert_jax.model.microbatch import micro_batches
-from dynabert_jax.model.params import Params
-from dynabert_jax.plan import LossWeights, Objective
+from dynabert_jax.model.params import Params, merged, part_of
+from dynabert_jax.plan import StagePlan
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
-from dynabert_jax.train import losses
+from dynabert_jax.train.objective import Losses, Objective, StepReport
 from dynabert_jax.train.optim import adamw, linear_schedule
 
 
@@ -39,91 +39,18 @@ class TrainState:
     opt_state: Any
 
 
-@struct.dataclass
-class Targets:
-    """A teacher's answers: logits `[B, C]` and all hidden states `[B, S, H]`, the embedding output first."""
-
-    logits: jax.Array
-    hidden_states: tuple[jax.Array, ...]
-
-
-@struct.dataclass
-class Losses:
-    """One student's mean losses over the batch, and their weighted sum. On a device: that device's share of them."""
-
-    logit: jax.Array
-    hidden: jax.Array
-    label: jax.Array
-    total: jax.Array
-
-
-@struct.dataclass
-class StepReport:
-    """What one training step did; the numbers stay on the devices until somebody looks.
-
-    Attributes:
-        losses: of each student, in their order: means over the global batch.
-        grad_norm: of all students' gradients together, before clipping.
-        learning_rate: that the step was taken with.
-        finite: whether all of the above are.
-    """
-
-    losses: tuple[Losses, ...]
-    grad_norm: jax.Array
-    learning_rate: jax.Array
-    finite: jax.Array
-
-
-def family_loss(
-    model: Bert, params: Params, batch: Batch, targets: Targets | None, weights: LossWeights, keys: jax.Array,
-    family: tuple[SubNetwork, ...],
-) -> tuple[jax.Array, tuple[Losses, ...]]:  # fmt: skip
-    """The sum of the weighted losses of students that run together, and each one's parts.
-
-    Args:
-        batch: whose weights sum to 1 over the whole (global) batch.
-        keys: `[B]`, of each example's dropout, which drops the same for all of the family.
-    """
-    answers = model.apply(
-        {"params": params},
-        *batch.inputs,
-        family,
-        dropout=keys,
-        method="run_together",
-    )
-    pairs = zip(family, answers, strict=True)
-    found = tuple(student_losses(batch, targets, weights, student, outputs) for student, outputs in pairs)
-    return jnp.sum(jnp.stack([lost.total for lost in found])), found
-
-
-def student_losses(
-    batch: Batch, targets: Targets | None, weights: LossWeights, student: SubNetwork, outputs: Outputs
-) -> Losses:
-    """What one student loses, in parts and in all."""
-
-    def mean(per_example: jax.Array) -> jax.Array:
-        return jnp.sum(per_example * batch.weights)
-
-    label = mean(losses.task_loss(outputs.logits, batch.labels))
-    logit = hidden = jnp.zeros(())
-    if targets is not None:
-        # The teacher's states that enter the student's layers, and the last one (section 2.2 of the paper).
-        matched = [targets.hidden_states[i] for i in (*student.layers, -1)]
-        logit = mean(losses.prediction_loss(outputs.logits, targets.logits))
-        hidden = mean(losses.hidden_loss(outputs.hidden_states, matched))
-    total = weights.logit * logit + weights.hidden * hidden + weights.label * label
-    return Losses(logit, hidden, label, total)
-
-
 def example_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
     """A key for each row `[B]` of the global batch, so that the number of devices changes nothing."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
 
 
-class Programs:
-    """The compiled functions of training; each is traced once a teacher or family of students, and batch shape.
+Kind = type[Objective]  # the class of an objective: what is compiled in
 
-    The loss weights are arguments: other weights are the same program.
+
+class Programs:
+    """The compiled functions of training; each is traced once a kind, teacher or family of students, and batch shape.
+
+    The terms of a loss are arguments: other weights are the same program.
     """
 
     def __init__(self, model: Bert):
@@ -136,45 +63,57 @@ class Programs:
             self._accumulate, in_axes=(None, 0, 0, 0, 0, None, None, None), out_axes=0, static=7, donate=(1,)
         )
 
-    def _teach(self, params: Params, batch: Batch, teacher: SubNetwork) -> Targets:
-        outputs = self.model.apply({"params": params}, *batch.inputs, teacher)
-        return Targets(outputs.logits, outputs.hidden_states)
+    def _teach(self, params: Params, batch: Batch, which: tuple[Kind, SubNetwork]) -> Any:
+        kind, teacher = which
+        return kind.targets(self.model, params, batch, teacher)
 
     def _accumulate(
-        self, params: Params, grads: Params, batch: Batch, rows: jax.Array, targets: Targets | None,
-        weights: LossWeights, key: jax.Array, family: tuple[SubNetwork, ...],
+        self, params: Params, grads: Params, batch: Batch, rows: jax.Array, targets: Any, terms: Any, key: jax.Array,
+        which: tuple[Kind, tuple[SubNetwork, ...]],
     ) -> tuple[Params, tuple[Losses, ...]]:  # fmt: skip
+        kind, family = which
         keys = example_keys(key, rows)
-        loss = functools.partial(family_loss, self.model)
-        own, found = jax.grad(loss, has_aux=True)(params, batch, targets, weights, keys, family)
+
+        def loss(trained: Params) -> tuple[jax.Array, tuple[Losses, ...]]:
+            return kind.loss(self.model, merged(params, trained), batch, targets, terms, keys, family)
+
+        own, found = jax.grad(loss, has_aux=True)(part_of(params, kind.trains))
         return jax.tree.map(jnp.add, grads, own), found
+
+
+@functools.lru_cache(maxsize=1)
+def programs_for(model: Bert) -> Programs:
+    """The programs of a model, made once: the stages of a run share them."""
+    return Programs(model)
 
 
 Update = Callable[[TrainState, Params, tuple[Losses, ...]], tuple[TrainState, StepReport]]
 
 
-def training_flops(config: ModelConfig, objective: Objective, planned: PlannedBatch) -> int:
+def training_flops(config: ModelConfig, stage: StagePlan, planned: PlannedBatch) -> int:
     """Floating point operations of a step's products: forward once for every teacher, three times for every student.
 
     A backward pass has two products for each one of the forward pass. Padding counts, filler rows do not, and what
     students share counts once.
     """
-    teachers = [(group.teacher,) for group in objective.groups if group.teacher]
-    forwards = teachers + 3 * [family for group in objective.groups for family in group.families]
+    teachers = [(group.teacher,) for group in stage.groups if group.teacher]
+    forwards = teachers + 3 * [family for group in stage.groups for family in group.families]
     return len(planned.rows) * sum(cost.flops_together(config, subs, planned.length) for subs in forwards)
 
 
 def make_update(objective: Objective, total_steps: int) -> Update:
     """The optimizer step of a stage: sums gradients and losses over devices, clips, updates."""
-    optimizer = adamw(objective.settings.optimizer, total_steps)
-    schedule = linear_schedule(objective.settings.optimizer, total_steps)
+    optimizer = adamw(objective.stage.settings.optimizer, total_steps)
+    schedule = linear_schedule(objective.stage.settings.optimizer, total_steps)
 
     def update(state: TrainState, grads: Params, losses: tuple[Losses, ...]) -> tuple[TrainState, StepReport]:
         grads, losses = devices.summed((grads, losses))
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        trained = part_of(state.params, objective.trains)
+        updates, opt_state = optimizer.update(grads, state.opt_state, trained)
         norm, rate = optax.tree.norm(grads), schedule(state.step)
         finite = jnp.isfinite(jnp.stack([norm, *(loss.total for loss in losses)])).all()
-        moved = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)
+        params = merged(state.params, optax.apply_updates(trained, updates))
+        moved = TrainState(state.step + 1, params, opt_state)
         return moved, StepReport(losses, norm, rate, finite)
 
     return devices.data_parallel(update, in_axes=(None, 0, 0), out_axes=None, donate=(0,))
@@ -184,8 +123,10 @@ def init_state(objective: Objective, params: Params, total_steps: int) -> TrainS
     """A stage's first state, on all devices."""
     # A copy: training reuses the state's memory, and the teacher may be made of the same arrays.
     params = jax.tree.map(np.array, params)
-    optimizer = adamw(objective.settings.optimizer, total_steps)
-    return devices.replicate(TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)))
+    optimizer = adamw(objective.stage.settings.optimizer, total_steps)
+    return devices.replicate(
+        TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(part_of(params, objective.trains)))
+    )
 
 
 def place_teacher(params: Params, dtype: Dtype) -> Params:
@@ -214,21 +155,22 @@ def gradients(
         key: of this step; every family of students draws its own dropout.
         parts_at_least: micro-batches that the batch is worked through in at least: less memory, the same sums.
     """
-    each = [family for group in objective.groups for family in group.families]
+    kind, stage = type(objective), objective.stage
+    each = [family for group in stage.groups for family in group.families]
     keys = dict(zip(each, jax.random.split(key, len(each)), strict=True))
-    grads = programs.zeros(params, np.arange(jax.local_device_count()))
+    grads = programs.zeros(part_of(params, kind.trains), np.arange(jax.local_device_count()))
     found: dict[SubNetwork, Losses] = {}
     for part in micro_batches(batch, parts_at_least):
-        for group in objective.groups:
-            targets = None if group.teacher is None else programs.teach(teacher, part.batch, group.teacher)
+        for group in stage.groups:
+            targets = None if group.teacher is None else programs.teach(teacher, part.batch, (kind, group.teacher))
             for family in group.families:
                 grads, own = programs.accumulate(
-                    params, grads, part.batch, part.rows, targets, objective.weights, keys[family], family
+                    params, grads, part.batch, part.rows, targets, objective.terms, keys[family], (kind, family)
                 )
                 for student, lost in zip(family, own, strict=True):
                     found[student] = jax.tree.map(jnp.add, found[student], lost) if student in found else lost
             del targets  # before the next ones come
-    return Summed(grads, {student: found[student] for student in objective.students})
+    return Summed(grads, {student: found[student] for student in stage.students})
 
 
 def train_step(

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from dynabert_jax.config.checked import ConfigError
-from dynabert_jax.config.model import ModelConfig
+from dynabert_jax.config.model import ModelConfig, head_of
+from dynabert_jax.config.tasks import Kind
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.system.files import expanded
 from dynabert_jax.weights.hub import TOKENIZER_FILES, find_model
@@ -76,7 +76,9 @@ class Pretrained(Model):
         return "classifier" in self.new
 
 
-def load_model(folder_or_name: str | Path, labels: tuple[str, ...] | None = None, seed: int = 0) -> Pretrained:
+def load_model(
+    folder_or_name: str | Path, labels: tuple[str, ...] | None = None, seed: int = 0, head: Kind | None = None
+) -> Pretrained:
     """Loads a BERT or RoBERTa in Hugging Face's format.
 
     Args:
@@ -84,6 +86,7 @@ def load_model(folder_or_name: str | Path, labels: tuple[str, ...] | None = None
         labels: the classes' names in the order that the classifier shall have; None keeps the checkpoint's own.
         seed: seed of what has to be initialised anew: the classifier where the checkpoint has none or one for another
             number of labels, the pooler where the checkpoint is one of a masked language model.
+        head: what the labels are; None: one label is a regression's number, more are classes.
 
     Raises:
         ModelNotFoundError: there is no such model, or it cannot be reached.
@@ -92,11 +95,11 @@ def load_model(folder_or_name: str | Path, labels: tuple[str, ...] | None = None
     """
     folder = find_model(folder_or_name)
     try:
-        found = _read_config(folder / "config.json")
+        found = ModelConfig.read(folder / "config.json")
         stored = _read_tensors(folder)
     except OSError as error:
         raise WeightsError(f"{folder} cannot be read ({error}); name a model that you may read") from error
-    config = found if labels is None else found.replace(labels=labels)
+    config = found if labels is None else found.replace(labels=labels, head=head or head_of(labels))
     is_masked_lm = any(name.startswith(_MASKED_LM_HEAD) for name in stored)
     try:
         tensors = standard_names(config.model_type, stored)
@@ -178,15 +181,6 @@ def _tokenizer_files(folder: Path) -> list[Path]:
     if not files:
         raise WeightsError(f"{folder} has no tokenizer to copy; it would have one of {', '.join(TOKENIZER_FILES)}")
     return files
-
-
-def _read_config(path: Path) -> ModelConfig:
-    try:
-        return ModelConfig.from_hugging_face(json.loads(path.read_text(encoding="utf-8")))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{path} is damaged ({type(error).__name__}: {error}); copy or download it again") from error
 
 
 def _read_tensors(folder: Path) -> dict[str, np.ndarray]:

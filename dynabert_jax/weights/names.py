@@ -234,8 +234,8 @@ def check_tensors(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, n
         "not floating-point": [f"{name} {found[name].dtype}" for name in both if found[name].dtype not in _FLOATS],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
-        raise WeightsError(f"the weights do not fit the configuration; bring those that belong together. {listed}")
+        shown = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
+        raise WeightsError(f"the weights do not fit the configuration; bring those that belong together. {shown}")
 
 
 def listed(names: list[str], limit: int = 20) -> str:

@@ -5,26 +5,23 @@ A rewired network computes what it computed before; only its narrower sub-networ
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from flax import struct
 
 from dynabert_jax.model.params import Params, select
 
 
-@struct.dataclass
-class Scores:
-    """Scores, larger is more important.
+class Scores(NamedTuple):
+    """How much each head and neuron matters; larger is more important.
 
     Attributes:
         heads: for each layer `[N]`.
         neurons: for each layer `[F]`.
     """
 
-    heads: tuple[jax.Array, ...]
-    neurons: tuple[jax.Array, ...]
+    heads: tuple[Any, ...]
+    neurons: tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,6 @@ import pytest
 
 from dynabert_jax import cost
 from dynabert_jax.choose import backends, bench
-from dynabert_jax.choose.backends import Program
 from dynabert_jax.choose.bench import (
     WARM_UP,
     BenchSettings,
@@ -29,7 +28,10 @@ from dynabert_jax.choose.bench import (
     timed_in_turn,
 )
 from dynabert_jax.config.checked import ConfigError
+from dynabert_jax.cost import Work
+from dynabert_jax.data.batches import Inputs
 from dynabert_jax.errors import MissingPackageError
+from dynabert_jax.infer.runner import Answers, Runner
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.latency_card import Card, LatencyError, Where, fingerprint, latencies, read_card, write_card
 from dynabert_jax.subnetwork import SubNetwork
@@ -77,19 +79,19 @@ def test_what_is_timed_is_the_call_and_neither_compiling_nor_warming_up() -> Non
     assert timed_in_turn({"call": call}, 2, clock=lambda: machine.now) == {"call": [1.0, 1.0]}
 
 
-def test_a_program_is_made_once_and_run_on_the_inputs() -> None:
-    inputs, made, ran, steps = random_inputs(MODEL, 2, 7), list[Any](), list[Any](), list[None]()
+def test_runners_compile_and_then_run_in_turn_on_the_inputs() -> None:
+    inputs, ran, steps = random_inputs(MODEL, 2, 7), list[Any](), list[None]()
 
-    def maker(number: int) -> Callable[..., Program]:
-        def make(given: Any) -> Program:
-            made.append((number, given))
-            return Program(lambda given: ran.append((number, given)) or np.zeros((2, 2)), number)  # type: ignore[func-returns-value]
+    def numbered(number: int) -> Runner:
+        def answer(given: Inputs) -> Answers:
+            ran.append((number, given))
+            return Answers(np.zeros((2, 2)), Work.dense(2, 2, 7))
 
-        return make
+        return Runner(f"number {number}", answer, memory_bytes=lambda _: number)
 
-    timings = time_shape({sub: maker(i) for i, sub in enumerate(SUBS)}, inputs, 4, lambda: steps.append(None))
-    assert made == [(0, inputs), (1, inputs)]
-    assert len(ran) == 2 * (WARM_UP + 4)
+    timings = time_shape({sub: numbered(i) for i, sub in enumerate(SUBS)}, inputs, 4, lambda: steps.append(None))
+    assert [number for number, _ in ran[:2]] == [0, 1]  # what compiles is not timed
+    assert len(ran) == 2 * (1 + WARM_UP + 4)
     assert all(given is inputs for _, given in ran)
     assert [len(timing.seconds) for timing in timings.values()] == [4, 4]
     assert [timing.memory_bytes for timing in timings.values()] == [0, 1]
@@ -156,10 +158,11 @@ def run(finished: Finished, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_bench_writes_and_prints_a_card(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bench_writes_a_card(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = BenchSettings(batches=(1, 2), lengths=(7,), dtypes=("float32", "bfloat16"), rounds=6)
-    new = bench_run(run, settings)
-    output = capsys.readouterr().out
+    benched = bench_run(run, settings)
+    assert capsys.readouterr().out == ""
+    new, output = benched.card, str(benched)
     assert read_card(run / "latency.json", fingerprint(MODEL, SUBS)) == new
     assert [(row.dtype, row.batch, row.sub) for row in new.rows] == [
         (dtype, batch, sub.name) for dtype in ("float32", "bfloat16") for batch in (1, 2) for sub in SUBS
@@ -177,15 +180,15 @@ def test_a_bench_writes_and_prints_a_card(run: Path, capsys: pytest.CaptureFixtu
     for row in new.rows[::2]:
         assert row.speed_up == row.speed_up_low == row.speed_up_high == row.ideal_speed_up == 1.0
     assert output.startswith(f"{origin.device}, {origin.platform}, {origin.threads} threads; dynabert_jax ")
-    assert output.endswith(f"written to {run / 'latency.json'}\n")
+    assert output.endswith(f"written to {run / 'latency.json'}")
 
 
-def test_json_is_all_that_is_printed_and_the_card_grows(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_all_rows_and_the_card_grows(run: Path) -> None:
     elsewhere = measurement(device="elsewhere")
     write_card(run / "card.json", card(elsewhere, model=fingerprint(MODEL, SUBS)))
     settings = BenchSettings(subs=("w1_d0.5",), batches=(2,), lengths=(7,), dtypes=("float32",), rounds=2)
-    new = bench_run(run, settings, run / "card.json", as_json=True)
-    printed = json.loads(capsys.readouterr().out)
+    benched = bench_run(run, settings, run / "card.json")
+    new, printed = benched.card, json.loads(benched.to_json())
     assert printed["card"] == str(run / "card.json")
     assert printed["origin"]["device"] == new.origins[0].device
     assert [row["sub"] for row in printed["rows"]] == ["w1_d0.5", "w1_d1"]  # the full network stands beside it
@@ -194,9 +197,7 @@ def test_json_is_all_that_is_printed_and_the_card_grows(run: Path, capsys: pytes
     assert not (run / "latency.json").exists()
 
 
-def test_what_is_left_out_is_the_runs_own(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_left_out_is_the_runs_own(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[BenchSettings]()
 
     def measure(_model: Any, _subs: Any, settings: BenchSettings, origin: Any) -> Any:
@@ -205,9 +206,8 @@ def test_what_is_left_out_is_the_runs_own(
         return (measurement(sub="w1_d0.5", device=origin.device, time=origin.time, **slow),)
 
     monkeypatch.setattr(bench, "measure", measure)
-    bench_run(run, BenchSettings())
+    output = str(bench_run(run, BenchSettings()))
     assert asked == [BenchSettings(subs=("w1_d1", "w1_d0.5"), lengths=(12,), dtypes=("float32",))]
-    output = capsys.readouterr().out
     assert "Less than 80 % of the speed-up that their FLOPs promise, beyond noise:\n\nLikely cause: " in output
     assert "\n- w0.5_d1" not in output
     assert (
@@ -224,7 +224,7 @@ def test_a_backend_runs_in_its_own_dtype_and_the_card_says_so(run: Path) -> None
         subs=("w1_d0.5",), lengths=(7,), dtypes=("bfloat16", "float32"), rounds=2,
         backends=("jax", "onnxruntime", "onnxruntime-int8"),
     )  # fmt: skip
-    new = bench_run(run, settings)
+    new = bench_run(run, settings).card
     assert [(row.backend, row.dtype) for row in new.rows if row.sub == "w1_d0.5"] == [
         ("jax", "bfloat16"), ("jax", "float32"), ("onnxruntime", "float32"), ("onnxruntime-int8", "int8"),
     ]  # fmt: skip

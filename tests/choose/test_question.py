@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dynabert_jax.choose.choose import ChoiceError, Limits, Miss
-from dynabert_jax.choose.question import Answer, Question, answer_for, choose_run, missed_one
+from dynabert_jax.choose.question import Answer, Question, answer_for, ask, choose_run, missed_one
 from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.runs.finished import Finished, read_finished
 from dynabert_jax.runs.folder import RunFolder
@@ -137,31 +137,33 @@ def reading(measured: Finished, monkeypatch: pytest.MonkeyPatch) -> Finished:
     return measured
 
 
-def ask(limits: Limits, *, as_json: bool = False) -> Answer:
-    where = Where() if limits.max_latency_ms is None else Where(batch=1)
-    return choose_run("run", Question(limits, where), as_json=as_json)
+def asked(limits: Limits) -> Question:
+    return Question(limits, Where() if limits.max_latency_ms is None else Where(batch=1))
+
+
+def chosen(limits: Limits) -> Answer:
+    return choose_run("run", asked(limits))
 
 
 @pytest.mark.usefixtures("reading")
-def test_a_choice_is_told_with_the_front_around_it(capsys: pytest.CaptureFixture[str]) -> None:
-    ask(Limits(max_latency_ms=5.0, max_flops=1e9))
-    assert capsys.readouterr().out == TOLD
+def test_a_choice_in_words_has_the_front_around_it(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = chosen(Limits(max_latency_ms=5.0, max_flops=1e9))
+    assert f"{answer}\n" == TOLD
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.usefixtures("reading")
-def test_what_another_limit_keeps_off_the_front_stands_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    ask(Limits(max_parameters=17.38e6, min_score=0.85))
-    output = capsys.readouterr().out
+def test_what_another_limit_keeps_off_the_front_is_in_the_table() -> None:
+    output = str(chosen(Limits(max_parameters=17.38e6, min_score=0.85)))
     assert "Limits: at most 17.38M parameters, accuracy of at least 0.85." in output
     assert "| w0.5_d0.5   | 0.8000   | 14.71M     | 384M  | score 0.8000, 0.0500 below score 0.8500" in output
     assert "latency" not in output
 
 
 @pytest.mark.usefixtures("reading")
-def test_where_nothing_fits_the_nearest_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_nothing_fits_the_nearest_is_named() -> None:
     with pytest.raises(ChoiceError) as error:
-        ask(Limits(max_latency_ms=2.0))
-    assert capsys.readouterr().out == ""
+        chosen(Limits(max_latency_ms=2.0))
     lines = str(error.value).splitlines()
     assert lines[0].startswith("nothing fits. Limits: at most 2 ms (AMD EPYC")
     assert lines[1:] == [
@@ -193,27 +195,24 @@ def test_a_batch_has_at_least_one_sentence() -> None:
             Where(**wrong)
 
 
-def test_of_eight_bits_it_is_said_whose_scores_are_shown(
-    run: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_of_eight_bits_it_is_said_whose_scores_are_shown(run: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [measurement(sub=sub, backend="onnxruntime-int8", dtype="int8") for sub in MILLISECONDS]
     write_card(run.folder.path / "latency.json", card(*rows, model=model(run)))
     monkeypatch.setattr("dynabert_jax.choose.question.read_finished", lambda _: run)
-    ask(Limits(max_latency_ms=1000.0))
-    assert "Scores are the float model's; `dynabert export --format onnx --int8` measures" in capsys.readouterr().out
+    answer = chosen(Limits(max_latency_ms=1000.0))
+    assert "Scores are the float model's; `dynabert export --format onnx --int8` measures" in str(answer)
 
 
 @pytest.mark.usefixtures("reading")
 def test_a_long_list_of_misses_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynabert_jax.choose.question.NEAREST", 1)
     with pytest.raises(ChoiceError, match=r"\n- w0.5_d0.5: 3 ms, 50.0 % above 2 ms\n- and 3 more$"):
-        ask(Limits(max_latency_ms=2.0))
+        chosen(Limits(max_latency_ms=2.0))
 
 
 @pytest.mark.usefixtures("reading")
-def test_a_choice_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    ask(Limits(max_latency_ms=5.0), as_json=True)
-    told = json.loads(capsys.readouterr().out)
+def test_a_choice_as_json() -> None:
+    told = json.loads(chosen(Limits(max_latency_ms=5.0)).to_json())
     assert told["chosen"] == {
         "sub": "w1_d0.5", "score": 0.88, "parameters": 17_370_000, "flops": 725_000_000, "latency_ms": 4.0
     }  # fmt: skip
@@ -231,10 +230,8 @@ def test_a_choice_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("reading")
-def test_json_of_nothing_has_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ChoiceError, match="nothing fits"):
-        ask(Limits(max_flops=1e8), as_json=True)
-    told = json.loads(capsys.readouterr().out)
+def test_json_of_nothing_has_the_nearest() -> None:
+    told = json.loads(ask("run", asked(Limits(max_flops=1e8))).to_json())
     assert told["chosen"] is None
     assert told["measured"] is None
     assert [one["sub"] for one in told["nearest"]] == ["w0.5_d0.5", "w1_d0.5", "w0.5_d1", "w1_d1"]

@@ -21,9 +21,10 @@ from dynabert_jax.choose.choose import Limits
 from dynabert_jax.cli import commands
 from dynabert_jax.cli.guard import ignore_lost_tasks, use_compilation_cache
 from dynabert_jax.cli.train import main, read_config
-from dynabert_jax.config import ConfigError, RunConfig
+from dynabert_jax.config import ConfigError
 from dynabert_jax.runs.latency_card import Where
 from dynabert_jax.system import devices
+from dynabert_jax.train.run import train_run
 from dynabert_jax.weights.files import load_model, save_model
 from tiny_run import Finished, Materials, cache_settings, write_config
 
@@ -48,10 +49,10 @@ Command = Callable[..., str]
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     """Gives the command and returns what it said, after making sure that nothing was done."""
-    monkeypatch.setattr(train, "train_stage", lambda *_, **__: pytest.fail("training began"))
+    monkeypatch.setattr("dynabert_jax.train.run.train_stage", lambda *_, **__: pytest.fail("training began"))
 
     def give(*arguments: Any) -> str:
-        assert exit_code(lambda: main(train.run, [str(argument) for argument in arguments])) == 2
+        assert exit_code(lambda: main([str(argument) for argument in arguments])) == 2
         output, errors = capsys.readouterr()
         assert output == ""
         assert "Traceback" not in errors
@@ -77,8 +78,8 @@ PREFIX = "from dynabert_jax import *\n"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("configuration = 3", "must set `config` to a dynabert_jax.config.RunConfig; it is NoneType"),
-        ("config = {'model': 'm'}", "must set `config` to a dynabert_jax.config.RunConfig; it is dict"),
+        ("configuration = 3", "must set `config` to a dynabert_jax.RunConfig; it is NoneType"),
+        ("config = {'model': 'm'}", "must set `config` to a dynabert_jax.RunConfig; it is dict"),
         ("config = (", "does not run: SyntaxError: '(' was never closed"),
         ("import nothing_of_that_name", "does not run: ModuleNotFoundError: No module named 'nothing_of_that_name'"),
         ("\x00", "does not run: SyntaxError: source code"),
@@ -132,11 +133,11 @@ def test_settings_and_stage_reach_the_run(config_file: Path) -> None:
     calls: list[Any] = []
     arguments = ["--seed", "7", "--stage", "depth", "--depth.optimizer.learning-rate", "1e-5", "--width.widths", "1.0"]
 
-    def called(config: RunConfig, only: str | None, *, dry_run: bool) -> None:
-        calls.append((config, only, dry_run))
+    def called(*given: Any) -> None:
+        calls.append(given)
 
-    assert main(called, [str(config_file), *arguments]) == 0
-    assert main(called, [str(config_file), "--dry-run", "--stage=width"]) == 0
+    assert main([str(config_file), *arguments], called) == 0
+    assert main([str(config_file), "--dry-run", "--stage=width"], called) == 0
     base = runpy.run_path(str(config_file))["config"]
     optimizer = base.depth.optimizer.replace(learning_rate=1e-5)
     changed = base.replace(
@@ -146,13 +147,13 @@ def test_settings_and_stage_reach_the_run(config_file: Path) -> None:
 
 
 def test_help_lists_every_setting(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(lambda: main(train.run, [str(config_file), "--help"])) == 0
+    assert exit_code(lambda: main([str(config_file), "--help"])) == 0
     shown = capsys.readouterr().out
     for setting in ("--depth.optimizer.learning-rate", "--data.task.labels", "--run-dir", "--final.widths"):
         assert setting in shown
-    assert main(train.run, ["--help"]) == 0
+    assert main(["--help"]) == 0
     assert "--stage NAME" in capsys.readouterr().out
-    assert main(train.run, []) == 2
+    assert main([]) == 2
 
 
 # What the run needs
@@ -227,7 +228,7 @@ def test_a_run_folder_of_another_configuration(refused: Command, finished: Finis
 def test_a_stage_before_the_one_asked_for_is_not_finished(
     config_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(train.run, [str(config_file), "--stage", "width"]) == 2
+    assert main([str(config_file), "--stage", "width"]) == 2
     errors = capsys.readouterr().err
     assert "one stage alone was asked for, but stage fine_tune before it has done 0 of 12 steps" in errors
 
@@ -242,13 +243,13 @@ def test_a_damaged_checkpoint_is_named_with_its_cure(
         (largest,) = sorted((run / "width" / "last" / step).rglob("d/*"), key=lambda path: path.stat().st_size)[-1:]
         largest.write_bytes(largest.read_bytes()[:-10])
     arguments = [str(write_config(tmp_path / "config.py", finished.config)), "--run-dir", str(run)]
-    assert main(train.run, arguments) == 2
+    assert main(arguments) == 2
     errors = capsys.readouterr().err
     assert f"error: the checkpoint {run / 'width' / 'last' / '12'} cannot be read" in errors
     assert "not as it was written; so are those before it" in errors
     assert f"remove {run / 'width'}, and the same command trains that stage again" in errors
     shutil.rmtree(run / "width")
-    assert main(train.run, arguments) == 0
+    assert main(arguments) == 0
     assert (finished.folder / "results.md").read_text() in capsys.readouterr().out
 
 
@@ -256,8 +257,8 @@ def test_ctrl_c_says_how_to_go_on(config_file: Path, capsys: pytest.CaptureFixtu
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    assert main(interrupted, [str(config_file)]) == 130
-    assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
+    assert main([str(config_file)], interrupted) == 130
+    assert "the same command resumes from the last checkpoint" in capsys.readouterr().err
 
 
 def test_a_configuration_that_ends_the_program_is_an_error(tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ def test_a_mistake_of_ours_keeps_its_traceback(config_file: Path) -> None:
         raise KeyError("ours")
 
     with pytest.raises(KeyError, match="ours"):
-        main(wrong, [str(config_file)])
+        main([str(config_file)], wrong)
 
 
 def test_only_what_orbax_lost_is_kept_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,7 +366,7 @@ def test_a_full_disk_ends_a_run_with_a_message_and_the_next_one_goes_on(
     last = done.stderr.strip().splitlines()[-1]
     assert f"error: cannot write a checkpoint to {tmp_path / 'run' / 'fine_tune' / 'last'}" in last
     assert "free some space, and the same command goes on" in last
-    assert [row.sub for row in train.run(config)] == ["w1_d1"] * 2
+    assert [row.sub for row in train_run(config).rows] == ["w1_d1"] * 2
 
 
 # The other commands
@@ -405,9 +406,23 @@ def test_a_command_that_cannot_be_done_is_told(
     assert "Traceback" not in errors
 
 
-def test_what_is_to_be_measured_reaches_the_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+class Stand:
+    """What a command gives, as it is printed."""
+
+    best = None
+
+    def __str__(self) -> str:
+        return "in words"
+
+    def to_json(self) -> str:
+        return "{}"
+
+
+def test_what_is_to_be_measured_reaches_the_bench(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr(bench, "bench_run", lambda *call, **named: calls.append((*call, named)))
+    monkeypatch.setattr(bench, "bench_run", lambda *call: calls.append(call) or Stand())
     assert dynabert(monkeypatch, "bench", "run") == 0
     flags = "--sub w1_d1 w0.5_d0.5 --batch 1 8 --length 32 128 --dtype bfloat16 float32 --rounds 5"
     flags += " --backend jax onnxruntime onnxruntime-int8"
@@ -416,15 +431,13 @@ def test_what_is_to_be_measured_reaches_the_bench(monkeypatch: pytest.MonkeyPatc
         subs=("w1_d1", "w0.5_d0.5"), batches=(1, 8), lengths=(32, 128), dtypes=("bfloat16", "float32"), rounds=5,
         backends=("jax", "onnxruntime", "onnxruntime-int8"),
     )  # fmt: skip
-    assert calls == [
-        (Path("run"), BenchSettings(), None, {"as_json": False}),
-        (Path("run"), settings, Path("card.json"), {"as_json": True}),
-    ]
+    assert calls == [(Path("run"), BenchSettings(), None), (Path("run"), settings, Path("card.json"))]
+    assert capsys.readouterr().out == "in words\n{}\n"
 
 
-def test_a_budget_reaches_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_budget_reaches_the_choice(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr("dynabert_jax.choose.question.choose_run", lambda *call, **named: calls.append((*call, named)))
+    monkeypatch.setattr("dynabert_jax.choose.question.ask", lambda *call: calls.append(call) or Stand())
     assert dynabert(monkeypatch, "choose", "run") == 0
     flags = (
         "--max-latency-ms 5 --max-parameters 30M --max-flops 1.5G --min-score 0.8 --by flops --device H100 "
@@ -434,10 +447,8 @@ def test_a_budget_reaches_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = Limits(max_latency_ms=5.0, max_parameters=30e6, max_flops=1.5e9, min_score=0.8)
     where = Where(device="H100", backend="jax", dtype="bfloat16", batch=8, length=128)
     asked = question.Question(limits, where, "test", (Path("a.json"), Path("b.json")), "flops")
-    assert calls == [
-        (Path("run"), question.Question(Limits(), Where()), {"as_json": False}),
-        (Path("run"), asked, {"as_json": True}),
-    ]
+    assert calls == [(Path("run"), question.Question(Limits(), Where())), (Path("run"), asked)]
+    assert capsys.readouterr().out == "in words\n{}\n"
 
 
 def test_scores_are_printed_as_json_alone(
@@ -447,7 +458,9 @@ def test_scores_are_printed_as_json_alone(
     assert dynabert(monkeypatch, "evaluate", str(run), "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((run / "results.json").read_text())
-    assert [(row["sub"], row["split"]) for row in told["rows"]] == [(row.sub, row.split) for row in finished.rows]
+    assert [(row["sub"], row["split"]) for row in told["rows"]] == [
+        (row.sub, row.split) for row in finished.results.rows
+    ]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

@@ -59,7 +59,7 @@ def test_transformers_reads_what_is_written(model_type: str) -> None:
     "changes",
     [
         {},
-        {"labels": ("score",)},
+        {"labels": ("score",), "head": "regression"},
         {"labels": tuple(f"class {i}" for i in range(12))},  # as words, 10 comes before 2
         {"heads": (1, 3, 2), "neurons": (7, 20, 1)},
         {"heads": (2, 2), "neurons": (20, 20)},  # even, but fewer heads than the hidden size has room for
@@ -76,9 +76,36 @@ def test_an_uncut_model_needs_no_key_of_ours() -> None:
     assert "dynabert" in MODEL.replace(heads=(3, 2)).to_hugging_face()
 
 
-def test_one_label_means_regression() -> None:
-    assert MODEL.replace(labels=("score",)).is_regression
+def test_the_head_says_what_answers_are() -> None:
+    assert MODEL.replace(labels=("score",), head="regression").is_regression
     assert not MODEL.is_regression
+
+
+@pytest.mark.parametrize(
+    ("change", "head"),
+    [
+        ({}, "classification"),
+        ({"problem_type": "single_label_classification"}, "classification"),
+        ({"id2label": {"0": "LABEL_0"}}, "regression"),  # transformers' own rule
+        ({"id2label": {"0": "LABEL_0"}, "problem_type": "regression"}, "regression"),
+    ],
+)
+def test_hugging_faces_problem_type_is_the_head(change: dict[str, Any], head: str) -> None:
+    values = MODEL.to_hugging_face() | change
+    assert ModelConfig.from_hugging_face(values).head == head
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"problem_type": "multi_label_classification"}, "problem_type 'multi_label_classification' is not supported"),
+        ({"problem_type": "regression"}, "a regression head has one output"),
+        ({"id2label": {"0": "a"}, "problem_type": "single_label_classification"}, "needs two or more labels"),
+    ],
+)
+def test_a_problem_type_that_would_change_the_answers_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig.from_hugging_face(MODEL.to_hugging_face() | change)
 
 
 def test_robertas_positions_start_behind_its_padding_token() -> None:
@@ -132,7 +159,9 @@ def test_all_missing_keys_are_named() -> None:
         ({"heads": (3,)}, "heads and neurons need one entry a layer; got 1 and 2"),
         ({"heads": (), "neurons": ()}, "need one entry a layer; got 0 and 0"),
         ({"heads": (3, 0)}, r"heads\.1 = 0: should be greater than or equal to 1"),
-        ({"labels": ()}, "labels must name at least one output"),
+        ({"labels": ()}, "a classification head needs two or more labels"),
+        ({"labels": ("score",)}, "a head with one number is head='regression'"),
+        ({"head": "regression"}, "a regression head has one output; labels must name it"),
         ({"hidden_dropout": float("nan")}, "hidden_dropout = nan"),
     ],
 )

@@ -14,7 +14,7 @@ def classes(*metrics: Metric) -> Task:
 
 
 def numbers(*metrics: Metric) -> Task:
-    return Task(name="numbers", text_columns=("text",), regression=True, metrics=metrics)
+    return Task(name="numbers", text_columns=("text",), kind="regression", metrics=metrics)
 
 
 def logits(answers: list[int], num_labels: int) -> np.ndarray:

@@ -19,9 +19,10 @@ from dynabert_jax.errors import MissingPackageError
 from dynabert_jax.export import verify
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.export import export_run
-from dynabert_jax.export.folder import MARK, check_target, whole_folder
+from dynabert_jax.export.folder import check_target, whole_folder
 from dynabert_jax.export.formats import FORMATS, Format
 from dynabert_jax.export.int8 import Loss, check_possible
+from dynabert_jax.export.manifest import Manifest, read_manifest, write_manifest
 from dynabert_jax.export.model_card import latencies
 from dynabert_jax.infer.runner import Answers, Runner
 from dynabert_jax.runs.finished import read_finished
@@ -184,16 +185,53 @@ def test_a_damaged_run_is_told(
 def test_a_folder_is_replaced_only_where_it_is_an_export(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export_run(run, "hf", out, subs=[HALF])
-    with pytest.raises(ExportError, match="is there already; name another folder with --out, or replace it with --for"):
+    with pytest.raises(ExportError, match="out exists; name another folder with --out, or replace it with --force"):
         export_run(run, "hf", out, subs=[HALF])
-    (out / "stale").touch()
+    (out / "__pycache__").mkdir()
+    (out / "__pycache__" / "run.pyc").touch()  # what Python leaves is nobody's work
     export_run(run, "hf", out, subs=["w1_d1"], force=True)
-    assert not (out / "stale").exists()
+    assert not (out / "__pycache__").exists()
     assert load_model(out).config.num_layers == 2
-    (out / "README.md").write_text("mine")
-    with pytest.raises(ExportError, match="is not an export's folder, so --force leaves it alone"):
+    (out / "notes").mkdir()
+    (out / "notes" / "thesis.txt").write_text("years of work")
+    with pytest.raises(
+        ExportError, match=r"holds notes/thesis\.txt, which the export did not write, so --force leaves"
+    ):
         export_run(run, "hf", out, subs=[HALF], force=True)
+    shutil.rmtree(out / "notes")
+    (out / "manifest.json").unlink()
+    with pytest.raises(ExportError, match=r"out exists and has no manifest\.json of an export, so --force leaves it"):
+        export_run(run, "hf", out, subs=[HALF], force=True)
+    (out / "manifest.json").write_text("{")
+    with pytest.raises(ExportError, match=r"manifest\.json is damaged"):
+        export_run(run, "hf", out, subs=[HALF], force=True)
+    assert load_model(out).config.num_layers == 2
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_a_project_that_mentions_an_export_is_not_replaced(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "project" / ".git").mkdir(parents=True)
+    (tmp_path / "project" / "README.md").write_text("The model was exported by dynabert_jax 0.1.0.")
+    with pytest.raises(ExportError, match="so --force leaves it alone"):
+        export_run(run, "hf", tmp_path / "project", subs=[HALF], force=True)
+    assert {path.name for path in (tmp_path / "project").iterdir()} == {".git", "README.md"}
+
+
+@pytest.mark.parametrize("format", ["hf", "onnx", "stablehlo", "reference"])
+def test_the_manifest_says_what_the_folder_holds(format: str, run: Path, tmp_path: Path) -> None:
+    if format == "onnx":
+        pytest.importorskip("onnx")
+    out = tmp_path / "out"
+    subs = () if format in ("stablehlo", "reference") else (HALF,)
+    exported = export_run(run, format, out, subs=subs)
+    manifest = read_manifest(out)
+    assert manifest is not None
+    assert (manifest.format, manifest.head, manifest.labels) == (format, "classification", ("bad", "good"))
+    assert (manifest.lengths, manifest.text_columns) == ((12,), ("text",))
+    assert [SubNetwork(sub.layers, sub.heads, sub.neurons) for sub in manifest.subs] == list(exported.subs)
+    assert [sub.name for sub in manifest.subs] == [sub.name for sub in exported.subs]
+    assert set(manifest.files) == {path.name for path in out.iterdir()} - {"manifest.json"}
+    assert manifest.written_by.startswith("dynabert_jax")
 
 
 def test_what_cannot_take_the_place_of_an_earlier_export_leaves_it(
@@ -201,7 +239,9 @@ def test_what_cannot_take_the_place_of_an_earlier_export_leaves_it(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "README.md").write_text(f"the earlier one, {MARK}")
+    (out / "README.md").write_text("the earlier one")
+    values = {"format": "hf", "subs": (), "text_columns": ("text",), "lengths": (12,), "labels": ("bad", "good")}
+    write_manifest(out, Manifest(**values, head="classification", files=("README.md",), written_by="dynabert_jax"))
     rename = Path.rename
 
     def refuse(path: Path, target: Path) -> Path:
@@ -223,7 +263,7 @@ def test_a_folder_in_the_home_folder_is_as_safe(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(ExportError, match="mine is there already and is not an export's folder"):
+    with pytest.raises(ExportError, match=r"mine exists and has no manifest\.json of an export"):
         export_run(run, "hf", Path("~/mine"), subs=[HALF], force=force)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     assert export_run(run, "hf", Path("~/new"), subs=[HALF]).folder == tmp_path / "new"
@@ -238,7 +278,7 @@ def test_what_comes_while_an_export_is_written_stays(force: bool, tmp_path: Path
         out.mkdir()
         (out / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(ExportError, match="is there already"), whole_folder(out, force):
+    with pytest.raises(ExportError, match="out exists and has no"), whole_folder(out, force):
         write_thesis()
     assert [path.name for path in out.iterdir()] == ["thesis.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -75,13 +75,12 @@ with np.load("batch.npz") as batch:
 def test_jax_and_safetensors_are_enough(grid_folder: Path) -> None:
     """What an exported folder holds runs without this package and without what it is made of."""
     batch = random_batch(CONFIG)
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    np.savez(grid_folder / "batch.npz", **{name: getattr(batch, name) for name in names})
+    np.savez(grid_folder / "batch.npz", **batch.inputs._asdict())
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", ALONE]
     done = subprocess.run(command, cwd=grid_folder, env=environment, text=True, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    wanted = run(CONFIG, source_of(CONFIG).params, batch, GRID[1]).logits
+    wanted = run(CONFIG, source_of(CONFIG).model.params, batch, GRID[1]).logits
     np.testing.assert_allclose(np.load(grid_folder / "logits.npy"), wanted, rtol=0, atol=TOLERANCE)
 
 

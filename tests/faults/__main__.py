@@ -27,7 +27,6 @@ import tyro
 import conftest  # noqa: F401  (sets how jax compiles here, before it is imported)
 import same_runs
 import tiny_run
-import train
 from dynabert_jax.cli.train import main as train_main
 from dynabert_jax.config import RunConfig
 
@@ -111,7 +110,7 @@ class Bench:
             jax.config.update(name.lower(), value)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        return train_main(train.run, [str(file)])
+        return train_main([str(file)])
 
 
 def apart(work: Callable[[], int | None], log: Path) -> int:

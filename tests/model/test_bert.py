@@ -70,7 +70,7 @@ def assert_same_states(ours: Outputs, theirs: Any, batch: Batch, **tolerance: fl
         np.testing.assert_allclose(np.asarray(own)[real], other.numpy()[real], **tolerance, err_msg=str(layer))
 
 
-@pytest.mark.parametrize("config", [CONFIG, ROBERTA, CONFIG.replace(labels=("score",))],
+@pytest.mark.parametrize("config", [CONFIG, ROBERTA, CONFIG.replace(labels=("score",), head="regression")],
                          ids=["bert", "roberta", "regression"])  # fmt: skip
 def test_the_full_network_is_that_of_transformers(config: ModelConfig, tmp_path: Path) -> None:
     model = torch_model(config)

@@ -22,8 +22,9 @@ from dynabert_jax.model import microbatch
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.microbatch import TOKENS_PER_PART, count_parts, in_parts, micro_batches
 from dynabert_jax.model.params import Model, Params
-from dynabert_jax.plan import Objective, depth, fine_tune
+from dynabert_jax.plan import StagePlan, depth, fine_tune
 from dynabert_jax.system import devices
+from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.step import Programs, gradients
 from tiny import CONFIG, FULL, assert_trees_close, norm, random_batch, random_params, run
 from tiny_run import cpu_devices
@@ -139,9 +140,9 @@ def test_programs_that_answer_do_so_in_parts(
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
 
 
-def summed(objective: Objective, programs: Programs, batch: Batch) -> Any:
+def summed(objective: StagePlan, programs: Programs, batch: Batch) -> Any:
     params, teacher = (devices.replicate(random_params(DROPPING, seed)) for seed in range(2))
-    found = gradients(programs, objective, params, teacher, batch, jax.random.key(0))
+    found = gradients(programs, Distillation(objective), params, teacher, batch, jax.random.key(0))
     return jax.tree.map(lambda g: np.asarray(g).sum(0), found.grads)
 
 

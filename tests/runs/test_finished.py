@@ -18,7 +18,7 @@ from tiny_run import Finished as FinishedRun
 def test_a_finished_run_is_read_back(finished: FinishedRun) -> None:
     read = read_finished(finished.folder)
     assert read.config == finished.config
-    assert list(read.rows) == finished.rows
+    assert read.rows == finished.results.rows
     assert read.model.config == MODEL
     assert_equal_trees(read.model.params, load_model(finished.folder / "model").params)
     assert [sub.name for sub in read.subs] == ["w1_d1", "w1_d0.5"]

@@ -168,5 +168,5 @@ def test_the_fingerprint_is_of_sizes_and_structures() -> None:
 
 def test_cards_are_read_and_sizes_chosen_without_jax() -> None:
     program = "import sys, dynabert_jax.{0}; assert not {{'jax', 'flax'}} & set(sys.modules)"
-    for module in ("latency", "choose", "audit"):
+    for module in ("runs.latency_card", "choose.choose", "choose.audit"):
         subprocess.run([sys.executable, "-c", program.format(module)], check=True, timeout=120)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 import tiny_run
-import train
 from dynabert_jax import cost
 from dynabert_jax.config import Importance
 from dynabert_jax.cost import size
@@ -17,7 +16,10 @@ from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.train import dry_run
 from dynabert_jax.train.context import Context
-from dynabert_jax.train.dry_run import Rehearsed, rehearse_stage, seconds_between, spoken
+from dynabert_jax.train.distillation import Distillation
+from dynabert_jax.train.dry_run import Tried, seconds_between, spoken, try_stage
+from dynabert_jax.train.run import dry_run as try_run
+from dynabert_jax.train.steps import steps_from
 from dynabert_jax.weights.files import load_model
 from dynabert_jax.weights.names import init_params
 from tiny_run import Finished, Materials
@@ -29,7 +31,8 @@ def context(materials: Materials, tmp_path: Path) -> Context:
     data = materials.data(lengths=(6, 12))
     config = materials.config(tmp_path, data=data, importance=Importance(batch_size=8, max_examples=20))
     pretrained = load_model(materials.model, labels=tiny_run.LABELS)
-    return Context(config, pretrained, load_data(data, load_tokenizer(materials.model)), RunFolder(tmp_path))
+    plan = plan_run(pretrained.config, config)
+    return Context(config, plan, pretrained, load_data(data, load_tokenizer(materials.model)), RunFolder(tmp_path))
 
 
 def padded_tokens(sizes: Any, batch: int) -> list[int]:
@@ -46,7 +49,7 @@ def test_a_stages_time_is_compiling_and_steps_and_evaluations(
     clock = iter([0.0, 9.0, 10.0, 12.0, 20.0, 22.0, 30.0, 32.0])
     monkeypatch.setattr(dry_run.time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr("dynabert_jax.train.dry_run.train_step", lambda *_: (None, None))
-    objective = plan_run(tiny_run.MODEL, context.config).objectives[2]
+    objective = plan_run(tiny_run.MODEL, context.config).stages[2]
     students = {sub.name: sub for sub in objective.students}
     assert objective.name == "depth"
     assert len(students) == 4
@@ -60,11 +63,11 @@ def test_a_stages_time_is_compiling_and_steps_and_evaluations(
         )
         return teachers + 3 * together
 
-    found = rehearse_stage(context, objective, init_params(tiny_run.MODEL, seed=0))
+    found = try_stage(context, Distillation(objective), init_params(tiny_run.MODEL, seed=0))
     per_flop = 2.0 / (8 * per_sentence(12))
     assert (found.steps, found.first_step, found.second_per_flop) == (12, 9.0, pytest.approx(per_flop))
 
-    planned = [one for _, one in dry_run.steps_from(context, objective, 0)]
+    planned = [step.planned for step in steps_from(context, Distillation(objective), 0)]
     assert {one.length for one in planned} == {6, 12}
     assert sum(len(one.rows) for one in planned) == 2 * 44
     training = per_flop * sum(len(one.rows) * per_sentence(one.length) for one in planned)
@@ -76,11 +79,11 @@ def test_a_stages_time_is_compiling_and_steps_and_evaluations(
 
 def test_what_lies_between_the_stages_goes_by_its_products(context: Context) -> None:
     plan = plan_run(tiny_run.MODEL, context.config)
-    first, last = (Rehearsed(name, 1, 1, 1.0, 1.0, 1.0, rate) for name, rate in (("fine_tune", 1e-6), ("final", 1e-9)))
-    found = seconds_between(context, plan, [first, last])
+    first, last = (Tried(name, 1, 1, 1.0, 1.0, 1.0, rate) for name, rate in (("fine_tune", 1e-6), ("final", 1e-9)))
+    found = seconds_between(context, [first, last])
     sizes = [split.sizes for split in (context.data.dev["dev"], context.data.test["test"])]
     tokens = [padded for split in sizes for padded in padded_tokens(split, 8)]
-    scored = sum(cost.flops(tiny_run.MODEL, sub, length) for sub in plan.objectives[-1].students for length in tokens)
+    scored = sum(cost.flops(tiny_run.MODEL, sub, length) for sub in plan.stages[-1].students for length in tokens)
     assert found["the final scores"] == pytest.approx(1e-9 * scored)
     batches = dry_run.importance_plan(context, context.config.importance or Importance())
     assert sum(len(one.rows) for one in batches) == 20
@@ -95,8 +98,8 @@ def test_what_lies_between_the_stages_goes_by_its_products(context: Context) -> 
 def test_the_plan_is_told_and_nothing_is_written(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train.run(finished.config.replace(run_dir=str(tmp_path / "run")), dry_run=True) == []
-    told = capsys.readouterr().out
+    told = str(try_run(finished.config.replace(run_dir=str(tmp_path / "run"))))
+    assert capsys.readouterr().out == ""
     assert not (tmp_path / "run").exists()
     assert "data: 44 train, 21 dev, 13 test examples; batches of 8, up to 12 tokens" in told
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in told.splitlines() if line.startswith("|")]

@@ -18,7 +18,7 @@ import pytest
 import tiny_run
 import train
 from dynabert_jax.cli.guard import guarded
-from dynabert_jax.cli.train import TRAINING_FULL
+from dynabert_jax.cli.train import FULL
 from dynabert_jax.config import RunConfig
 from dynabert_jax.system import devices
 from dynabert_jax.system.devices import ParallelError
@@ -193,19 +193,19 @@ def wait_for(condition: Callable[[], bool], running: Sequence[subprocess.Popen[s
 # depth stage for the nth time, so that the moment is always the same.
 SIGNALLED = """
 import os, signal
-from dynabert_jax import training
+from dynabert_jax.train import loop
 
 if os.environ.get("JAX_PROCESS_ID") == "1":
-    calls, function = [], training.{function}
+    calls, function = [], loop.{function}
 
     def signalled(*args, **kwargs):
-        objective = next(value for value in args if type(value).__name__ == "Objective")
-        calls.append(objective.name)
+        objective = next(value for value in args if type(value).__name__ == "Distillation")
+        calls.append(objective.stage.name)
         if calls[-1] == "depth" and calls.count("depth") == {call}:
             os.kill(os.getpid(), signal.SIGTERM)
         return function(*args, **kwargs)
 
-    training.{function} = signalled
+    loop.{function} = signalled
 """
 
 
@@ -231,7 +231,7 @@ def test_one_signal_saves_and_stops_all(
     running = start_together(command, 2, programs)
     errors = finish(running)
     assert [process.returncode for process in running] == [128 + signal.SIGTERM] * 2, errors
-    assert all(f"stopped: {told}; the same command goes on from there" in one for one in errors), errors
+    assert all(f"stopped: {told}; the same command resumes from there" in one for one in errors), errors
     run_alone(config, tmp_path, 1, programs)  # and another number of processes goes on
     assert scores_of(config) == scores_of(on_one_device)
 
@@ -290,7 +290,7 @@ def test_memory_that_is_short_is_told_as_such_by_one_of_several(
 
     monkeypatch.setattr("dynabert_jax.system.devices.is_joined", lambda: True)
     monkeypatch.setattr("dynabert_jax.cli.guard.ended", lambda code: code)
-    assert guarded(fail, when_full=TRAINING_FULL) == 2
+    assert guarded(fail, when_full=FULL) == 2
     errors = capsys.readouterr().err
     assert "not enough memory (RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.). The same" in errors
     assert "--gradient-accumulation N" in errors

@@ -11,18 +11,21 @@ import numpy as np
 import pytest
 
 import tiny_run
-import train
 from dynabert_jax.config import FineTune, Importance, RunConfig, WidthStage
 from dynabert_jax.data.batches import Batch
 from dynabert_jax.data.encode import load_data, load_tokenizer
-from dynabert_jax.plan import Objective, fine_tune, width
+from dynabert_jax.plan import fine_tune, plan_run, width
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.train import loop
 from dynabert_jax.train.checkpoint import Checkpoints
-from dynabert_jax.train.context import Context, TrainingError, batch_of, check_same_run, evaluation_steps, steps_from
+from dynabert_jax.train.context import Context, TrainingError, check_same_run, evaluation_steps
+from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.importance import importance_batches, importance_plan
 from dynabert_jax.train.log import StageLog
-from dynabert_jax.train.step import StepReport, init_state
+from dynabert_jax.train.objective import Objective, StepReport
+from dynabert_jax.train.run import train_run
+from dynabert_jax.train.step import init_state
+from dynabert_jax.train.steps import batch_of, steps_from
 from dynabert_jax.weights.files import load_model
 from dynabert_jax.weights.names import init_params
 from tiny_run import STEPS, Materials, lines
@@ -48,7 +51,8 @@ def context(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> C
     config = materials.config(tmp_path_factory.mktemp("run"))
     data = load_data(config.data, load_tokenizer(materials.model))
     pretrained = load_model(materials.model, labels=tiny_run.LABELS)
-    return Context(config, pretrained, data, RunFolder(Path(config.run_dir)))
+    plan = plan_run(pretrained.config, config)
+    return Context(config, plan, pretrained, data, RunFolder(Path(config.run_dir)))
 
 
 def rows_of(batch: Batch) -> list[tuple[int, ...]]:
@@ -60,11 +64,11 @@ def rows_of(batch: Batch) -> list[tuple[int, ...]]:
 
 
 def batches_from(context: Context, objective: Objective, first: int) -> list[tuple[int, Batch]]:
-    return [(step, batch_of(context, planned)) for step, planned in steps_from(context, objective, first)]
+    return [(step.number, batch_of(context, step)) for step in steps_from(context, objective, first)]
 
 
-TWO_EPOCHS = fine_tune(tiny_run.MODEL, FineTune(epochs=2))
-ANOTHER_STAGE = width(tiny_run.MODEL, WidthStage(epochs=2))
+TWO_EPOCHS = Distillation(fine_tune(tiny_run.MODEL, FineTune(epochs=2)))
+ANOTHER_STAGE = Distillation(width(tiny_run.MODEL, WidthStage(epochs=2)))
 
 
 def test_an_epoch_has_every_example_once_and_the_next_one_in_another_order(context: Context) -> None:
@@ -194,13 +198,13 @@ def test_what_is_not_finite_stops_the_run_before_it_is_kept(
 ) -> None:
     """Whenever it is noticed, the message names the first such step, and its rows of the data."""
     config = materials.fine_tuning(tmp_path)
-    planned = dict(steps_from(context, TWO_EPOCHS, 0))[broken_step - 1]
+    planned = list(steps_from(context, TWO_EPOCHS, 0))[broken_step - 1].planned
     rows = ", ".join(map(str, sorted(planned.rows + 1)))
     with pytest.raises(
         TrainingError,
         match=rf"{what} is not finite in stage fine_tune, step {broken_step}\. .+ being 1: {rows}\. Try a smaller",
     ):
-        train.run(config)
+        train_run(config)
     assert {int(path.name) for path in (tmp_path / "fine_tune" / "last").iterdir()} == kept
     assert all(line["step"] < broken_step for line in logged(config))
 
@@ -221,6 +225,6 @@ def test_weights_that_are_handed_on_are_those_that_were_loaded_where_nothing_tra
     folder = tmp_path / "model"
     tiny_run.write_model(folder, tiny_run.MODEL)
     config = materials.fine_tuning(tmp_path / "run", model=str(folder), fine_tune=None)
-    rows = train.run(config)
+    rows = list(train_run(config).rows)
     assert [row.sub for row in rows] == ["w1_d1", "w1_d1"]
     tiny_run.assert_equal_trees(load_model(tmp_path / "run" / "model").params, load_model(folder).params)

@@ -33,22 +33,22 @@ def assert_same(ours: Callable[[Any], jax.Array], theirs: Callable[[Any], Any], 
 
 def test_task_loss_of_classes_is_cross_entropy() -> None:
     labels = torch.tensor(LABELS).long()
-    assert_same(lambda x: task_loss(x, LABELS), lambda x: F.cross_entropy(x, labels), STUDENT)
+    assert_same(lambda x: task_loss("classification", x, LABELS), lambda x: F.cross_entropy(x, labels), STUDENT)
 
 
 def test_task_loss_of_one_output_is_squared_error() -> None:
     ratings = torch.tensor(RATINGS)
-    assert_same(lambda x: task_loss(x, RATINGS), lambda x: F.mse_loss(x.view(-1), ratings), SCORE)
+    assert_same(lambda x: task_loss("regression", x, RATINGS), lambda x: F.mse_loss(x.view(-1), ratings), SCORE)
 
 
 def test_prediction_loss_is_cross_entropy_under_the_teachers_soft_labels() -> None:
     soft = torch.tensor(TEACHER).softmax(-1)
-    assert_same(lambda x: prediction_loss(x, TEACHER), lambda x: F.cross_entropy(x, soft), STUDENT)
+    assert_same(lambda x: prediction_loss("classification", x, TEACHER), lambda x: F.cross_entropy(x, soft), STUDENT)
 
 
 def test_prediction_loss_of_one_output_is_squared_error() -> None:
     teacher = torch.tensor(TEACHER_SCORE)
-    assert_same(lambda x: prediction_loss(x, TEACHER_SCORE), lambda x: F.mse_loss(x, teacher), SCORE)
+    assert_same(lambda x: prediction_loss("regression", x, TEACHER_SCORE), lambda x: F.mse_loss(x, teacher), SCORE)
 
 
 def test_hidden_loss_is_the_sum_of_each_states_squared_error() -> None:

@@ -19,6 +19,7 @@ from dynabert_jax.model.microbatch import micro_batches
 from dynabert_jax.plan import plan_run
 from dynabert_jax.system import devices
 from dynabert_jax.train import preflight
+from dynabert_jax.train.run import prepare
 from dynabert_jax.weights.files import Pretrained, load_model, save_model
 from tiny_run import LABELS, TASK, Finished, Materials
 
@@ -58,7 +59,7 @@ def test_more_tokens_than_positions_are_refused(config: RunConfig) -> None:
 def test_a_width_that_keeps_nothing_of_this_model_is_refused(config: RunConfig) -> None:
     assert config.width is not None
     with pytest.raises(ConfigError, match=r"width 0\.1 keeps none of 4 heads; use more than 0\.125"):
-        check(config.replace(width=config.width.replace(widths=(0.1,))))
+        prepare(config.replace(width=config.width.replace(widths=(0.1,))))
 
 
 def test_a_teacher_without_a_classifier_is_refused(config: RunConfig) -> None:
@@ -172,14 +173,14 @@ def test_a_teacher_as_good_as_it_should_be_is_no_news(
 def test_a_model_that_is_fine_tuned_first_is_not_tried_out(
     config: RunConfig, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "predict", lambda *_: pytest.fail("its answers mean nothing yet"))
+    monkeypatch.setattr(preflight, "logits_of", lambda *_: pytest.fail("its answers mean nothing yet"))
     check(many_to_score(config.replace(model=str(finished.folder / "model")), tmp_path))
 
 
 def test_a_regression_has_no_order_of_classes(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "predict", lambda *_: pytest.fail("there are no classes"))
+    monkeypatch.setattr(preflight, "logits_of", lambda *_: pytest.fail("there are no classes"))
     pretrained = load_model(config.model)
-    one_output = dataclasses.replace(pretrained, config=pretrained.config.replace(labels=("value",)))
+    one_output = dataclasses.replace(pretrained, config=pretrained.config.replace(labels=("value",), head="regression"))
     preflight.warn_of_labels(config.replace(fine_tune=None), one_output, no_data())
 
 
@@ -190,7 +191,7 @@ def no_data() -> TaskData:
 def test_accuracy_is_that_of_the_checkpoint(config: RunConfig, finished: Finished) -> None:
     data = load_data(config.data, load_tokenizer(config.model))
     pretrained: Pretrained = load_model(finished.folder / "model")
-    (full,) = [row for row in finished.rows if (row.split, row.sub) == ("dev", "w1_d1")]
+    (full,) = [row for row in finished.results.rows if (row.split, row.sub) == ("dev", "w1_d1")]
     assert preflight.accuracy(config, pretrained, data.dev["dev"]) == pytest.approx(full.score)
 
 
@@ -201,19 +202,19 @@ def test_too_little_memory_is_noticed_before_anything_is_compiled(
     pretrained = load_model(config.model, labels=config.data.task.labels)
     data = load_data(config.data, load_tokenizer(materials.model))
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
-    objectives = plan_run(pretrained.config, config).objectives
-    everything = devices.num_devices() * (5 * size + preflight.kept_activations(config, pretrained, data, objectives))
+    stages = plan_run(pretrained.config, config).stages
+    everything = devices.num_devices() * (5 * size + preflight.kept_activations(config, pretrained, data, stages))
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     monkeypatch.setattr(preflight, "available_memory", lambda: everything)
-    preflight.check_memory(config, pretrained, data)
+    preflight.check_memory(config, stages, pretrained, data)
     monkeypatch.setattr(preflight, "available_memory", lambda: everything - 1)
     with pytest.raises(
         ConfigError, match=r"needs at least 0\.0 GiB of memory .+; set gradient_accumulation to 2, or use a"
     ):
-        preflight.check_memory(config, pretrained, data)
+        preflight.check_memory(config, stages, pretrained, data)
     monkeypatch.setattr(preflight, "available_memory", lambda: 1)
     with pytest.raises(ConfigError, match="; use more or larger devices, or a smaller model"):
-        preflight.check_memory(config, pretrained, data)
+        preflight.check_memory(config, stages, pretrained, data)
 
 
 def test_memory_is_counted_of_what_training_computes_at_once(

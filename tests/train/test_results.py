@@ -34,12 +34,12 @@ def test_the_rows_of_the_table_are_logged_with_their_origin(finished: Finished) 
     found = [line for line in logged(finished.folder) if line["stage"] == "results"]
     origin = {**written["provenance"], "time": None}
     assert found == [{"stage": "results", "step": None, **row, **origin} for row in written["rows"]]
-    assert [row["sub"] for row in written["rows"]] == [row.sub for row in finished.rows]
+    assert [row["sub"] for row in written["rows"]] == [row.sub for row in finished.results.rows]
 
 
 def test_a_run_that_is_evaluated_again_tells_its_results_once(finished: Finished, run: Path) -> None:
     for _ in range(2):
-        assert evaluate_run(run) == finished.rows
+        assert evaluate_run(run).rows == finished.results.rows
     assert logged(run) == logged(finished.folder)
 
 
@@ -47,13 +47,13 @@ def test_a_run_that_was_moved_is_evaluated_where_it_is(finished: Finished, run: 
     """Though its configuration names the folder that it was made in, which need not be there."""
     config = finished.config.replace(run_dir=str(tmp_path / "gone" / "run"))
     RunFolder(run).config_file.write_text(config.to_json(), encoding="utf-8")
-    assert evaluate_run(run) == finished.rows
+    assert evaluate_run(run).rows == finished.results.rows
     assert not (tmp_path / "gone").exists()
 
 
 def test_evaluating_needs_no_space_for_training(finished: Finished, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: pytest.fail("nothing large is written"))
-    assert evaluate_run(run) == finished.rows
+    assert evaluate_run(run).rows == finished.results.rows
 
 
 def test_a_full_network_far_below_chance_is_told(

@@ -33,6 +33,7 @@ from dynabert_jax.train import loop
 from dynabert_jax.train.checkpoint import Checkpoints
 from dynabert_jax.train.context import TrainingError
 from dynabert_jax.train.log import StageLog
+from dynabert_jax.train.run import train_run
 from dynabert_jax.weights.files import load_model, save_model
 from same_runs import assert_same_runs, kept_params, last_state, logs_of
 from tiny import Params
@@ -133,15 +134,15 @@ def read_scalars(folder: Path) -> Iterator[tuple[tuple[str, int], float]]:
 def test_the_results_are_those_of_the_published_model(finished: Finished) -> None:
     """Scored once more one sentence at a time, with the sub-network sliced inside the full-size model."""
     written = json.loads((finished.folder / "results.json").read_text())
-    assert written["rows"] == [row.model_dump() for row in finished.rows]
+    assert written["rows"] == [row.model_dump() for row in finished.results.rows]
     assert written["provenance"].items() >= {"seed": 42, "jax": jax.__version__}.items()
     model = load_model(finished.folder / "model")
     assert model.config == tiny_run.MODEL
-    assert [(row.split, row.width, row.depth) for row in finished.rows] == [
+    assert [(row.split, row.width, row.depth) for row in finished.results.rows] == [
         (split, 1.0, depth) for split in ("dev", "test") for depth in (1.0, 0.5)
     ]
     data = load_data(finished.config.data, load_tokenizer(finished.folder / "model"))
-    for row in finished.rows:
+    for row in finished.results.rows:
         split = {**data.dev, **data.test}[row.split]
         sub = SubNetwork.uniform(model.config, row.width or 0, row.depth or 0)
         answers = answer_one_by_one(model.config, model.params, split.input_ids, sub).argmax(1)
@@ -177,9 +178,10 @@ def test_the_sub_networks_have_learnt(finished: Finished) -> None:
     assert min(line["scores"]["accuracy"] for line in depth if line["step"] == STEPS) > 0.75
 
 
-def test_the_table_is_printed_and_written(finished: Finished) -> None:
+def test_the_table_is_returned_and_written(finished: Finished) -> None:
     table = (finished.folder / "results.md").read_text()
-    assert table in finished.output
+    assert str(finished.results) == f"{table}\nwritten to {finished.folder / 'results.md'}"
+    assert json.loads(finished.results.to_json()) == json.loads((finished.folder / "results.json").read_text())
     assert "| depth 0.5 |" in table
 
 
@@ -187,12 +189,13 @@ def test_the_bar_shows_loss_speed_and_time_left(finished: Finished) -> None:
     shown = [line for line in finished.errors.split("\r") if line.startswith("depth: ")]
     assert any("loss=" in line and "examples/s" in line and "<" in line.partition("[")[2] for line in shown)
     assert "88/88" in shown[-1]  # 44 sentences in each of 2 epochs
-    assert "depth step 12: mean dev accuracy" in finished.output
+    assert any("depth step 12: mean dev accuracy" in message for message in finished.messages)
 
 
 def test_every_stage_tells_how_long_its_first_step_took(finished: Finished) -> None:
-    told = re.findall(r"^(\w+): first step after \d+\.\d s, compilation included$", finished.output, re.MULTILINE)
-    assert told == list(STUDENTS)
+    pattern = r"(\w+): first step after \d+\.\d s, compilation included"
+    said = [found[1] for message in finished.messages if (found := re.fullmatch(pattern, message))]
+    assert said == list(STUDENTS)
 
 
 def test_importance_has_a_bar_with_time_left(finished: Finished) -> None:
@@ -212,8 +215,8 @@ def test_a_finished_run_trains_nothing_and_tells_its_results_again(
     shutil.copytree(finished.folder, moved)
     before = logs_of(moved)
     monkeypatch.setattr("dynabert_jax.train.loop.train_step", lambda *_: pytest.fail("there is nothing to train"))
-    rows = train.run(finished.config.replace(run_dir=str(moved)))
-    assert rows == finished.rows
+    rows = list(train_run(finished.config.replace(run_dir=str(moved))).rows)
+    assert rows == list(finished.results.rows)
     assert logs_of(moved) == before
     assert (moved / "results.md").read_text() in capsys.readouterr().out
 
@@ -222,16 +225,16 @@ def test_a_finished_run_trains_nothing_and_tells_its_results_again(
 def test_stages_one_by_one_are_the_whole_run(finished: Finished, tmp_path: Path) -> None:
     config = finished.config.replace(run_dir=str(tmp_path))
     with pytest.raises(TrainingError, match="stage fine_tune before it has done 0 of 12 steps; run it first"):
-        train.run(config, "depth")
+        train_run(config, "depth")
     assert list(tmp_path.iterdir()) == []
-    rows = train.run(config, "fine_tune")
+    rows = list(train_run(config, "fine_tune").rows)
     assert [row.sub for row in rows] == ["w1_d1"] * 2
     with pytest.raises(TrainingError, match="stage width before it has done 0 of 12 steps; run it first"):
-        train.run(config, "depth")
+        train_run(config, "depth")
     assert not RunFolder(tmp_path).importance_file.exists()  # that would have been work
     for stage in ("width", "depth", "final"):
-        rows = train.run(config, stage)
-    assert rows == finished.rows
+        rows = list(train_run(config, stage).rows)
+    assert rows == list(finished.results.rows)
     assert_same_runs(finished.config, config)
 
 
@@ -294,8 +297,8 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
     interruptions = Interruptions(monkeypatch, points)
     while interruptions.points:
         with pytest.raises(KeyboardInterrupt):
-            train.run(config)
-    assert train.run(config) == finished.rows
+            train_run(config)
+    assert train_run(config).rows == finished.results.rows
     assert_same_runs(finished.config, config)
 
 
@@ -323,7 +326,7 @@ def test_no_secret_of_the_environment_is_written(
     materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_nobodyknows")
-    train.run(materials.fine_tuning(tmp_path))
+    train_run(materials.fine_tuning(tmp_path))
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 10
     assert not [path for path in files if b"nobodyknows" in path.read_bytes()]
@@ -341,7 +344,7 @@ def test_a_signal_saves_first_and_says_how_to_go_on(finished: Finished, tmp_path
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
-    told = re.search(r"stopped: step (\d+) of 12 of stage depth is saved; the same command goes on from there", errors)
+    told = re.search(r"stopped: step (\d+) of 12 of stage depth is saved; the same command resumes from there", errors)
     assert told, errors
     saved = tmp_path / "run" / "depth" / "last"
     assert max(int(path.name) for path in saved.iterdir()) == int(told[1]) >= 5
@@ -385,7 +388,7 @@ def test_a_folder_of_another_configuration_is_refused(finished: Finished) -> Non
     optimizer = Optimizer(learning_rate=2e-2)
     changed = finished.config.replace(seed=7, width=finished.config.width.replace(optimizer=optimizer))
     with pytest.raises(RunFolderError) as error:
-        train.run(changed)
+        train_run(changed)
     assert "seed was 42 and is 7" in str(error.value)
     assert "width.optimizer.learning_rate was 0.01 and is 0.02" in str(error.value)
     assert "depth" not in str(error.value)
@@ -405,7 +408,7 @@ def test_other_data_under_the_same_name_is_refused(
     config = finished.config.replace(run_dir=str(run), data=data)
     (run / "config.json").write_text(config.to_json(), encoding="utf-8")
     monkeypatch.setattr("dynabert_jax.train.loop.train_step", lambda *_: pytest.fail("there is nothing to train"))
-    assert train.run(config) == finished.rows
+    assert train_run(config).rows == finished.results.rows
     with before.open(newline="") as rows:
         first, *rest = list(csv.reader(rows))[1:]
     other = {"text": ("film", first[1]), "label": (first[0], "bad" if first[1] == "good" else "good")}[column]
@@ -413,7 +416,7 @@ def test_other_data_under_the_same_name_is_refused(
     with pytest.raises(
         TrainingError, match=r"stage fine_tune in .+ has done 12 steps with other train or dev data .+ new folder"
     ):
-        train.run(config)
+        train_run(config)
 
 
 @pytest.mark.usefixtures("finished")
@@ -422,14 +425,14 @@ def test_other_pretrained_weights_under_the_same_name_are_refused(materials: Mat
     model = tmp_path / "model"
     shutil.copytree(materials.model, model)
     config = materials.fine_tuning(tmp_path / "run", model=str(model))
-    rows = train.run(config)
-    assert train.run(config) == rows
+    rows = list(train_run(config).rows)
+    assert list(train_run(config).rows) == rows
     loaded = load_model(model)
     save_model(model, loaded.config, jax.tree.map(lambda a: 1.5 * a, loaded.params))
     with pytest.raises(
         TrainingError, match=r"stage fine_tune in .+ has done 12 steps with other pretrained weights .+ new folder"
     ):
-        train.run(config)
+        train_run(config)
 
 
 @pytest.mark.usefixtures("finished")
@@ -438,7 +441,7 @@ def test_a_device_holds_nothing_of_a_stage_that_is_over(
 ) -> None:
     train_stage, handed_on = loop.train_stage, []
     monkeypatch.setattr(train, "train_stage", lambda *a, **k: handed_on.append(train_stage(*a, **k)) or handed_on[-1])
-    train.run(materials.fine_tuning(tmp_path))
+    train_run(materials.fine_tuning(tmp_path))
     assert len(handed_on) == 1
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(handed_on))
 
@@ -481,7 +484,7 @@ def test_a_stage_hands_on_its_best_or_its_last_weights(
     base = materials.config(tmp_path).fine_tune
     assert base is not None
     config = materials.fine_tuning(tmp_path, fine_tune=base.replace(keep=keep))
-    train.run(config)
+    train_run(config)
     assert_equal_trees(load_model(tmp_path / "model").params, params_by_step[kept])
     assert_equal_trees(last_state(config, "fine_tune").params, params_by_step[12])
     best = config.replace(fine_tune=base.replace(keep="best"))
@@ -512,7 +515,7 @@ def test_a_regression_is_distilled_and_scored(materials: Materials, tmp_path: Pa
         depth=None,
         final=None,
     )
-    rows = train.run(config)
+    rows = list(train_run(config).rows)
     assert [row.sub for row in rows] == ["w0.5_d1"]
     assert list(rows[0].scores) == ["pearson", "spearman", "mean_absolute_error"]
     assert rows[0].metric == "pearson"
@@ -539,7 +542,7 @@ def test_pairs_of_sentences_with_two_dev_splits(materials: Materials, tmp_path: 
     data = materials.data(task=task, glue_folder=str(tmp_path), train_file=None, dev_file=None, test_file=None,
                           lengths=(24,))  # fmt: skip
     config = materials.fine_tuning(tmp_path / "run", model=str(tmp_path / "model"), data=data)
-    rows = train.run(config)
+    rows = list(train_run(config).rows)
     assert [(row.split, row.examples) for row in rows] == [("dev_a", 10), ("dev_b", 7)]
     logged = [(line["step"], line["split"]) for line in lines(tmp_path / "run" / "evaluations.jsonl")]
     assert logged == [(step, split) for step in (*EVALUATED, None) for split in ("dev_a", "dev_b")]

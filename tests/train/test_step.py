@@ -16,17 +16,15 @@ from dynabert_jax.config import DataConfig, DepthStage, FinalStage, FineTune, Op
 from dynabert_jax.config.tasks import task
 from dynabert_jax.data.batches import Batch, Inputs
 from dynabert_jax.model.bert import Bert
-from dynabert_jax.plan import Group, LossWeights, Objective, depth, final, fine_tune, plan_run, results_of, width
+from dynabert_jax.plan import Group, LossWeights, StagePlan, depth, final, fine_tune, plan_run, results_of, width
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
+from dynabert_jax.train.distillation import Distillation, DistillationLosses, Targets
 from dynabert_jax.train.optim import adamw
 from dynabert_jax.train.step import (
-    Losses,
     Programs,
     Summed,
-    Targets,
     example_keys,
-    family_loss,
     gradients,
     init_state,
     make_update,
@@ -91,7 +89,7 @@ def test_the_final_stage_teaches_every_size_the_labels() -> None:
 
 @pytest.mark.parametrize("released", [False, True])
 def test_regression_distils_unless_the_released_code_is_meant(released: bool) -> None:
-    for config, distils in ((CONFIG.replace(labels=("score",)), not released), (CONFIG, True)):
+    for config, distils in ((CONFIG.replace(labels=("score",), head="regression"), not released), (CONFIG, True)):
         narrow = width(config, WidthStage(distil_regression=not released))
         shallow = depth(config, DepthStage(distil_regression=not released))
         assert narrow.weights == LossWeights(float(distils), 0.1, 0.0)
@@ -107,7 +105,7 @@ def test_a_stage_that_learns_from_labels_alone_runs_no_teacher() -> None:
     assert shallow.groups == (Group(None, (FULL,)),)
     # A regression task's outputs are not matched by the released code: without hidden states nothing is left.
     released = WidthStage(distil_regression=False, hidden_weight=0.0, label_weight=1.0)
-    assert width(CONFIG.replace(labels=("score",)), released).groups[0].teacher is None
+    assert width(CONFIG.replace(labels=("score",), head="regression"), released).groups[0].teacher is None
     assert width(CONFIG, released).groups[0].teacher == FULL
 
 
@@ -124,9 +122,9 @@ def test_a_stage_has_a_teacher_where_somebody_learns_from_one() -> None:
 def test_the_plan_has_the_runs_stages_in_their_order() -> None:
     run = RunConfig(model="some/folder", run_dir="runs/some", data=DataConfig(task=task("movie_reviews")))
     plan = plan_run(CONFIG, run)
-    assert [objective.name for objective in plan.objectives] == ["fine_tune", "width", "depth"]
+    assert [objective.name for objective in plan.stages] == ["fine_tune", "width", "depth"]
     assert plan.final is None
-    assert results_of(CONFIG, plan) == plan.objectives[-1].students
+    assert results_of(CONFIG, plan) == plan.stages[-1].students
 
     nothing = run.replace(fine_tune=None, width=None, depth=None)
     assert results_of(CONFIG, plan_run(CONFIG, nothing)) == (FULL,)
@@ -145,14 +143,18 @@ class Recorder:
     def zeros(self, *_: Any) -> int:
         return 0
 
-    def teach(self, _params: Params, _batch: Batch, teacher: SubNetwork) -> SubNetwork:
+    def teach(self, _params: Params, _batch: Batch, which: tuple[type, SubNetwork]) -> SubNetwork:
+        kind, teacher = which
+        assert kind is Distillation
         self.taught.append(teacher)
         return teacher
 
     def accumulate(
         self, _params: Params, grads: int, batch: Batch, rows: Any, targets: Any, _weights: Any, key: Any,
-        family: tuple[SubNetwork, ...],
+        which: tuple[type, tuple[SubNetwork, ...]],
     ) -> tuple[int, list[str]]:  # fmt: skip
+        kind, family = which
+        assert kind is Distillation
         np.testing.assert_allclose(batch.weights.sum(), 1.0, rtol=1e-6)
         assert batch.weights.shape == (devices.num_devices(), 8 // devices.num_devices())
         np.testing.assert_array_equal(rows.reshape(-1), np.arange(8))
@@ -166,7 +168,7 @@ def test_each_teacher_answers_once_and_every_width_draws_its_own_dropout(teacher
     objective = depth(CONFIG, DepthStage(widths=(1.0, 0.5), depths=(1.0, 0.5), teacher_width=teacher_width))
     recorder = Recorder()
     batch = random_batch(CONFIG, rows=8)
-    summed = gradients(recorder, objective, None, None, batch, jax.random.key(0))  # type: ignore[arg-type]
+    summed = gradients(recorder, Distillation(objective), {}, None, batch, jax.random.key(0))  # type: ignore[arg-type]
     assert recorder.taught == ([FULL, sub(0.5)] if teacher_width == "same" else [FULL])
     wide, narrow = (sub(1.0), sub(1.0, 0.5)), (sub(0.5), sub(0.5, 0.5))
     assert recorder.asked == [(wide, FULL), (narrow, sub(0.5) if teacher_width == "same" else FULL)]
@@ -186,7 +188,8 @@ class CountingPrograms(Programs):
         super().__init__(model)
 
     def _accumulate(self, *arguments: Any) -> Any:
-        self.traces[arguments[-1]] += 1
+        _, family = arguments[-1]
+        self.traces[family] += 1
         return super()._accumulate(*arguments)
 
 
@@ -202,10 +205,10 @@ GROUPS = (Group(FULL, (FULL, sub(1.0, 0.5))), NARROW)
 LEARNING_RATE = 1e-2
 
 
-def objective_of(*groups: Group, eps: float = 1e-8) -> Objective:
+def objective_of(*groups: Group, eps: float = 1e-8) -> StagePlan:
     """All three losses."""
     settings = DepthStage(optimizer=Optimizer(learning_rate=LEARNING_RATE, eps=eps))
-    return Objective("depth", settings, groups, LossWeights(logit=1.0, hidden=0.7, label=0.5))
+    return StagePlan("depth", settings, groups, LossWeights(logit=1.0, hidden=0.7, label=0.5))
 
 
 def ragged_batch(seed: int) -> tuple[Batch, Batch]:
@@ -230,7 +233,7 @@ def ragged_batch(seed: int) -> tuple[Batch, Batch]:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def one_by_one(objective: Objective, params: Params, teacher: Params, batch: Batch) -> Summed:
+def one_by_one(objective: StagePlan, params: Params, teacher: Params, batch: Batch) -> Summed:
     """The gradients and losses of one student after the other on one device, added up; no pmap."""
     model, keys = Bert(CONFIG), jax.random.split(jax.random.key(0), len(batch.weights))
     batch = batch.replace(weights=batch.weights / batch.weights.sum())
@@ -239,7 +242,7 @@ def one_by_one(objective: Objective, params: Params, teacher: Params, batch: Bat
         outputs = model.apply({"params": teacher}, *batch.inputs, group.teacher)
         targets = Targets(outputs.logits, outputs.hidden_states)
         for student in group.students:
-            own, (losses,) = jax.grad(family_loss, argnums=1, has_aux=True)(
+            own, (losses,) = jax.grad(Distillation.loss, argnums=1, has_aux=True)(
                 model, params, batch, targets, objective.weights, keys, (student,)
             )
             total = jax.tree.map(jnp.add, total, own)
@@ -252,8 +255,8 @@ def test_a_step_over_the_devices_is_the_step_of_one(programs: CountingPrograms) 
     # An eps that is not tiny: Adam would make a step of full size out of the rounding noise of a zero gradient.
     objective = objective_of(*GROUPS, eps=1e-3)
     params, teacher = random_params(CONFIG), random_params(CONFIG, seed=1)
-    update = make_update(objective, STEPS)
-    state = init_state(objective, params, STEPS)
+    update = make_update(Distillation(objective), STEPS)
+    state = init_state(Distillation(objective), params, STEPS)
     optimizer = adamw(objective.settings.optimizer, STEPS)
     opt_state = optimizer.init(params)
     everywhere = devices.replicate(teacher)
@@ -262,13 +265,13 @@ def test_a_step_over_the_devices_is_the_step_of_one(programs: CountingPrograms) 
     for step, (batch, real) in enumerate([ragged_batch(seed=2), (whole, whole)]):
         key = jax.random.key(step)
         expected, losses = one_by_one(objective, params, teacher, real)
-        summed = gradients(programs, objective, state.params, everywhere, batch, key)
+        summed = gradients(programs, Distillation(objective), state.params, everywhere, batch, key)
         found = jax.tree.map(lambda g: np.asarray(g).sum(0), summed.grads)
         assert_trees_close(found, expected, rtol=1e-4, atol=1e-6 * norm(expected))
 
         updates, opt_state = jax.jit(optimizer.update)(expected, opt_state, params)
         params = optax.apply_updates(params, updates)
-        state, report = train_step(programs, update, objective, state, everywhere, batch, key)
+        state, report = train_step(programs, update, Distillation(objective), state, everywhere, batch, key)
         assert_trees_close(state.params, params, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(report.grad_norm, norm(expected), rtol=1e-5)
         assert report.finite
@@ -290,8 +293,8 @@ def test_a_family_is_its_students_one_by_one() -> None:
     targets = Targets(outputs.logits, outputs.hidden_states)
     keys = jax.random.split(jax.random.key(0), 4)
 
-    def gradients(students: tuple[SubNetwork, ...]) -> tuple[Params, tuple[Losses, ...]]:
-        loss = functools.partial(family_loss, model)
+    def gradients(students: tuple[SubNetwork, ...]) -> tuple[Params, tuple[DistillationLosses, ...]]:
+        loss = functools.partial(Distillation.loss, model)
         step = jax.jit(jax.grad(loss, has_aux=True), static_argnums=5)
         return step(params, batch, targets, LossWeights(1.0, 0.7, 0.5), keys, students)
 
@@ -309,7 +312,8 @@ def test_a_batch_in_parts_is_the_batch_at_once(parts: int) -> None:
     objective, programs = objective_of(NARROW), Programs(Bert(CONFIG))
     params, teacher = (devices.replicate(random_params(CONFIG, seed)) for seed in range(2))
     batch, _ = ragged_batch(seed=2)
-    whole, summed = (gradients(programs, objective, params, teacher, batch, jax.random.key(0), n) for n in (1, parts))
+    learning = Distillation(objective)
+    whole, summed = (gradients(programs, learning, params, teacher, batch, jax.random.key(0), n) for n in (1, parts))
     ours, theirs = (jax.tree.map(lambda g: np.asarray(g).sum(0), one.grads) for one in (summed, whole))
     assert_trees_close(ours, theirs, atol=1e-6 * norm(theirs))
     for student, losses in whole.losses.items():
@@ -327,7 +331,12 @@ def test_activations_that_are_computed_again_are_the_same() -> None:
         jax.tree.map(
             lambda g: np.asarray(g).sum(0),
             gradients(
-                Programs(Bert(config, rematerialize=remat)), objective, params, teacher, batch, jax.random.key(0)
+                Programs(Bert(config, rematerialize=remat)),
+                Distillation(objective),
+                params,
+                teacher,
+                batch,
+                jax.random.key(0),
             ).grads,
         )
         for remat in (False, True)
@@ -342,7 +351,7 @@ def test_dropout_in_parts_is_that_of_the_batch_at_once() -> None:
     whole, parts = (
         jax.tree.map(
             lambda g: np.asarray(g).sum(0),
-            gradients(programs, objective, params, None, batch, jax.random.key(0), n).grads,
+            gradients(programs, Distillation(objective), params, None, batch, jax.random.key(0), n).grads,
         )
         for n in (1, 2)
     )
@@ -367,15 +376,15 @@ def test_a_family_is_traced_once_and_the_second_epoch_compiles_nothing(
     programs: CountingPrograms, compiled: list[str]
 ) -> None:
     objective = objective_of(*GROUPS)
-    update = make_update(objective, STEPS)
+    update = make_update(Distillation(objective), STEPS)
     start = devices.replicate(random_params(CONFIG))
-    state = init_state(objective, start, STEPS)
+    state = init_state(Distillation(objective), start, STEPS)
     for epoch in range(2):
         before = len(compiled)
         for step in range(2):
             batch = random_batch(CONFIG, rows=8, seed=step)
             key = jax.random.fold_in(jax.random.key(0), 2 * epoch + step)
-            state, _ = train_step(programs, update, objective, state, start, batch, key)
+            state, _ = train_step(programs, update, Distillation(objective), state, start, batch, key)
     assert before > 0  # the update at least: it would be noticed if compiling went on
     assert len(compiled) == before
     assert programs.traces == {(FULL, sub(1.0, 0.5)): 1, (sub(0.5, 0.5),): 1}
@@ -390,10 +399,10 @@ def test_one_step_moves_what_the_sub_networks_hold_and_nothing_else(
     objective = objective_of(*groups)
     before = random_params(CONFIG)
     batch = random_batch(CONFIG, rows=8)
-    update = make_update(objective, STEPS)
-    state = init_state(objective, before, STEPS)
+    update = make_update(Distillation(objective), STEPS)
+    state = init_state(Distillation(objective), before, STEPS)
     teacher = devices.replicate(random_params(CONFIG, seed=1))
-    state, _ = train_step(programs, update, objective, state, teacher, batch, jax.random.key(0))
+    state, _ = train_step(programs, update, Distillation(objective), state, teacher, batch, jax.random.key(0))
 
     held = part_of(CONFIG, *objective.students)
     ids = np.asarray(batch.inputs.input_ids)
@@ -418,13 +427,13 @@ def test_dropout_is_that_of_one_device() -> None:
 
     def over_the_devices(seed: int) -> Summed:
         key = jax.random.key(seed)
-        return gradients(Programs(model), objective, devices.replicate(params), None, batch, key)
+        return gradients(Programs(model), Distillation(objective), devices.replicate(params), None, batch, key)
 
     @jax.jit
-    def on_one(key: jax.Array) -> tuple[Params, tuple[Losses]]:
+    def on_one(key: jax.Array) -> tuple[Params, tuple[DistillationLosses]]:
         keys = example_keys(key, jnp.arange(8))
         whole = batch.replace(weights=batch.weights / 8)
-        loss = functools.partial(family_loss, model)
+        loss = functools.partial(Distillation.loss, model)
         return jax.grad(loss, has_aux=True)(params, whole, None, objective.weights, keys, (full,))
 
     found = over_the_devices(0)
@@ -438,7 +447,7 @@ def test_dropout_is_that_of_one_device() -> None:
 
 
 def test_a_regressions_outputs_are_distilled_by_squared_error() -> None:
-    config = SHALLOW.replace(labels=("score",))
+    config = SHALLOW.replace(labels=("score",), head="regression")
     params, teacher = random_params(config), random_params(config, seed=1)
     batch = random_batch(config, rows=8)
     programs, full = Programs(Bert(config)), SubNetwork.full(config)
@@ -446,7 +455,12 @@ def test_a_regressions_outputs_are_distilled_by_squared_error() -> None:
     def losses(settings: WidthStage) -> dict[str, float]:
         objective = width(config, settings)
         summed = gradients(
-            programs, objective, devices.replicate(params), devices.replicate(teacher), batch, jax.random.key(0)
+            programs,
+            Distillation(objective),
+            devices.replicate(params),
+            devices.replicate(teacher),
+            batch,
+            jax.random.key(0),
         )
         return {name: float(np.sum(value)) for name, value in vars(summed.losses[full]).items()}
 
@@ -458,3 +472,37 @@ def test_a_regressions_outputs_are_distilled_by_squared_error() -> None:
     # The released code matches hidden states alone.
     found = losses(WidthStage(widths=(1.0,), distil_regression=False))
     np.testing.assert_allclose(found["total"], 0.1 * found["hidden"], rtol=1e-6)
+
+
+# Stages of other kinds
+
+
+class ClassifierAlone(Distillation):
+    """Learns from the labels, and trains the classifier alone."""
+
+    @staticmethod
+    def trains(path: tuple[str, ...]) -> bool:
+        return path[0] == "classifier"
+
+
+def test_an_objective_trains_what_it_names_and_nothing_else() -> None:
+    """The rest stays bit for bit what it was and has no gradient and no moments; the classifier's are the same."""
+    stage, params, batch = fine_tune(CONFIG, FineTune()), random_params(CONFIG), random_batch(CONFIG, rows=8)
+    programs, found = Programs(Bert(CONFIG)), {}
+    for objective in (ClassifierAlone(stage), Distillation(stage)):
+        state = init_state(objective, params, STEPS)
+        summed = gradients(programs, objective, state.params, None, batch, jax.random.key(0))
+        found[type(objective)] = by_path(jax.tree.map(lambda g: np.asarray(g).sum(0), summed.grads))
+    part, whole = found[ClassifierAlone], found[Distillation]
+    assert set(part) == {"classifier/kernel", "classifier/bias"}
+    for path, gradient in part.items():
+        np.testing.assert_array_equal(gradient, whole[path])
+
+    objective = ClassifierAlone(stage)
+    state, update = init_state(objective, params, STEPS), make_update(objective, STEPS)
+    assert {leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim} == {
+        leaf.size for leaf in jax.tree.leaves(params["classifier"])
+    }
+    state, _ = train_step(programs, update, objective, state, None, batch, jax.random.key(0))
+    moved, before = by_path(state.params), by_path(params)
+    assert {path for path in before if not np.array_equal(moved[path], before[path])} == set(part)

@@ -224,7 +224,7 @@ def test_importance_of_a_cut_model_is_the_change_when_a_head_or_neuron_shrinks()
             params = jax.tree.map(np.copy, small.params)
             params[f"layer_{layer}"][name][leaf][where] *= 1 + t
             logits = run(small.config, params, BATCH, SubNetwork.full(small.config)).logits
-            losses.append(float(task_loss(logits, BATCH.labels).mean()))
+            losses.append(float(task_loss("classification", logits, BATCH.labels).mean()))
         return (losses[1] - losses[0]) / (2 * step)
 
     for layer in range(2):

@@ -1,0 +1,95 @@
+"""What the training loop asks of a stage: `Objective`. DynaBERT's own stages are in `distillation.py`.
+
+A new stage is a subclass in a file of its own, named in `run.py`; the loop and the step stay as they are.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+from flax import struct
+
+from dynabert_jax.data.batches import Batch
+from dynabert_jax.data.encode import Split
+from dynabert_jax.model.bert import Bert
+from dynabert_jax.model.params import Params, Path
+from dynabert_jax.plan import StagePlan
+from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.train.context import Context
+
+
+class Losses(Protocol):
+    """One student's mean losses over the batch, by name; `total` is what is minimised. A dataclass that is a pytree."""
+
+    @property
+    def total(self) -> jax.Array: ...
+
+
+@struct.dataclass
+class StepReport:
+    """What one training step did; the numbers stay on the devices until somebody looks.
+
+    Attributes:
+        losses: of each student, in their order: means over the global batch.
+        grad_norm: of all students' gradients together, before clipping.
+        learning_rate: that the step was taken with.
+        finite: whether all of the above are.
+    """
+
+    losses: tuple[Losses, ...]
+    grad_norm: jax.Array
+    learning_rate: jax.Array
+    finite: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective(ABC):
+    """How one stage learns.
+
+    `targets`, `loss` and `trains` belong to the class and not to the value: they are compiled in, and stages of one
+    class share their programs. What differs from stage to stage is in `terms`, which the programs take as arguments.
+
+    Attributes:
+        stage: the students, grouped by their teacher, with the stage's settings.
+    """
+
+    stage: StagePlan
+
+    @property
+    @abstractmethod
+    def terms(self) -> Any:
+        """A pytree of numbers that the loss is weighted with."""
+
+    @staticmethod
+    @abstractmethod
+    def targets(model: Bert, params: Params, batch: Batch, teacher: SubNetwork) -> Any:
+        """What students learn from a teacher: a pytree of arrays `[B, ...]`."""
+
+    @staticmethod
+    @abstractmethod
+    def loss(
+        model: Bert, params: Params, batch: Batch, targets: Any, terms: Any, keys: jax.Array,
+        family: tuple[SubNetwork, ...],
+    ) -> tuple[jax.Array, tuple[Losses, ...]]:  # fmt: skip
+        """The sum of the losses of students that run together, and each one's parts.
+
+        Args:
+            batch: whose weights sum to 1 over the whole (global) batch.
+            targets: what `targets` gave; None where the students have no teacher.
+            keys: `[B]`, of each example's dropout.
+        """
+
+    @staticmethod
+    def trains(path: Path) -> bool:  # noqa: ARG004
+        """Whether the parameter at this place is trained; all others stay as they are, bit for bit."""
+        return True
+
+    def examples(self, context: Context, epoch: int) -> Split:  # noqa: ARG002
+        """What an epoch goes through: as many examples in every epoch, and the same ones when a run resumes."""
+        return context.data.train
+
+    def logged(self, report: StepReport) -> Mapping[str, float]:  # noqa: ARG002
+        """What a line of the training log gets in addition, by name."""
+        return {}

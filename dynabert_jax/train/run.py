@@ -1,0 +1,85 @@
+"""A run, in time order, on one page.
+
+Data and weights; fine-tune; score and rewire; learn every width; learn every width and depth; optionally fine-tune
+them all on the labels; score every sub-network. A run that was stopped resumes from its last checkpoint when it is
+started again with the same configuration. On several hosts, every one makes the same call (docs/scale.md).
+"""
+
+from dynabert_jax.config.run import RunConfig
+from dynabert_jax.data.encode import encode, load_tokenizer
+from dynabert_jax.data.texts import read_texts
+from dynabert_jax.plan import plan_run
+from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.train.context import Context, begun, check_same_run
+from dynabert_jax.train.distillation import Distillation
+from dynabert_jax.train.dry_run import DryRun, try_out
+from dynabert_jax.train.importance import score_importance
+from dynabert_jax.train.loop import check_finished, train_stage
+from dynabert_jax.train.preflight import check_data, check_memory, check_settings, check_space, warn_of_dtype
+from dynabert_jax.train.results import Results, publish
+from dynabert_jax.weights.files import load_model
+from dynabert_jax.weights.hub import find_model
+from dynabert_jax.weights.rewire import by_importance, rewire
+
+
+def train_run(config: RunConfig, only: str | None = None) -> Results:
+    """Goes through the stages that the configuration names and scores the last one's sub-networks.
+
+    Args:
+        config: the whole run.
+        only: train the stage of this name alone and end after it; the ones before it must be finished.
+
+    Raises:
+        UserError: something is wrong that the user can fix; most of it is found before the first step.
+        Stopped: by SIGTERM or Ctrl-C, once all work is saved; the same call resumes.
+    """
+    # 1. The data, the pretrained weights, the run folder: what can be wrong is found before anything is written.
+    context = prepare(config, only)
+    plan, params = context.plan, context.pretrained.params
+
+    with begun(context):
+        # 2. Fine-tune the full network on the labels: the first teacher.
+        if plan.fine_tune:
+            params = train_stage(context, Distillation(plan.fine_tune), params, teacher=None)
+
+        # 3. Put the important heads and neurons first, then let every width learn from the fine-tuned network.
+        if plan.width and config.importance:
+            order = by_importance(score_importance(context, config.importance, params))
+            params = train_stage(context, Distillation(plan.width), rewire(params, order), teacher=params)
+
+        # 4. Let every width and depth learn from the width-adaptive network.
+        if plan.depth:
+            params = train_stage(context, Distillation(plan.depth), params, teacher=params)
+
+        # 5. Fine-tune all sub-networks on the labels.
+        if plan.final:
+            params = train_stage(context, Distillation(plan.final), params, teacher=None)
+
+        # 6. Write the weights that every sub-network is cut from, and score each of them.
+        return publish(context, params)
+
+
+def dry_run(config: RunConfig, only: str | None = None) -> DryRun:
+    """Checks everything, takes a few steps of every stage, and says what `train_run` would do. Writes nothing."""
+    context = prepare(config, only)
+    return try_out(context, [Distillation(stage) for stage in context.plan.stages], context.pretrained.params)
+
+
+def prepare(config: RunConfig, only: str | None = None) -> Context:
+    """Reads and checks all that a run starts from; writes nothing."""
+    folder, task = RunFolder.open(config), config.data.task
+    texts = read_texts(config.data)
+    source = find_model(config.model)
+    pretrained = load_model(source, labels=task.outputs(texts.labels), seed=config.seed, head=task.kind)
+    plan = plan_run(pretrained.config, config if only is None else config.until(only))
+    check_settings(config, pretrained)
+    warn_of_dtype(config)
+    check_space(config, pretrained)
+    data = encode(texts, load_tokenizer(source), config.data.max_length)
+    check_data(config, pretrained, data)
+    check_memory(config, plan.stages, pretrained, data)
+    context = Context(config, plan, pretrained, data, folder)
+    check_same_run(context)
+    if only is not None:
+        check_finished(context, plan.stages[:-1])
+    return context

@@ -1,0 +1,34 @@
+"""Which steps a stage takes: a function of seed, stage and step, so that a run that resumes takes the same ones."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from dynabert_jax.data.batches import Batch, PlannedBatch, make_batch, plan_epoch
+from dynabert_jax.data.encode import Split
+from dynabert_jax.train.context import Context, steps_per_epoch
+from dynabert_jax.train.objective import Objective
+
+
+class PlannedStep(NamedTuple):
+    """A step that is to be taken: its number from 0, the examples of its epoch, and which of them form its batch."""
+
+    number: int
+    examples: Split
+    planned: PlannedBatch
+
+
+def steps_from(context: Context, objective: Objective, first: int) -> Iterator[PlannedStep]:
+    """The steps from number `first` on."""
+    config, stage, per_epoch = context.config, objective.stage, steps_per_epoch(context)
+    for epoch in range(first // per_epoch, stage.settings.epochs):
+        examples, seed = objective.examples(context, epoch), [config.seed, stage.number, epoch]
+        plan = plan_epoch(examples, config.data.batch_size, config.data.lengths, seed)
+        for number, planned in enumerate(plan, epoch * per_epoch):
+            if number >= first:
+                yield PlannedStep(number, examples, planned)
+
+
+def batch_of(context: Context, step: PlannedStep) -> Batch:
+    """The rows of the global batch; `devices.shard` gives this host its own."""
+    size, pad = context.config.data.batch_size, context.model.config.pad_token_id
+    return make_batch(step.examples, step.planned, size, pad)
