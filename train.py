@@ -2,14 +2,14 @@
 
     python train.py configs/movie_reviews_quick.py
 
-The run itself, in time order and on one page, is dynabert_jax/train/run.py.
+The run itself, in order and on one page, is dynabert_jax/train/run.py.
 """
 
 import signal
 import sys
 
 if __name__ == "__main__":
-    # Until the command line listens, there is nothing to save: Ctrl-C ends at once, without a traceback of imports.
+    # While modules are imported there is nothing to save: Ctrl-C ends at once, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from dynabert_jax.cli.train import main

@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, each in a process of its own: python -m benchmarks [--model bert-base]."""
+"""Runs all benchmarks, one after the other, each in its own process: python -m benchmarks [--model bert-base]."""
 
 import dataclasses
 import os
@@ -17,11 +17,11 @@ class Settings:
     """What is timed."""
 
     model: Literal["minilm", "bert-base"] = "minilm"
-    """whose shape; `sizes` times both, and `depth_step` MiniLM"""
+    """the shape of the model; `sizes` times both, and `depth_step` only MiniLM"""
 
 
 def main(settings: Settings) -> None:
-    """Runs all of them; one that fails does not keep the others from running."""
+    """Runs all of them. If one fails, the others still run."""
     model = ("--model", settings.model)
     batches = ("32", "128", "256") if torch_bert.DEVICE == "cuda" else ("32",)
     stages = ("fine_tune", "width", "depth")
@@ -37,7 +37,7 @@ def main(settings: Settings) -> None:
         ("depth_step",),
     ]
     large_pages = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} | os.environ
-    environments = {"memory": dict(os.environ)}  # pages that are not full count as memory
+    environments = {"memory": dict(os.environ)}  # large pages count as used memory even if not full
     failed = []
     for name, *arguments in programs:
         print(f"\n## {name} {' '.join(arguments)}\n", flush=True)
@@ -50,7 +50,7 @@ def main(settings: Settings) -> None:
 
 
 def device_counts() -> list[str]:
-    """1, 2, 4 and so on, as far as there are GPUs; a CPU can be divided into two."""
+    """1, 2, 4 and so on, up to the number of GPUs; a CPU can be split into two devices."""
     there = torch.cuda.device_count() if torch_bert.DEVICE == "cuda" else 2
     return [str(2**i) for i in range(there.bit_length())]
 

@@ -1,4 +1,4 @@
-"""Exported models where they run: ONNX Runtime against PyTorch, 8 bits against 32, one sentence, the first answer:
+"""Exported models in use: ONNX Runtime against PyTorch, 8 bits against 32, one sentence, the first answer:
 
 python -m benchmarks.deployed
 """
@@ -36,7 +36,7 @@ TORCH, ONNX, INT8 = "torch fp32", "onnx fp32", "onnx int8"
 ALONE, PREDICTOR = "compiled call alone", "Predictor"
 ONNX_TARGET = 1.0  # times as long as PyTorch, at most
 INT8_TARGETS = {8: 1 / 1.5}  # by batch size: times as long as in float32, at most
-SENTENCES = 200  # calls of a few milliseconds, one after the other: both sides are jax's, so none has to rest
+SENTENCES = 200  # calls of a few milliseconds each; both sides use jax, so no rest is needed between them
 PREDICTOR_TARGET = 1.3  # times as long as the compiled call alone, at most
 FIRST_ANSWER_TARGET = 3.0  # seconds, at most
 SENTENCE = "A film that is both funny and sad , and never a minute too long , if not quite as new as it thinks it is ."
@@ -47,13 +47,13 @@ class Settings:
     """What is timed, and how often."""
 
     model: Literal["minilm", "bert-base"] = "minilm"
-    """whose shape; the weights are random"""
+    """the shape of the model; the weights are random"""
     size: tuple[tuple[float, float], ...] = ((1.0, 1.0), (0.5, 0.5))
     """widths and depths of the sub-networks"""
     batch: tuple[int, ...] = (1, 8)
-    """sentences a batch"""
+    """sentences per batch"""
     length: int = 128
-    """tokens a sentence, none of them padding"""
+    """tokens per sentence, none of them padding"""
     rounds: int = 20
     """how often everything is timed, in turn"""
 
@@ -92,7 +92,7 @@ def main(settings: Settings) -> None:
 def deployed(
     config: ModelConfig, params: Params, sub: SubNetwork, inputs: Inputs
 ) -> dict[str, Callable[[], np.ndarray]]:
-    """One sub-network in PyTorch and in ONNX Runtime; each from a batch on the host to logits `[B, C]` on the host."""
+    """One sub-network in PyTorch and in ONNX Runtime, each from a batch on the host to logits `[B, C]` on the host."""
     small, batch = cut_model(config, params, sub), Batch(inputs, labels=np.zeros(0), weights=np.zeros(0))
     cases = {TORCH: torch_bert.forward(small.config, small.params, batch, "fp32")}
     for name, backend, dtype in ((ONNX, "onnxruntime", "float32"), (INT8, "onnxruntime-int8", "int8")):
@@ -106,7 +106,7 @@ def deployed(
 
 
 def one_sentence(config: ModelConfig, params: Params, folder: Path) -> dict[str, Callable[[], Any]]:
-    """A loaded Predictor from text to answer, and from token ids to logits the program that it stands on."""
+    """A loaded Predictor from text to answer, and the program that it uses from token ids to logits."""
     write_model(config, params, folder)
     predictor, tokens = Predictor(folder), load_tokenizer(folder)(SENTENCE, padding="max_length", max_length=32)
     inputs = Inputs(*(np.array([tokens[name]], np.int32) for name in Inputs._fields))
@@ -116,7 +116,7 @@ def one_sentence(config: ModelConfig, params: Params, folder: Path) -> dict[str,
 
 
 def write_model(config: ModelConfig, params: Params, folder: Path) -> None:
-    """A model with a vocabulary of as many words as it knows, those of the sentence among them."""
+    """Writes a model with a full vocabulary that includes the words of the sentence."""
     save_model(folder, config, params)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(SENTENCE.lower().split())]
     words += [f"word{i}" for i in range(config.vocab_size - len(words))]
@@ -127,7 +127,7 @@ def write_model(config: ModelConfig, params: Params, folder: Path) -> None:
 
 
 def first_answers(config: ModelConfig, params: Params, folder: Path) -> dict[str, Callable[[], list[float]]]:
-    """In a new process each: the exported folder is loaded and one sentence answered."""
+    """Each loads the exported folder in a new process and answers one sentence."""
     source = Source(Model(config, params), (SubNetwork.full(config),))
     answers = {}
     for name, write in (("onnx", onnx_file.write), ("stablehlo", stablehlo.write)):
@@ -141,7 +141,7 @@ def first_answers(config: ModelConfig, params: Params, folder: Path) -> dict[str
 
 
 def first_answer(folder: Path, name: str, compiled: Path) -> list[float]:
-    """Logits `[C]`, from a process that keeps what it compiles in a folder: only the first one compiles."""
+    """Logits `[C]`, from a new process. Compiled programs are kept in a folder, so only the first process compiles."""
     keep = {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     command = [sys.executable, "-m", "benchmarks.first_answer", str(folder), name, SENTENCE]
     result = subprocess.run(command, env=os.environ | keep, stdout=subprocess.PIPE, text=True, check=True)

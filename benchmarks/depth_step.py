@@ -1,4 +1,4 @@
-"""A step of the depth stage against the sum of its parts, and the time until every stage has made its first step:
+"""A step of the depth stage against the sum of its parts, and the time of the first step of every stage:
 
 python -m benchmarks.depth_step
 """
@@ -38,11 +38,11 @@ class Settings(harness.Settings):
     """What is timed, and how often."""
 
     dtype: Dtype = "float32"
-    """what matrix products take as inputs"""
+    """the dtype of the matmuls"""
 
 
 def main(settings: Settings) -> None:
-    """Times the depth stage, and what there is to compile."""
+    """Times the depth stage, and compilation in all stages."""
     first_steps = time_first_steps(settings)  # before this process takes the accelerator
     parts = Parts(settings)
     seconds = harness.measure(parts.cases(), settings.rounds)
@@ -55,7 +55,7 @@ def main(settings: Settings) -> None:
 
 
 class Parts:
-    """The step of the depth stage, whole and in its parts; each call waits for its end."""
+    """The step of the depth stage, whole and in parts; each call waits for its end."""
 
     def __init__(self, settings: Settings):
         config = harness.minilm()
@@ -118,7 +118,7 @@ class Parts:
         return self.programs.zeros(self.state.params, np.arange(jax.local_device_count()))
 
     def answers(self, teacher: SubNetwork | None) -> list[Any]:
-        """To each micro-batch; None where nobody teaches."""
+        """The teacher's answers to each microbatch; None without a teacher."""
         if teacher is None:
             return [None] * len(self.micro_batches)
         return [self.programs.teach(self.teacher, part.batch, teacher) for part in self.micro_batches]
@@ -141,7 +141,7 @@ def part_rows(seconds: harness.Seconds, sums: list[float]) -> list[harness.Row]:
 
 
 def time_first_steps(settings: Settings) -> list[harness.Row]:
-    """A row for each stage: its first step with an empty cache, and with the one that this has filled."""
+    """A row for each stage: its first step with an empty cache, and with the cache that the first run filled."""
     with tempfile.TemporaryDirectory(prefix="dynabert-cache-") as cache:
         empty, warm = first_steps(settings, cache), first_steps(settings, cache)
     rows = [first_step_row(stage, empty[stage], warm[stage]) for stage in empty]
@@ -151,10 +151,10 @@ def time_first_steps(settings: Settings) -> list[harness.Row]:
 
 
 def first_step_row(stage: str, empty: tuple[float, float], warm: tuple[float, float]) -> harness.Row:
-    """One stage's seconds with an empty and with a warm cache: each of the first step and of the second one."""
+    """One stage's row. `empty` and `warm` are the seconds of its first and second step with each cache."""
     beyond = [first - second for first, second in (empty, warm)]
     goals = COMPILING_TARGETS if stage == "depth" else None
-    known = stage != "importance"  # which compiles whenever it is called
+    known = stage != "importance"  # importance compiles in every call
     return {
         "stage": stage,
         "first step, empty cache": round(empty[0], 1),
@@ -168,7 +168,7 @@ def first_step_row(stage: str, empty: tuple[float, float], warm: tuple[float, fl
 
 def first_steps(settings: Settings, cache: str) -> dict[str, tuple[float, float]]:
     """The seconds of each stage's first two steps that `first_steps.py` prints, in a process of its own."""
-    # As the command line has it: programs that took less time to compile are not worth keeping.
+    # The same limit as in the command line: programs that compile faster are not kept.
     keep = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
     command = [sys.executable, "-m", "benchmarks.first_steps", "--length", str(settings.length),
                "--batch", str(settings.batch), "--dtype", settings.dtype]  # fmt: skip

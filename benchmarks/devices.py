@@ -1,4 +1,4 @@
-"""How the time of a training step falls with the number of devices, and what another one is worth:
+"""How the time of a training step falls with the number of devices:
 
 python -m benchmarks.devices
 """
@@ -22,20 +22,20 @@ from dynabert_jax.weights.names import init_params
 
 @dataclasses.dataclass(frozen=True)
 class Settings(harness.Settings):
-    """What is timed, and how often: a process for every number of devices, there and back again."""
+    """What is timed, and how often: one process per number of devices, in order and then in reverse."""
 
     rounds: int = 5
-    """steps that a process times"""
+    """timed steps per process"""
     model: Literal["minilm", "bert-base"] = "minilm"
-    """whose shape; the weights are random"""
+    """the shape of the model; the weights are random"""
     stage: StageName = "fine_tune"
-    """whose step"""
+    """the stage whose step is timed"""
     dtype: Dtype = "bfloat16"
-    """what products multiply in"""
+    """the dtype of the matmuls"""
     devices: tuple[int, ...] = (1, 2)
-    """how many; they share the batch. A CPU's devices share its cores, too"""
+    """numbers of devices; they share the batch, and on a CPU also the cores"""
     alone: bool = False
-    """time the devices that this process has, and print the seconds of its steps"""
+    """time only the devices of this process, and print the seconds of its steps"""
 
 
 def main(settings: Settings) -> None:
@@ -62,7 +62,7 @@ def main(settings: Settings) -> None:
 
 
 def step_seconds(settings: Settings) -> list[float]:
-    """Of every round, behind a step that compiles."""
+    """The seconds of every round, after a step that compiles."""
     config = harness.MODELS[settings.model]()
     objective, batch = find_objective(config, settings.stage), harness.random_batch(config, settings)
     step = OurStep(config, objective, init_params(config, seed=0), batch, settings.dtype)
@@ -70,7 +70,7 @@ def step_seconds(settings: Settings) -> list[float]:
 
 
 def measured_apart(settings: Settings, count: int, cache: str) -> list[float]:
-    """In a process of its own, which sees so many devices."""
+    """The seconds from a new process that sees this many devices."""
     command = [
         sys.executable, "-m", "benchmarks.devices", "--alone", "--model", settings.model, "--stage", settings.stage,
         "--dtype", settings.dtype, "--batch", str(settings.batch), "--length", str(settings.length),

@@ -1,7 +1,7 @@
-"""The first answer of an exported model, with all that has to be loaded for it; `deployed.py` runs this.
+"""The first answer of an exported model, including everything that has to be loaded; `deployed.py` runs this.
 
-python -m benchmarks.first_answer FOLDER FORMAT prints the logits of one sentence as JSON. It imports nothing of this
-package: it is what someone has who was given the folder alone.
+python -m benchmarks.first_answer FOLDER FORMAT prints the logits of one sentence as JSON. It imports nothing from
+this package, like a user who has only the folder.
 """
 
 import json
@@ -15,13 +15,13 @@ LENGTH = 32  # tokens, padding included
 
 
 def main(folder: str, kind: str, sentence: str) -> None:
-    """Logits `[C]` of a sentence, by the model in a folder that was exported as onnx or stablehlo."""
+    """Prints the logits `[C]` of a sentence, from a folder that was exported as onnx or stablehlo."""
     inputs = encode(folder, sentence)
     print(json.dumps({"onnx": ask_onnx, "stablehlo": ask_stablehlo}[kind](folder, inputs).tolist()))
 
 
 def encode(folder: str, sentence: str) -> dict[str, np.ndarray]:
-    """Three arrays `[1, S]`."""
+    """The three input arrays, `[1, S]` each."""
     tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
     tokenizer.enable_truncation(LENGTH)
     tokenizer.enable_padding(length=LENGTH)
@@ -43,7 +43,7 @@ def ask_onnx(folder: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
 
 def ask_stablehlo(folder: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
     sys.path.append(folder)
-    from run_stablehlo import load_stablehlo  # the folder brings it
+    from run_stablehlo import load_stablehlo  # part of the exported folder
 
     return np.asarray(load_stablehlo(folder)(*inputs.values()))[0]
 

@@ -1,7 +1,7 @@
-"""The first step of every stage, with all that has to be compiled for it; `depth_step.py` runs this.
+"""The first step of every stage, including compilation; `depth_step.py` runs this.
 
 python -m benchmarks.first_steps prints, as JSON, the seconds of the first and of the second step of every stage of a
-default run at one batch shape: the difference is compiling.
+default run at one batch shape. The difference between the two is compilation.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ def main(settings: Settings) -> None:
     model, params = Bert(config, settings.dtype), init_params(config, seed=0)
     batch = harness.random_batch(config, harness.Settings(settings.length, settings.batch))
     programs = Programs(model)
-    jax.block_until_ready(devices.replicate(0.0))  # starting the devices is no part of a stage
+    jax.block_until_ready(devices.replicate(0.0))  # starts the devices, which is not part of a stage
 
     def score() -> None:
         jax.block_until_ready(importance(model, params, [batch]))
@@ -60,7 +60,7 @@ def default_plan(config: ModelConfig) -> Plan:
 
 
 def stage_steps(programs: Programs, objective: StagePlan, params: Params, batch: Batch) -> Callable[[], None]:
-    """The start of a stage and one step; called again, the same with everything compiled."""
+    """Starts a stage and takes one step. A second call does the same with everything compiled."""
     update = make_update(Distillation(objective), TOTAL_STEPS)
 
     def run() -> None:

@@ -19,7 +19,7 @@ from dynabert_jax.choose.backends import find_backend
 from dynabert_jax.choose.bench import answer_on_host
 from dynabert_jax.config import DepthStage, Dtype, ModelConfig
 from dynabert_jax.data.batches import Batch, Inputs
-from dynabert_jax.model.matmul import product_rate
+from dynabert_jax.model.matmul import matmul_rate
 from dynabert_jax.model.params import Model, cut_model
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
 from dynabert_jax.weights.files import Params
@@ -39,21 +39,21 @@ class Settings:
     """What is timed, and how often."""
 
     model: Literal["minilm", "bert-base"] = "minilm"
-    """whose shape; the weights are random"""
+    """the shape of the model; the weights are random"""
     sub: tuple[str, ...] = ()
-    """sub-networks, such as w0.5_d0.5; all twelve without it"""
+    """sub-networks, such as w0.5_d0.5; default: all twelve"""
     batch: tuple[int, ...] = (1, 8, 32)
-    """sentences a batch"""
+    """sentences per batch"""
     length: tuple[int, ...] = (32, 128)
-    """tokens a sentence, none of them padding"""
+    """tokens per sentence, none of them padding"""
     compiled: tuple[str, ...] = ("w1_d1", "w0.5_d0.5")
-    """sub-networks that torch.compile is timed with, too: it takes half a minute for each and every shape"""
+    """sub-networks to also time with torch.compile, which takes half a minute for each of them and each shape"""
     rounds: int = 10
     """how often everything is timed, in turn"""
 
 
 def main(settings: Settings) -> None:
-    """Times each from a batch on the host to logits on the host, dropout off."""
+    """Times each from a batch on the host to logits on the host, without dropout."""
     harness.share_the_accelerator()
     config = harness.MODELS[settings.model]()
     params, subs = init_params(config, seed=0), find_subs(config, settings)
@@ -76,7 +76,7 @@ def main(settings: Settings) -> None:
 
 
 def find_subs(config: ModelConfig, settings: Settings) -> list[SubNetwork]:
-    """Those that are asked for, or all twelve."""
+    """The requested sub-networks, or all twelve."""
     stage = DepthStage()
     there = {sub.name: sub for sub in uniform_grid(config, stage.widths, stage.depths)}
     unknown = {*settings.sub, *settings.compiled} - there.keys()
@@ -86,7 +86,7 @@ def find_subs(config: ModelConfig, settings: Settings) -> list[SubNetwork]:
 
 
 def make_cases(config: ModelConfig, params: Params, sub: SubNetwork, batch: Batch, compiled: bool) -> dict[str, Case]:
-    """By name, what runs a batch."""
+    """The functions that run a batch, by name."""
     small = cut_model(config, params, sub)
     cases: dict[str, Case] = {
         BASE: torch_bert.forward(small.config, small.params, batch, "fp32"),
@@ -111,7 +111,7 @@ def case(backend: Literal["jax", "onnxruntime"], dtype: Dtype, model: Model, inp
 def row(
     config: ModelConfig, sub: SubNetwork, shape: harness.Settings, seconds: harness.Seconds, errors: dict[str, float]
 ) -> harness.Row:
-    """PyTorch's milliseconds, every other's ratio to them, and how near ours comes to what this device could do."""
+    """PyTorch's milliseconds, the ratio of all others to them, and how close ours come to the limit of this device."""
     ratios = {
         case: f"{harness.ratio(seconds[case], seconds[BASE]):.2f}" if case in seconds else ""
         for case in ("torch sdpa bf16", "torch compiled fp32", COMPILED, "ONNX Runtime fp32", *DTYPES)
@@ -126,7 +126,7 @@ def row(
 
 
 def aims(seconds: harness.Seconds) -> dict[str, str]:
-    """Whether ours take no longer than the project aims at; nothing where the other side was not timed."""
+    """Whether ours meet the project's targets; empty if the other side was not timed."""
     base, limits = (COMPILED, ON_GPU) if torch_bert.DEVICE == "cuda" else (BASE, ON_CPU)
     return {
         f"{case} <= {limit:g} of {base}": harness.verdict(harness.ratio(seconds[case], seconds[base]) <= limit)
@@ -137,8 +137,8 @@ def aims(seconds: harness.Seconds) -> dict[str, str]:
 
 
 def floor(config: ModelConfig, sub: SubNetwork, shape: harness.Settings, dtype: Dtype) -> float:
-    """Seconds that this device needs at least: for the products, or for reading the layers' weights once."""
-    products = shape.batch * cost.flops(config, sub, shape.length) / product_rate(dtype)
+    """The least seconds that this device needs: for the matmuls, or for reading the layers' weights once."""
+    products = shape.batch * cost.flops(config, sub, shape.length) / matmul_rate(dtype)
     weights_read = BYTES[dtype] * cost.encoder_parameters(config, sub) / harness.memory_rate()
     return max(products, weights_read)
 

@@ -21,25 +21,25 @@ from dynabert_jax.weights.names import init_params
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is timed, and how often. What does not grow stays at its first value."""
+    """What is timed, and how often. Values that do not grow stay at their first setting."""
 
     model: Literal["minilm", "bert-base"] = "minilm"
-    """whose shape; the weights are random"""
+    """the shape of the model; the weights are random"""
     dtype: Dtype = "bfloat16"
-    """what products multiply in"""
+    """the dtype of the matmuls"""
     batch: tuple[int, ...] = (8, 16, 32, 64)
     """sentences of a fine-tuning step"""
     length: tuple[int, ...] = (32, 64, 128, 256)
-    """tokens of each"""
+    """tokens per sentence"""
     widths: tuple[int, ...] = (1, 2, 3, 4)
-    """how many of the four widths a step of the depth stage trains, each in three depths"""
+    """the number of widths, out of four, that a step of the depth stage trains, each in three depths"""
     rounds: int = 5
     """how often everything is timed, in turn"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One step that is timed."""
+    """A step to time."""
 
     grows: str
     objective: StagePlan
@@ -51,12 +51,12 @@ class Point:
 
 
 def main(settings: Settings) -> None:
-    """Times every step, and sets its growth beside that of its products."""
+    """Times every step, and compares its growth with that of its FLOPs."""
     config = harness.MODELS[settings.model]()
     params = init_params(config, seed=0)
     found = points(config, settings)
     seconds: harness.Seconds = {}
-    for grows in dict.fromkeys(point.grows for point in found.values()):  # one after the other: each holds its weights
+    for grows in dict.fromkeys(point.grows for point in found.values()):  # one group at a time, to save memory
         cases = {
             name: OurStep(config, point.objective, params, harness.random_batch(config, point.shape), settings.dtype)
             for name, point in found.items()
@@ -83,7 +83,7 @@ def points(config: ModelConfig, settings: Settings) -> dict[str, Point]:
 
 
 def rows(config: ModelConfig, points: dict[str, Point], seconds: harness.Seconds) -> list[harness.Row]:
-    """Times and FLOPs of each, as multiples of the first one that grows in the same way."""
+    """Times and FLOPs of each step, as multiples of the first step of its group."""
     made: list[harness.Row] = []
     for name, point in points.items():
         first = next(other for other, there in points.items() if there.grows == point.grows)

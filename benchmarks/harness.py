@@ -1,4 +1,4 @@
-"""What the benchmarks share: the model and batch that they time, interleaved rounds, the machine, and the results."""
+"""What the benchmarks share: the models and batches to time, interleaved rounds, the machine, and the results."""
 
 import dataclasses
 import functools
@@ -19,13 +19,13 @@ from dynabert_jax.choose.bench import cpu_name, timed_in_turn
 from dynabert_jax.config import Dtype, ModelConfig
 from dynabert_jax.data.batches import Batch, Inputs
 from dynabert_jax.evaluate.table import markdown
-from dynabert_jax.model.matmul import product_rate
+from dynabert_jax.model.matmul import matmul_rate
 from dynabert_jax.system.devices import threads
 from dynabert_jax.system.packages import version
 
 RESULTS = Path(__file__).parent / "results"
-REST = 0.3  # seconds before every measurement, in which another library's threads stop waiting for work
-BUSY = 0.1  # seconds of calls after that rest, in which the system spreads the threads over the cores again
+REST = 0.3  # seconds before every measurement, so that another library's threads stop spinning
+BUSY = 0.1  # seconds of calls after that rest, so that the system spreads the threads over the cores again
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "transformers", "onnxruntime", "numpy")
 
@@ -38,9 +38,9 @@ class Settings:
     """What is timed, and how often."""
 
     length: int = 128
-    """tokens a sentence, none of them padding"""
+    """tokens per sentence, none of them padding"""
     batch: int = 32
-    """sentences a batch"""
+    """sentences per batch"""
     rounds: int = 10
     """how often everything is timed, in turn"""
 
@@ -86,18 +86,18 @@ def random_batch(config: ModelConfig, settings: Settings) -> Batch:
 
 
 def share_the_accelerator() -> None:
-    """Keeps jax from reserving most of a GPU's memory, which PyTorch needs too. Before jax first uses a device."""
+    """Keeps jax from reserving most of a GPU's memory, which PyTorch needs too. Call before jax first uses a device."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
 def measure(cases: Mapping[str, Callable[[], object]], rounds: int, busy: float = 0.0) -> Seconds:
-    """Times every case once a round, one after the other, in an order that turns around from round to round.
+    """Times every case once per round, one after the other, in an order that is reversed every round.
 
     Args:
         cases: each does its work and waits for its end. The first call of each, which compiles, is not timed.
         rounds: at least one.
-        busy: for how many seconds a case runs, untimed, before each of its timed calls: `BUSY` for calls that are
-            shorter, which are else timed in the slow moments after a rest.
+        busy: seconds that a case runs, untimed, before each of its timed calls. Use `BUSY` for calls that are shorter
+            than that; otherwise they are timed while the machine is still slow after the rest.
     """
 
     def prepare(case: Callable[[], object]) -> None:
@@ -117,12 +117,12 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def ratio(seconds: Sequence[float], to: Sequence[float]) -> float:
-    """The median over rounds of the ratio within a round, which a machine that slows down changes least."""
+    """The median over rounds of the ratio within a round, which changes least if the machine slows down."""
     return statistics.median(a / b for a, b in zip(seconds, to, strict=True))
 
 
 def comparison(seconds: Seconds, base: str, targets: Mapping[str, float]) -> list[Row]:
-    """A row for each case: its times, and its ratio to those of `base` with the largest ratio that is aimed at."""
+    """A row for each case: its times, its ratio to `base`, and the target for that ratio."""
     return [
         {
             "case": name,
@@ -159,7 +159,7 @@ def publish(
 
 
 def machine() -> dict[str, str]:
-    """The hardware and the versions that the figures belong to."""
+    """The hardware and the versions that the figures come from."""
     flags, device = cpu_flags(), jax.local_devices()[0]
     return {
         "CPU": cpu_name(),
@@ -175,26 +175,26 @@ def machine() -> dict[str, str]:
 
 
 def product_rates() -> dict[str, str]:
-    """What this device can do at most, measured: large products, and reading and writing large arrays."""
-    rates = ", ".join(f"{dtype} {product_rate(dtype) / 1e9:.0f}" for dtype in get_args(Dtype))
+    """The measured limits of this device: for large matmuls, and for reading and writing large arrays."""
+    rates = ", ".join(f"{dtype} {matmul_rate(dtype) / 1e9:.0f}" for dtype in get_args(Dtype))
     return {"product rate": f"{rates} GFLOP/s", "memory rate": f"{memory_rate() / 1e9:.1f} GB/s"}
 
 
 def percent_of_floor(floor: float, seconds: Sequence[float]) -> str:
-    """How near the median comes to the seconds that this device needs at least."""
+    """The least seconds that this device needs, as a percentage of the median."""
     return f"{100 * floor / statistics.median(seconds):.0f}"
 
 
 @functools.cache
 def memory_rate() -> float:
-    """Bytes a second that are read and written by adding one to 256 MiB, the fastest of five times."""
+    """Bytes per second, read and written, for adding one to 256 MiB; the fastest of five runs."""
     numbers, add = jnp.zeros(2**26, jnp.float32), jax.jit(lambda a: a + 1.0)
     jax.block_until_ready(add(numbers))
     return 2 * numbers.nbytes / min(timed(lambda: jax.block_until_ready(add(numbers))) for _ in range(5))
 
 
 def cpu_flags() -> set[str]:
-    """What the CPU can do, as far as this system tells it."""
+    """The CPU's feature flags, if the system reports them."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     return set(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())

@@ -1,4 +1,4 @@
-"""What batches of similar length gain: an epoch of the movie reviews against padding every sentence to 128 tokens:
+"""The gain from batches of similar length: an epoch of the movie reviews against padding all sentences to 128 tokens:
 
 python -m benchmarks.lengths
 """
@@ -19,8 +19,8 @@ from dynabert_jax.data.encode import load_data, load_tokenizer
 from dynabert_jax.weights.hub import find_model
 from dynabert_jax.weights.names import init_params
 
-MODEL = "sample:minilm"  # whose tokenizer it is
-TARGET = 2.5  # times as many examples a second
+MODEL = "sample:minilm"  # the tokenizer of this model is used
+TARGET = 2.5  # times as many examples per second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,21 +28,21 @@ class Settings:
     """What is timed, and how often."""
 
     model: Literal["minilm", "bert-base"] = "minilm"
-    """whose shape; the weights are random"""
+    """the shape of the model; the weights are random"""
     stage: StageName = "depth"
-    """whose step"""
+    """the stage whose step is timed"""
     dtype: Dtype = "bfloat16"
-    """what products multiply in"""
+    """the dtype of the matmuls"""
     batch: int = 32
-    """sentences a step"""
+    """sentences per step"""
     finer: tuple[int, ...] = (24, 32, 48, 64, 128)
-    """lengths of batches beside the default ones: less padding, and more programs to compile"""
+    """batch lengths to compare with the default ones: less padding, but more programs to compile"""
     rounds: int = 5
     """how often everything is timed, in turn"""
 
 
 def main(settings: Settings) -> None:
-    """Times a step at every length, and adds them up over the batches of an epoch."""
+    """Times a step at every length, and sums the times over the batches of an epoch."""
     data = DataConfig(task=task("movie_reviews"), batch_size=settings.batch)
     train = load_data(data, load_tokenizer(find_model(MODEL))).train
     batches = {
@@ -81,7 +81,7 @@ def epoch_row(
     lengths: tuple[int, ...], batches: collections.Counter[int], times: list[float], padded_to_all: list[float],
     examples: int, tokens: int, batch: int,
 ) -> harness.Row:  # fmt: skip
-    """What an epoch of batches of these lengths gains over padding all sentences to the largest."""
+    """The gain of an epoch of batches of these lengths over padding all sentences to the largest."""
     gain = 1 / harness.ratio(times, padded_to_all)
     room = batch * sum(length * count for length, count in batches.items())
     return {

@@ -1,4 +1,4 @@
-"""The most memory that steps of the depth stage take, of twelve sub-networks and their teachers:
+"""Peak memory of steps of the depth stage, with twelve sub-networks and their teachers:
 
 python -m benchmarks.memory
 """
@@ -22,27 +22,27 @@ from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.step import Programs, init_state, make_update, place_teacher, train_step
 from dynabert_jax.weights.names import init_params
 
-STEPS = 2  # the second one begins with everything that the first one has left
+STEPS = 2  # the second step starts with everything that the first one left in memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of one measurement, or of all."""
+    """What is measured."""
 
     model: Literal["minilm", "bert-base"] = "bert-base"
-    """whose shape; the weights are random"""
+    """the shape of the model; the weights are random"""
     batch: int = 32
-    """sentences a step"""
+    """sentences per step"""
     length: int = 128
-    """tokens a sentence, none of them padding"""
+    """tokens per sentence, none of them padding"""
     dtype: Dtype = "bfloat16"
-    """what products multiply in"""
+    """the dtype of the matmuls"""
     parts: tuple[int, ...] = (1, 8)
-    """that the batch is worked through in at least, each tried in a process of its own; a CPU may take more"""
+    """least numbers of microbatches, each measured in its own process; a CPU may use more"""
     rematerialize: tuple[bool, ...] = (False, True)
-    """whether activations are computed again, likewise"""
+    """whether activations are recomputed, each measured in its own process"""
     alone: bool = False
-    """measure the first of each, in this process, and print its row"""
+    """measure only the first value of each, in this process, and print its row"""
 
 
 def main(settings: Settings) -> None:
@@ -55,7 +55,7 @@ def main(settings: Settings) -> None:
 
 
 def take_steps(settings: Settings, parts: int, remat: bool) -> harness.Row:
-    """The parts that a batch came to, and what was held at most, compiling included."""
+    """A row with the number of microbatches used and the peak memory, including compilation."""
     config = harness.MODELS[settings.model]()
     params, objective = init_params(config, seed=0), depth(config, DepthStage())
     programs = Programs(Bert(config, settings.dtype, remat))
@@ -72,7 +72,7 @@ def take_steps(settings: Settings, parts: int, remat: bool) -> harness.Row:
 
 
 def measured_apart(settings: Settings, parts: int, remat: bool) -> harness.Row:
-    """In a process of its own: what a process has held at most cannot be set back."""
+    """The row from a new process, because the peak memory of a process cannot be reset."""
     command = [
         sys.executable, "-m", "benchmarks.memory", "--alone", "--model", settings.model, "--batch", str(settings.batch),
         "--length", str(settings.length), "--dtype", settings.dtype, "--parts", str(parts),

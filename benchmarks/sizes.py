@@ -1,4 +1,4 @@
-"""What cutting a sub-network out gains, against what its FLOPs promise, at the sizes of MiniLM and BERT-base:
+"""The speed-up of cut sub-networks against the speed-up in FLOPs, for MiniLM and BERT-base:
 
 python -m benchmarks.sizes
 """
@@ -17,7 +17,7 @@ from dynabert_jax.config import DepthStage, Dtype, ModelConfig
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
 from dynabert_jax.weights.names import init_params
 
-TARGET = 0.9  # of the speed-up that the FLOPs promise
+TARGET = 0.9  # of the speed-up in FLOPs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,15 +25,15 @@ class Settings:
     """What is timed, and how often."""
 
     model: tuple[Literal["minilm", "bert-base"], ...] = ("minilm", "bert-base")
-    """whose shape; the weights are random"""
+    """the shape of the model; the weights are random"""
     batch: tuple[int, ...] = (1, 8)
-    """sentences a batch"""
+    """sentences per batch"""
     length: int = 128
-    """tokens a sentence, none of them padding"""
+    """tokens per sentence, none of them padding"""
     rounds: int = 20
     """how often everything is timed, in turn"""
     dtype: Dtype = "float32"
-    """what products multiply in"""
+    """the dtype of the matmuls"""
 
 
 def main(settings: Settings) -> None:
@@ -50,7 +50,7 @@ def main(settings: Settings) -> None:
 
 
 def time_sizes(config: ModelConfig, settings: Settings) -> dict[int, dict[SubNetwork, list[float]]]:
-    """By batch size and sub-network, the seconds of every round; the full network comes first."""
+    """The seconds of every round, by batch size and sub-network; the full network is first."""
     stage, params = DepthStage(), init_params(config, seed=0)
     subs = uniform_grid(config, stage.widths, stage.depths)
     take = find_backend("jax").takers[settings.dtype]
@@ -64,7 +64,7 @@ def time_sizes(config: ModelConfig, settings: Settings) -> dict[int, dict[SubNet
 
 
 def rows(config: ModelConfig, length: int, timed: dict[SubNetwork, list[float]]) -> list[harness.Row]:
-    """A row for each sub-network: its speed-up over the full one, and which part of the FLOPs' promise that is."""
+    """A row for each sub-network: its speed-up over the full one, and its share of the speed-up in FLOPs."""
     full = SubNetwork.full(config)
     made: list[harness.Row] = []
     for sub, times in timed.items():

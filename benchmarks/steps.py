@@ -1,4 +1,4 @@
-"""Our training steps against PyTorch's, fine-tuning, width and depth stage:
+"""Our training steps against PyTorch's, in the fine-tuning, width and depth stages:
 
 python -m benchmarks.steps --stage depth
 """
@@ -18,7 +18,7 @@ from dynabert_jax import cost
 from dynabert_jax.config import DepthStage, Dtype, FineTune, ModelConfig, WidthStage
 from dynabert_jax.data.batches import Batch
 from dynabert_jax.model.bert import Bert
-from dynabert_jax.model.matmul import product_rate
+from dynabert_jax.model.matmul import matmul_rate
 from dynabert_jax.plan import StagePlan, depth, fine_tune, width
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
@@ -34,8 +34,8 @@ ON_CPU = {"ours fp32": 1.0, "ours bf16": 1 / 1.5}
 ON_GPU = {"ours bf16": 1 / 10}
 COMPILED = "torch compiled bf16"
 ON_GPU_TO_COMPILED = {"ours bf16": 1 / 1.3}
-AGREEMENT = 1e-4  # relative, of float32 on both sides
-UPDATE_BYTES = 7 * 4  # a parameter: weight, gradient and two moments are read, all but the gradient written
+AGREEMENT = 1e-4  # relative, with float32 on both sides
+UPDATE_BYTES = 7 * 4  # per parameter: reads weight, gradient and two moments, writes all except the gradient
 TOTAL_STEPS = 10_000  # of the schedule; more than are run
 
 
@@ -44,11 +44,11 @@ class Settings(harness.Settings):
     """What is timed, and how often."""
 
     model: Literal["minilm", "bert-base"] = "minilm"
-    """whose shape; the weights are random"""
+    """the shape of the model; the weights are random"""
     stage: StageName = "depth"
-    """whose step"""
+    """the stage whose step is timed"""
     compiled: bool = True
-    """also time torch.compile, whose compiling takes minutes on a CPU"""
+    """also time torch.compile, which takes minutes to compile on a CPU"""
 
 
 def main(settings: Settings) -> None:
@@ -89,7 +89,7 @@ def find_objective(config: ModelConfig, name: StageName) -> StagePlan:
 def make_cases(
     config: ModelConfig, objective: StagePlan, params: Params, batch: Batch, settings: Settings
 ) -> dict[str, Callable[[], None]]:
-    """By name, what takes a step and waits for its end."""
+    """The functions that take a step and wait for its end, by name."""
     cases: dict[str, Callable[[], None]] = {
         BASE: torch_dynabert.Step(config, objective, params, batch, torch_dynabert.RELEASED),
         "torch sdpa bf16": torch_dynabert.Step(config, objective, params, batch, torch_dynabert.TODAY),
@@ -102,10 +102,10 @@ def make_cases(
 
 
 class OurStep:
-    """What a run does for a batch; each call waits for its end.
+    """A training step of a run; each call waits for its end.
 
     Attributes:
-        host_seconds: of every call, until all is handed to the devices and before anybody waits for them.
+        host_seconds: of every call, until all work is handed to the devices, without waiting for them.
     """
 
     def __init__(self, config: ModelConfig, objective: StagePlan, params: Params, batch: Batch, dtype: Dtype):
@@ -129,24 +129,24 @@ class OurStep:
 
 
 def host_time(case: Callable[[], None]) -> str:
-    """The median milliseconds that our step takes the host; the first call, which compiles, is left out."""
+    """The median milliseconds of our step on the host, without the first call, which compiles."""
     return f"{1e3 * statistics.median(case.host_seconds[1:]):.1f}" if isinstance(case, OurStep) else ""
 
 
 def floor(config: ModelConfig, objective: StagePlan, settings: Settings, case: str) -> float:
-    """Seconds that this device needs at least: for the products, and then for AdamW to read and write its arrays.
+    """The least seconds that this device needs: for the matmuls, and then for AdamW to read and write its arrays.
 
-    What our students share is counted for each of them, as for PyTorch, which computes it for each; the rates are ours.
+    Work that our students share is counted once per student, because PyTorch does it for each. The rates are ours.
     """
     dtype: Dtype = "bfloat16" if "bf16" in case else "float32"
     forwards = [group.teacher for group in objective.groups if group.teacher] + 3 * list(objective.students)
     flops = settings.batch * sum(cost.flops(config, sub, settings.length) for sub in forwards)
     moved = UPDATE_BYTES * cost.parameters(config, SubNetwork.full(config))
-    return flops / product_rate(dtype) + moved / harness.memory_rate()
+    return flops / matmul_rate(dtype) + moved / harness.memory_rate()
 
 
 def agreement(config: ModelConfig, objective: StagePlan, params: Params, batch: Batch) -> list[harness.Row]:
-    """How far losses and the gradient's norm are from PyTorch's in float32, at most and relatively."""
+    """The largest relative differences of losses and the gradient norm from PyTorch's in float32."""
     still = config.replace(hidden_dropout=0.0, attention_dropout=0.0)
     answers = {
         BASE: their_losses(torch_dynabert.Step(still, objective, params, batch, torch_dynabert.RELEASED)),
@@ -168,12 +168,12 @@ def agreement(config: ModelConfig, objective: StagePlan, params: Params, batch: 
 
 
 def their_losses(step: torch_dynabert.Step) -> np.ndarray:
-    """Every student's loss and then the norm of the gradient, `[students + 1]`."""
+    """PyTorch's loss of every student, then the norm of the gradient, `[students + 1]`."""
     return np.array([*map(float, step.losses()), step.gradient_norm()])
 
 
 def our_losses(config: ModelConfig, objective: StagePlan, params: Params, batch: Batch, dtype: Dtype) -> np.ndarray:
-    """The same of ours."""
+    """The same values of our code."""
     programs, teacher = Programs(Bert(config, dtype)), place_teacher(params, dtype)
     summed = gradients(programs, Distillation(objective), devices.replicate(params), teacher, batch, jax.random.key(0))
     norm = optax.tree.norm(jax.tree.map(lambda g: np.asarray(g).sum(0), summed.grads))

@@ -1,4 +1,4 @@
-"""The other side of the benchmarks: the same model in PyTorch, as transformers has it."""
+"""The other side of the benchmarks: the same model in PyTorch, from transformers."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -14,14 +14,14 @@ from dynabert_jax.model.params import Params
 from dynabert_jax.system.devices import threads
 from dynabert_jax.weights.names import to_torch_names
 
-Precision = Literal["fp32", "bf16"]  # of the weights and of all between them
-Attention = Literal["eager", "sdpa"]  # one product after the other, or PyTorch's own kernel
+Precision = Literal["fp32", "bf16"]  # of weights and activations
+Attention = Literal["eager", "sdpa"]  # separate matmuls, or PyTorch's fused kernel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def make_model(config: ModelConfig, params: Params, attention: Attention = "eager") -> Any:
-    """BertForSequenceClassification with these parameters, in exact shapes where it was cut."""
+    """BertForSequenceClassification with these parameters, in the exact shapes of a cut model."""
     torch.set_num_threads(threads())
     shape = DynaBertConfig.from_dict(exact_config(config))
     shape._attn_implementation = attention
@@ -35,7 +35,7 @@ def forward(
     config: ModelConfig, params: Params, batch: Batch, precision: Precision, attention: Attention = "eager", *,
     compiled: bool = False,
 ) -> Callable[[], np.ndarray]:  # fmt: skip
-    """From a batch on the host to logits `[B, C]` on the host; eager, or by `torch.compile` for just this shape."""
+    """From a batch on the host to logits `[B, C]` on the host; eager, or with `torch.compile` for this exact shape."""
     model = make_model(config, params, attention).eval()
     model = model.to(torch.bfloat16) if precision == "bf16" else model
     model = compile_alone(model, freezing=True) if compiled else model
@@ -49,10 +49,10 @@ def forward(
 
 
 def compile_alone(function: Any, *, freezing: bool = False) -> Any:
-    """`torch.compile` for the shapes that come; beyond its limit of programs it fails, rather than running eagerly.
+    """`torch.compile` for exact shapes. It fails at its limit of programs instead of running eagerly.
 
     Args:
-        freezing: weights are constants, laid out for the products beforehand; only for what is never trained.
+        freezing: treat weights as constants and lay them out for the matmuls beforehand; only for inference.
     """
     torch._dynamo.config.recompile_limit = 256
     torch._dynamo.config.fail_on_recompile_limit_hit = True
@@ -64,7 +64,7 @@ def to_device(batch: Batch) -> dict[str, torch.Tensor]:
 
 
 def describe() -> dict[str, str]:
-    """What PyTorch runs on."""
+    """The device and settings that PyTorch runs with."""
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
     return {
         "torch device": name,

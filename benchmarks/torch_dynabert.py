@@ -1,7 +1,7 @@
 """DynaBERT's training step in PyTorch: the other side of `steps.py`.
 
 `BertForSequenceClassification`'s own modules hold the weights, and a sub-network uses the first rows and columns of
-each, as the released code does. The losses are those of `stages.student_losses`.
+each, as the released code does. The losses are those of `distillation.student_losses`.
 """
 
 import dataclasses
@@ -28,9 +28,9 @@ class Style:
     """How the step is written.
 
     Attributes:
-        autocast: products multiply in bfloat16; else in float32, as all the rest does.
-        attention: as `torch_bert` has it.
-        compiled: by `torch.compile`, a program a sub-network.
+        autocast: matmuls in bfloat16; else in float32, like everything else.
+        attention: as in `torch_bert`.
+        compiled: with `torch.compile`, one program per sub-network.
         fused: the optimizer's update in one kernel.
     """
 
@@ -72,7 +72,7 @@ class Step:
             torch.cuda.synchronize()
 
     def losses(self) -> list[torch.Tensor]:
-        """Every student's loss, in their order; their gradients are added up. Nobody waits for the device."""
+        """Every student's loss, in order. Sums their gradients, and does not wait for the device."""
         found = []
         for group in self.objective.groups:
             targets = None
@@ -110,7 +110,7 @@ class Step:
 def student_loss(
     student: Answers, targets: Answers | None, labels: torch.Tensor, sub: SubNetwork, weights: LossWeights
 ) -> torch.Tensor:
-    """What `stages.student_losses` calls the total, of classes and a batch without filler rows."""
+    """The total of `distillation.student_losses`, for classification and a batch without filler rows."""
     logits, states = student
     label = functional.cross_entropy(logits.float(), labels)
     if targets is None:
@@ -138,7 +138,7 @@ def answers(model: Any, sub: SubNetwork, inputs: dict[str, torch.Tensor], attent
 def block(
     layer: Any, hidden: torch.Tensor, mask: torch.Tensor, heads: int, neurons: int, attention: torch_bert.Attention
 ) -> torch.Tensor:
-    """One transformer layer's first heads and neurons, `[B, S, H]` to `[B, S, H]`."""
+    """The first heads and neurons of one transformer layer, `[B, S, H]` to `[B, S, H]`."""
     own, (rows, tokens, _) = layer.attention.self, hidden.shape
     size = heads * own.attention_head_size
     query, key, value = (

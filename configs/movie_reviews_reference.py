@@ -1,10 +1,10 @@
-"""The recipe and the split with which the authors' code was run on the movie reviews, to compare with it.
+"""For comparison with the authors' code: the recipe and split that it was run with on the movie reviews.
 
     python train.py configs/movie_reviews_reference.py --dtype bfloat16
 
-Their twelve test scores have a mean of 80.81, ours of 79.52, 80.12 and 80.27 with the seeds 42, 43 and 44; about 20
-minutes on 2 cores of an AMD EPYC. The recipe differs from our defaults: scores of heads and neurons as the
-released code computes them, and the last weights of every stage instead of the best.
+Their twelve test scores have a mean of 80.81; ours have 79.52, 80.12 and 80.27 with the seeds 42, 43 and 44. A run
+takes about 20 minutes on 2 cores of an AMD EPYC. The recipe differs from our defaults: heads and neurons are scored as
+in the released code, and every stage keeps its last weights instead of the best.
 """
 
 from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, Optimizer, RunConfig, WidthStage

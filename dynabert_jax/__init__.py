@@ -1,8 +1,8 @@
-"""DynaBERT in JAX: one set of BERT or RoBERTa weights out of which a network of any width and depth can be cut.
+"""DynaBERT in JAX: one set of BERT or RoBERTa weights from which a network of any width and depth can be cut.
 
-All that is meant to be used from Python stands here: what a configuration is written with, and a function for every
-command of `dynabert`. What needs jax is imported when it is first used, so that reading a configuration stays fast.
-No name here is also that of a module: importing a module would put it in the name's place.
+This is the public API: the classes that a configuration is written with, and a function for every command of
+`dynabert`. What needs jax is imported when it is first used, so that reading a configuration stays fast.
+No name here is also the name of a module, because importing that module would replace the name.
 """
 
 import importlib
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dynabert_jax.train.run import dry_run, train_run
     from dynabert_jax.weights.files import Pretrained, load_model, save_model
 else:
-    # The module of each name; a second part is what the module calls it, where that differs.
+    # The module of each name, and after a colon the name in that module if it differs.
     _LAZY = {
         "BenchSettings": "choose.bench",
         "Bert": "model.bert",
@@ -63,7 +63,7 @@ else:
     }
 
     def __getattr__(name: str) -> object:
-        """What is imported when it is first asked for."""
+        """Imports a name when it is first used."""
         if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
         module, _, original = _LAZY[name].partition(":")

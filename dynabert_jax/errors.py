@@ -16,12 +16,12 @@ class MissingPackageError(UserError, RuntimeError):
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """A hint such as `did you mean 'onnx'? ` with the closest of the names; empty where none is close.
+    """The hint `did you mean 'onnx'? ` with the closest name; empty if no name is close.
 
     Args:
         name: what was given.
-        names: what is allowed.
-        cutoff: from 0, where even a distant name is suggested, to 1, where only the same one is.
+        names: the allowed names.
+        cutoff: least similarity, from 0 (any name is suggested) to 1 (only the same name is).
     """
     found = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
     return f"did you mean {found[0]!r}? " if found else ""

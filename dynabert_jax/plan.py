@@ -1,4 +1,4 @@
-"""What a run trains: for each stage the students, grouped by their teacher, and the loss weights. Values, no jax."""
+"""What a run trains: for each stage the students, grouped by their teacher, and the loss weights. No jax."""
 
 import dataclasses
 import zlib
@@ -13,14 +13,14 @@ from dynabert_jax.subnetwork import SubNetwork, families_of, uniform_grid
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Students that share one teacher's outputs; without a teacher they learn from the labels alone."""
+    """Students that share one teacher's outputs; without a teacher they learn only from the labels."""
 
     teacher: SubNetwork | None
     students: tuple[SubNetwork, ...]
 
     @property
     def families(self) -> tuple[tuple[SubNetwork, ...], ...]:
-        """The students that run as one program together: those that begin with the same part of a layer."""
+        """The students in groups that run as one program: those with the same first kept layer."""
         return families_of(self.students)
 
 
@@ -40,7 +40,7 @@ class StagePlan:
         name: the stage's folder and its name in logs.
         settings: epochs, optimizer, what is kept.
         groups: the students, grouped by their teacher.
-        weights: of the losses.
+        weights: factors of the parts of the loss.
     """
 
     name: str
@@ -50,7 +50,7 @@ class StagePlan:
 
     @property
     def number(self) -> int:
-        """A number of its own for every stage, which its random numbers start from."""
+        """A number made from the stage's name; it seeds the stage's random numbers."""
         return zlib.crc32(self.name.encode())
 
     @property
@@ -96,7 +96,7 @@ def final(config: ModelConfig, settings: FinalStage) -> StagePlan:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The stages of a run; None where the run leaves one out."""
+    """The stages of a run; None for a stage that the run leaves out."""
 
     fine_tune: StagePlan | None
     width: StagePlan | None
@@ -105,7 +105,7 @@ class Plan:
 
     @property
     def stages(self) -> tuple[StagePlan, ...]:
-        """The stages there are, in their order."""
+        """The stages that the run has, in order."""
         return tuple(stage for stage in (self.fine_tune, self.width, self.depth, self.final) if stage)
 
 
@@ -127,7 +127,7 @@ def plan_run(config: ModelConfig, run: RunConfig) -> Plan:
 
 
 def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:
-    """The sub-networks that a run ends with: its last stage's students, or the full network where nothing trains."""
+    """The sub-networks that a run ends with: its last stage's students, or the full network if nothing trains."""
     return plan.stages[-1].students if plan.stages else (SubNetwork.full(config),)
 
 

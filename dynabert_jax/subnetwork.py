@@ -1,6 +1,6 @@
 """Which part of a BERT runs: the kept layers, and how many heads and neurons each keeps.
 
-The only home of the rounding and kept-layer rules. No jax in here.
+The rounding and kept-layer rules are defined only here. No jax.
 """
 
 import dataclasses
@@ -9,13 +9,13 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, Self
 
-_SHOWN_DIGITS = 6  # of a multiplier in a name
+_SHOWN_DIGITS = 6  # significant digits of a multiplier in a name
 _MULTIPLIERS = re.compile(r"w(\d*\.?\d+)_d(\d*\.?\d+)")
 _LAYER = re.compile(r"l(\d+)h(\d+)n(\d+)")
 
 
 class Shape(Protocol):
-    """What a sub-network needs to know of a model: heads `[layers]` and neurons `[layers]` of each layer."""
+    """What a sub-network needs to know about a model: the heads and neurons of each layer, `[layers]` each."""
 
     @property
     def heads(self) -> tuple[int, ...]: ...
@@ -25,7 +25,7 @@ class Shape(Protocol):
 
 
 class KeptLayer(NamedTuple):
-    """What runs of one layer of the model: its first heads and its first neurons."""
+    """One kept layer: its index in the model, and how many of its first heads and neurons run."""
 
     layer: int
     heads: int
@@ -36,7 +36,7 @@ class KeptLayer(NamedTuple):
 class SubNetwork:
     """A sub-network as a value: hashable, so that it can be a static argument of a compiled function.
 
-    Of layer `layers[k]` the first `heads[k]` heads and the first `neurons[k]` neurons run; `k` counts the kept layers.
+    In layer `layers[k]`, the first `heads[k]` heads and the first `neurons[k]` neurons run; `k` counts the kept layers.
     Two sub-networks with the same structure are equal, whatever the paper's grid calls them.
 
     Attributes:
@@ -69,7 +69,7 @@ class SubNetwork:
 
     @classmethod
     def full(cls, shape: Shape) -> Self:
-        """Everything: all layers, all heads, all neurons."""
+        """The full network: all layers, all heads, all neurons."""
         return cls(tuple(range(len(shape.heads))), tuple(shape.heads), tuple(shape.neurons), 1.0, 1.0)
 
     @classmethod
@@ -85,7 +85,7 @@ class SubNetwork:
             depth: fraction of layers, in (0, 1].
 
         Raises:
-            ValueError: a multiplier lies outside (0, 1], or nothing would be kept.
+            ValueError: a multiplier is outside (0, 1], or nothing would be kept.
         """
         layers = kept_layers(len(shape.heads), depth)
         heads = tuple(kept_heads(shape.heads[i], width) for i in layers)
@@ -98,24 +98,24 @@ class SubNetwork:
 
         Args:
             name: multipliers, such as `w0.75_d0.5`, or a structure, such as `l0h3n5_l2h1n17`.
-            shape: of the model that it is cut from.
+            shape: the heads and neurons of the model that it is cut from.
 
         Raises:
-            ValueError: it is no such name, the model has no such part, or a multiplier has six digits or more: `name`
-                rounds to six, and a rounded one may keep other layers.
+            ValueError: the name is malformed, the model lacks a part of it, or a multiplier has six digits or more.
+                `name` rounds to six digits, and a rounded multiplier may keep other layers.
         """
         if found := _MULTIPLIERS.fullmatch(name):
             if any(len(number.lstrip("0.").replace(".", "")) >= _SHOWN_DIGITS for number in found.groups()):
                 raise ValueError(
-                    f"the multipliers in {name!r} are rounded; name the sub-network by its structure, such as "
-                    f"'l0h3n5_l2h1n17'"
+                    f"the multipliers in {name!r} may be rounded (six digits or more); name the sub-network by its "
+                    f"structure, such as 'l0h3n5_l2h1n17'"
                 )
             return cls.uniform(shape, *map(float, found.groups()))
         kept = [_LAYER.fullmatch(part) for part in name.split("_")]
         if not all(kept):
             raise ValueError(
-                f"{name!r} names no sub-network; write its width and depth, such as 'w0.75_d0.5', or its layers with "
-                f"their heads and neurons, such as 'l0h3n5_l2h1n17'"
+                f"{name!r} is not the name of a sub-network; write its width and depth, such as 'w0.75_d0.5', or its "
+                f"layers with their heads and neurons, such as 'l0h3n5_l2h1n17'"
             )
         layers, heads, neurons = zip(*(map(int, found.groups()) for found in kept if found), strict=True)
         sub = cls(layers, heads, neurons)
@@ -137,12 +137,12 @@ class SubNetwork:
 
     @property
     def kept(self) -> tuple[KeptLayer, ...]:
-        """The kept layers, in their order."""
+        """The kept layers, in order."""
         return tuple(map(KeptLayer, self.layers, self.heads, self.neurons))
 
     @property
     def name(self) -> str:
-        """A short name for files and logs, such as `w0.75_d0.5`; the structure where there are no multipliers."""
+        """A short name for files and logs, such as `w0.75_d0.5`; the structure if there are no multipliers."""
         if self.width is not None and self.depth is not None:
             return f"w{self.width:g}_d{self.depth:g}"
         parts = zip(self.layers, self.heads, self.neurons, strict=True)
@@ -150,16 +150,16 @@ class SubNetwork:
 
 
 def shared_prefixes(subs: Sequence[SubNetwork]) -> tuple[tuple[KeptLayer, ...], ...]:
-    """Every way from the embeddings to a layer's output that one of the sub-networks takes, each once.
+    """Every prefix of the sub-networks' kept layers, each once.
 
-    What two sub-networks begin with alike is one way: the same layers on the same input. A way comes after those that
-    it goes on from.
+    Sub-networks that start with the same kept layers share a prefix: the same layers on the same input. A prefix comes
+    after the shorter prefixes that it extends.
     """
     return tuple(dict.fromkeys(sub.kept[:end] for sub in subs for end in range(1, len(sub.kept) + 1)))
 
 
 def families_of(subs: Sequence[SubNetwork]) -> tuple[tuple[SubNetwork, ...], ...]:
-    """The sub-networks, together those that begin with the same part of the same layer: of a grid, those of a width."""
+    """The sub-networks, grouped by their first kept layer; in a grid, each group is one width."""
     firsts = dict.fromkeys(sub.kept[0] for sub in subs)
     return tuple(tuple(sub for sub in subs if sub.kept[0] == first) for first in firsts)
 
@@ -167,7 +167,7 @@ def families_of(subs: Sequence[SubNetwork]) -> tuple[tuple[SubNetwork, ...], ...
 def kept_layers(num_layers: int, depth: float) -> tuple[int, ...]:
     """Layers floor(i / depth) for i < round(num_layers * depth), as the reference keeps them.
 
-    Python's round is meant: a half goes to the even neighbour.
+    Rounds as Python does: half to even.
     """
     _check_multiplier("depth", depth)
     kept = tuple(math.floor(i / depth) for i in range(round(num_layers * depth)))
@@ -186,7 +186,7 @@ def kept_heads(num_heads: int, width: float) -> int:
 
 
 def kept_neurons(num_neurons: int, num_heads: int, width: float) -> int:
-    """The fraction of heads that is kept, taken of the neurons, rounded down, at least one."""
+    """The kept fraction of heads, applied to the neurons and rounded down; at least one."""
     return max(1, int(kept_heads(num_heads, width) / num_heads * num_neurons))
 
 
@@ -198,4 +198,4 @@ def uniform_grid(shape: Shape, widths: Sequence[float], depths: Sequence[float])
 
 def _check_multiplier(what: str, value: float) -> None:
     if not 0.0 < value <= 1.0:
-        raise ValueError(f"{what} must lie in (0, 1]; got {value!r}")
+        raise ValueError(f"{what} must be in (0, 1]; got {value!r}")

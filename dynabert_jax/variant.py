@@ -1,7 +1,7 @@
-"""A sub-network and what it skips while it runs: what is trained, scored, timed, chosen and exported by name.
+"""A sub-network plus the methods by which it skips work: the unit that is scored, timed, chosen and exported by name.
 
-A method that saves work for some texts or tokens alone (exits, token reduction, depths per token) is a `Skip`: a value
-that says after which layers it looks. What it does there is `mark` of the module of that name in `model/`.
+A method that saves work for some texts or tokens only (exits, token reduction, depths per token) is a `Skip`: a value
+that says after which layers it acts. What it does there is function `mark` of the module of that name in `model/`.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ _SKIP = re.compile(r"([a-z]+)(.*)")
 
 
 class Skip(Protocol):
-    """Something that a sub-network skips: frozen, hashable, without arrays."""
+    """A method by which a sub-network skips work: frozen, hashable, without arrays."""
 
     @property
     def name(self) -> str:
@@ -24,18 +24,18 @@ class Skip(Protocol):
 
     @property
     def after(self) -> tuple[int, ...]:
-        """Positions of the kept layers after which it looks."""
+        """Positions of the kept layers after which it acts."""
 
     def check_fits(self, config: ModelConfig, sub: SubNetwork) -> None:
-        """Raises ValueError where the model or the sub-network cannot do without what it skips."""
+        """Raises ValueError if the method cannot be used with this model or sub-network."""
 
 
-Skips = Mapping[str, Callable[[str], Skip]]  # by the method's name, what makes a skip of the setting after it
+Skips = Mapping[str, Callable[[str], Skip]]  # by method name: makes a skip from the setting in its name
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A sub-network plus what it skips, in the order in which it looks; without skips, it runs as it is."""
+    """A sub-network plus its skips, in the order in which they act; without skips, all of it runs."""
 
     sub: SubNetwork
     skips: tuple[Skip, ...] = ()
@@ -43,11 +43,12 @@ class Variant:
     def __post_init__(self) -> None:
         methods = [_method(skip.name) for skip in self.skips]
         if len(set(methods)) < len(methods):
-            raise ValueError(f"a variant skips by each method once; got {', '.join(methods)}")
+            raise ValueError(f"a variant may use each method only once; got {', '.join(methods)}")
         for skip in self.skips:
             if not all(0 <= position < len(self.sub.layers) for position in skip.after):
                 raise ValueError(
-                    f"{skip.name} looks after kept layers {skip.after}, and {self.sub.name} has {len(self.sub.layers)}"
+                    f"{skip.name} acts after kept layers {skip.after}, but {self.sub.name} has only "
+                    f"{len(self.sub.layers)}"
                 )
 
     @property
@@ -60,13 +61,13 @@ class Variant:
         """The variant of that name, of a model of this shape.
 
         Raises:
-            ValueError: the sub-network or a setting is none, or no method has that name.
+            ValueError: the name of the sub-network, of a method or of a setting is not valid.
         """
         sub, *skips = name.split("+")
         return cls(SubNetwork.parse(sub, shape), tuple(_parse_skip(skip, methods) for skip in skips))
 
     def check_fits(self, config: ModelConfig) -> None:
-        """Raises ValueError unless the model has the sub-network and can do without what it skips."""
+        """Raises ValueError unless the sub-network and its skips fit the model."""
         self.sub.check_fits(config)
         for skip in self.skips:
             skip.check_fits(config, self.sub)
@@ -75,12 +76,12 @@ class Variant:
 def _parse_skip(name: str, methods: Skips) -> Skip:
     found = _SKIP.fullmatch(name)
     if not found or found[1] not in methods:
-        raise ValueError(f"{name!r} names nothing to skip; there are: {', '.join(methods) or 'no methods'}")
+        raise ValueError(f"{name!r} is not a method that skips work; allowed: {', '.join(methods) or 'none'}")
     return methods[found[1]](found[2])
 
 
 def _method(name: str) -> str:
     found = _SKIP.fullmatch(name)
     if not found:
-        raise ValueError(f"a skip's name begins with its method in lower-case letters; got {name!r}")
+        raise ValueError(f"a skip's name must begin with its method in lower-case letters; got {name!r}")
     return found[1]

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes the virtual environment, or brings it up to date:
+# Creates or updates the virtual environment:
 #
 #     bash scripts/venv.sh                     with everything that tests and checks need
-#     bash scripts/venv.sh requirements.txt    with what running needs, and no more
+#     bash scripts/venv.sh requirements.txt    with only what running needs
 #
-# It lies in .venv; VENV=FOLDER puts it elsewhere, and PYTHON=python3.12 makes it with another Python. A second call
-# starts at once: it installs again only where the project's requirements have changed.
-# The other scripts source this one and find $root, and the environment's programs in front of PATH.
+# It is in .venv. VENV=FOLDER puts it elsewhere, and PYTHON=python3.12 uses another Python. A second call is fast: it
+# installs only if the project's requirements have changed.
+# The other scripts source this one. It sets $root, and puts the environment's programs first in PATH.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -23,13 +23,13 @@ if [ ! -x "$venv/bin/pip" ]; then
     found=$("$python" -c 'import platform; print(platform.python_version())') ||
         fail "$python does not run. Install Python 3.11 or later, or name one: PYTHON=python3.12 bash $0"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        fail "$python is Python $found; 3.11 or later is needed. Install one and name it: PYTHON=python3.12 bash $0"
+        fail "$python is Python $found; 3.11 or later is needed. Install it, then name it: PYTHON=python3.12 bash $0"
     "$python" -c 'import ensurepip, venv' ||
-        fail "$python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv"
+        fail "$python cannot create virtual environments. On Debian and Ubuntu: apt-get install python3-venv"
     "$python" -m venv "$venv"
 fi
 
-# The stamp holds the checksum of the requirements as they were when they were last installed.
+# The stamp holds the checksum of the requirements that were last installed.
 stamp=$venv/.$requirements.cksum
 wanted=$(cat "$root"/requirements*.txt "$root/pyproject.toml" | cksum)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then

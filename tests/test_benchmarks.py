@@ -52,7 +52,7 @@ def test_our_step_moves_the_weights_and_tells_the_hosts_time() -> None:
 
 
 def test_a_floor_counts_every_product_and_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "product_rate", lambda dtype: {"float32": 1e9, "bfloat16": 4e9}[dtype])
+    monkeypatch.setattr(steps, "matmul_rate", lambda dtype: {"float32": 1e9, "bfloat16": 4e9}[dtype])
     monkeypatch.setattr(harness, "memory_rate", lambda: 1e9)
     settings = steps.Settings(length=7, batch=8)
     objective = steps.find_objective(SHAPE, "fine_tune")

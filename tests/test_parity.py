@@ -1,15 +1,14 @@
-"""The golden values of the authors' PyTorch code: every case that the folder holds, and everything in it.
-
-DYNABERT_GOLDEN names another folder of cases; tests/golden/README.md says what is in one.
-"""
+"""Every golden case of the authors' PyTorch code, and everything in it. tests/golden/README.md says what a case is."""
 
 import dataclasses
+import functools
 import json
-import os
-from pathlib import Path
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,16 +16,19 @@ from dynabert_jax.config import DepthStage, FinalStage, ModelConfig, Optimizer, 
 from dynabert_jax.data.batches import Batch, Inputs
 from dynabert_jax.model.bert import Bert, Outputs
 from dynabert_jax.model.params import cut_model
-from dynabert_jax.plan import Objective, depth, final, width
+from dynabert_jax.plan import StagePlan, depth, final, width
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
+from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.importance import importance
 from dynabert_jax.train.losses import task_loss
 from dynabert_jax.train.step import Programs, gradients, init_state, make_update, train_step
 from dynabert_jax.weights.names import from_torch_names, to_torch_names
 from dynabert_jax.weights.rewire import Scores, by_importance, rewire
+from golden_cases import FOLDER, LATER_METHODS, cases, kind_of
 
-GOLDEN = Path(os.environ.get("DYNABERT_GOLDEN") or Path(__file__).parent / "golden")
+pytestmark = pytest.mark.parity
+
 EXACT = {"rtol": 0.0, "atol": 1e-5}  # logits, hidden states, losses
 RELATIVE = {"rtol": 1e-4, "atol": 1e-6}  # gradients, importance, weights
 
@@ -79,11 +81,6 @@ class Case:
         return found
 
 
-def cases(kind: str) -> list[Any]:
-    files = sorted(GOLDEN.glob("*.json"))
-    return [pytest.param(f, id=f.stem) for f in files if json.loads(f.read_text())["kind"] == kind]
-
-
 @pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
     file = request.param
@@ -95,10 +92,10 @@ def forward(config: ModelConfig, params: Any, batch: Batch, sub: SubNetwork) -> 
     return Bert(config).apply({"params": params}, *batch.inputs, sub, with_attention=True)
 
 
-def test_every_case_is_of_a_known_kind() -> None:
-    kinds = {json.loads(file.read_text())["kind"] for file in GOLDEN.glob("*.json")}
-    assert kinds, f"no golden cases in {GOLDEN}"
-    assert kinds <= {"forward", "importance", "train"}
+def test_there_are_cases_and_each_is_of_a_known_kind() -> None:
+    found = list(FOLDER.glob("*.json"))
+    assert {kind_of(file) for file in found} <= {"forward", "importance", "train", "train_dropout"}
+    assert found or any(cases(folder=method) for method in LATER_METHODS), f"no golden cases in {FOLDER}"
 
 
 @pytest.mark.parametrize("case", cases("forward"), indirect=True)
@@ -112,7 +109,8 @@ def test_forward(case: Case) -> None:
         outputs = forward(config, params, batch, sub)
         np.testing.assert_allclose(outputs.logits, golden["logits"], **EXACT, err_msg=folder)
         np.testing.assert_allclose(outputs.hidden_states[-1], golden["last_hidden"], **EXACT, err_msg=folder)
-        np.testing.assert_allclose(task_loss(outputs.logits, batch.labels).mean(), golden["loss"], **EXACT)
+        loss = task_loss(config.head, outputs.logits, batch.labels).mean()
+        np.testing.assert_allclose(loss, golden["loss"], **EXACT)
         assert len(outputs.hidden_states) == golden["n_hidden"]
         sums = [np.abs(np.asarray(hidden, np.float64)).sum() for hidden in outputs.hidden_states]
         np.testing.assert_allclose(sums, golden["hidden_sums"], rtol=1e-5)
@@ -157,7 +155,7 @@ def test_importance_and_rewiring(case: Case) -> None:
         np.testing.assert_allclose(logits, case.arrays[f"{folder}/logits"], **EXACT, err_msg=folder)
 
 
-def objective_of(case: Case) -> Objective:
+def stage_of(case: Case) -> StagePlan:
     """The case's stage, as our configuration describes it."""
     spec, config = case.spec, case.config
     optimizer = Optimizer(
@@ -183,25 +181,87 @@ def objective_of(case: Case) -> Objective:
 
 @pytest.mark.parametrize("case", cases("train"), indirect=True)
 def test_training(case: Case) -> None:
-    """Every loss, norm and learning rate of every step, the first gradient, and the weights after the last step."""
-    config, objective = case.config, objective_of(case)
+    programs = Programs(Bert(case.config))
+    check_training(case, [(programs, case.batch(f"step{step}/batch")) for step in range(case.spec["steps"])])
+
+
+@pytest.mark.parametrize("case", cases("train_dropout"), indirect=True)
+def test_training_with_dropout(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the case's masks in the place of random numbers; which of them drop what, and how, is the model's part."""
+    monkeypatch.setattr("dynabert_jax.train.step.example_keys", lambda _, rows: rows)
+    monkeypatch.setattr("dynabert_jax.model.dropout._folded", lambda masks, number: masks[number])
+    monkeypatch.setattr("dynabert_jax.model.dropout.random_bits", bits_of)
+    programs = functools.cache(lambda steps: Programs(MaskedBert(case.config, masks=Masks(case, steps))))
+    alike = [steps_like(case, step) for step in range(case.spec["steps"])]
+    check_training(case, [(programs(steps), batch_among(case, step, steps)) for step, steps in enumerate(alike)])
+
+
+def steps_like(case: Case, step: int) -> tuple[int, ...]:
+    """The steps whose batches have this one's shape. One program runs them all."""
+    shapes = [case.arrays[f"step{s}/batch/input_ids"].shape for s in range(case.spec["steps"])]
+    return tuple(s for s, shape in enumerate(shapes) if shape == shapes[step])
+
+
+def batch_among(case: Case, step: int, steps: tuple[int, ...]) -> Batch:
+    """The batches of all these steps, one after the other; the rows of all but this one have the weight 0."""
+    batches = [case.batch(f"step{s}/batch") for s in steps]
+    weighted = [dataclasses.replace(b, weights=b.weights * (s == step)) for s, b in zip(steps, batches, strict=True)]
+    return concatenated(weighted)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masks:
+    """The masks of these steps of a case, whose rows are numbered as in `batch_among`."""
+
+    case: Case
+    steps: tuple[int, ...]
+
+    def of(self, width: float, rows: jax.Array) -> dict[int, jax.Array]:
+        """Those of a width by the number of the place of dropout, `[B, ...]` each: one for each of these rows."""
+        masks = concatenated([self.case.under(f"step{step}/w{width}/mask") for step in self.steps])
+        return {zlib.crc32(place.encode()): jnp.asarray(a)[rows] for place, a in pad_to_devices(masks).items()}
+
+
+class MaskedBert(Bert):
+    """A network that takes numbers of rows in the place of random keys, and drops by their masks."""
+
+    masks: Masks | None = None
+
+    def run_together(self, *inputs: Any, dropout: jax.Array) -> tuple[Outputs, ...]:
+        (width,) = {sub.width for sub in inputs[-1]}
+        return super().run_together(*inputs, dropout=self.masks.of(width, dropout))
+
+
+def bits_of(mask: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The smallest number, which is always dropped, where an example's mask is 0; else the largest, which never is.
+
+    A mask of attention weights has all heads of the model: those that run are the first ones.
+    """
+    return jnp.where(mask[: shape[0]] == 0, jnp.uint32(0), jnp.uint32(2**32 - 1))
+
+
+def check_training(case: Case, steps: Sequence[tuple[Programs, Batch]]) -> None:
+    """Every loss, norm and learning rate of every step, the first gradient, and the weights after the last step.
+
+    Args:
+        steps: what each step runs, and its batch.
+    """
+    config, objective = case.config, Distillation(stage_of(case))
     students = {folder.split("/")[1]: sub for folder, sub in case.sub_networks("step0").items()}
-    assert set(objective.students) == set(students.values())
-    programs = Programs(Bert(config))
+    assert set(objective.stage.students) == set(students.values())
     update = make_update(objective, case.spec["total_steps"])
     state = init_state(objective, case.tree("weights"), case.spec["total_steps"])
     teacher = devices.replicate(case.tree("teacher")) if case.under("teacher") else None
 
-    for step in range(case.spec["steps"]):
-        batch = pad_to_devices(case.batch(f"step{step}/batch"))
-        key = jax.random.key(step)
+    for step, (programs, batch) in enumerate(steps):
+        batch, key = pad_to_devices(batch), jax.random.key(step)
         if step == 0:
             summed = gradients(programs, objective, state.params, teacher, batch, key).grads
             compare_trees(case, "step0/grad", jax.tree.map(lambda g: np.asarray(g).sum(0), summed))
         state, report = train_step(programs, update, objective, state, teacher, batch, key)
         np.testing.assert_allclose(report.grad_norm, case.arrays[f"step{step}/grad_norm"], rtol=1e-4)
         np.testing.assert_allclose(report.learning_rate, case.arrays[f"step{step}/lr"], rtol=1e-6)
-        losses = dict(zip(objective.students, report.losses, strict=True))
+        losses = dict(zip(objective.stage.students, report.losses, strict=True))
         for name, sub in students.items():
             golden = case.under(f"step{step}/{name}")
             ours = {"logit_loss": losses[sub].logit, "hidden_loss": losses[sub].hidden, "loss": losses[sub].total}
@@ -213,10 +273,17 @@ def test_training(case: Case) -> None:
     compare_trees(case, "after", jax.device_get(state.params))
 
 
-def pad_to_devices(batch: Batch) -> Batch:
-    """The batch with rows of weight 0 behind it, so that it divides over the devices of the tests."""
-    filler = -len(batch.labels) % devices.num_devices()
-    return jax.tree.map(lambda a: np.concatenate([a, np.zeros_like(a[:1]).repeat(filler, 0)]), batch)
+def concatenated(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *trees)
+
+
+def pad_to_devices(tree: Any) -> Any:
+    """Arrays `[B, ...]` with rows of zeros after their own, so that they divide over the devices of the tests."""
+
+    def padded(a: np.ndarray) -> np.ndarray:
+        return np.pad(a, [(0, -len(a) % devices.num_devices()), *[(0, 0)] * (a.ndim - 1)])
+
+    return jax.tree.map(padded, tree)
 
 
 def compare_trees(case: Case, folder: str, ours: Any) -> None:

@@ -163,9 +163,9 @@ def test_a_sub_network_that_is_none_is_refused(
 
 @pytest.mark.parametrize("value", [0.0, -0.5, 1.5, float("nan"), float("inf")])
 def test_multipliers_lie_between_0_and_1(value: float) -> None:
-    with pytest.raises(ValueError, match=rf"width must lie in \(0, 1\]; got {value!r}"):
+    with pytest.raises(ValueError, match=rf"width must be in \(0, 1\]; got {value!r}"):
         SubNetwork.uniform(BASE, value, 1.0)
-    with pytest.raises(ValueError, match=rf"depth must lie in \(0, 1\]; got {value!r}"):
+    with pytest.raises(ValueError, match=rf"depth must be in \(0, 1\]; got {value!r}"):
         SubNetwork.uniform(BASE, 1.0, value)
 
 

@@ -54,15 +54,15 @@ def test_names_are_those_of_the_parts() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("w1_d1+nap0.3", "'nap0.3' names nothing to skip; there are: sleep, dream"),
-        ("w1_d1+0.3", "'0.3' names nothing to skip"),
-        ("w1_d1+sleep1+sleep2", "skips by each method once; got sleep, sleep"),
-        ("w2_d1", r"width must lie in \(0, 1\]; got 2.0"),
-        ("w1", "'w1' names no sub-network; write its width and depth, such as 'w0.75_d0.5'"),
-        ("", "'' names no sub-network"),
+        ("w1_d1+nap0.3", "'nap0.3' is not a method that skips work; allowed: sleep, dream"),
+        ("w1_d1+0.3", "'0.3' is not a method that skips work"),
+        ("w1_d1+sleep1+sleep2", "may use each method only once; got sleep, sleep"),
+        ("w2_d1", r"width must be in \(0, 1\]; got 2.0"),
+        ("w1", "'w1' is not the name of a sub-network; write its width and depth, such as 'w0.75_d0.5'"),
+        ("", "'' is not the name of a sub-network"),
         ("l0h9n5", "keeps 9 heads and 5 neurons of layer 0, but that layer has 4 heads"),
         ("l7h1n5", "keeps layer 7, but the model has 3 layers"),
-        ("w1_d0.666667", "the multipliers in 'w1_d0.666667' are rounded; name the sub-network by its structure"),
+        ("w1_d0.666667", "the multipliers in 'w1_d0.666667' may be rounded"),
     ],
 )
 def test_what_is_no_name_is_refused(name: str, message: str) -> None:
@@ -71,7 +71,7 @@ def test_what_is_no_name_is_refused(name: str, message: str) -> None:
 
 
 def test_a_variant_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"sleep1 looks after kept layers \(5,\), and w1_d1 has 3"):
+    with pytest.raises(ValueError, match=r"sleep1 acts after kept layers \(5,\), but w1_d1 has only 3"):
         Variant(FULL, (Sleep("1", after=(5,)),))
     Variant(FULL, (Sleep("1"),)).check_fits(CONFIG)
     with pytest.raises(ValueError, match="only a BERT sleeps"):

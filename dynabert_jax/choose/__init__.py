@@ -1,4 +1,4 @@
-"""Which sub-network: timing them on this device, and choosing by a budget.
+"""Times sub-networks on this device, and chooses one by a budget.
 
 Promises: `choose`, `audit` and `question` read no weights and import no jax.
 """

@@ -1,4 +1,4 @@
-"""Which sizes gain clearly less speed than their FLOPs promise, and the likely cause in words. No jax."""
+"""Finds the sizes that gain clearly less speed than their FLOPs promise, with the likely cause. Imports no jax."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -7,11 +7,11 @@ from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.runs.latency_card import Measurement
 from dynabert_jax.subnetwork import SubNetwork
 
-# A size is told when even the upper end of its speed-up, noise and all, stays below this part of its FLOPs' promise.
+# A size is reported if even the upper end of its speed-up's interval is below this share of its ideal speed-up.
 CLEARLY_LESS = 0.8
-# A forward pass so short is for a good part the start of the program.
+# In a shorter forward pass, launch overhead is a large share of the time.
 SHORT_MS = 1.0
-# Columns of a matrix product below which the units of today's devices are not filled.
+# A matmul with fewer columns does not fill the units of today's devices.
 NARROW = 128
 
 
@@ -21,9 +21,9 @@ class Shortfall:
 
     Attributes:
         row: its measurement.
-        fixed_ms: the part of its median that does not shrink with the FLOPs, in milliseconds: what is left of a
-            straight line through it and the full network, read off at no FLOPs.
-        cause: the likely one.
+        fixed_ms: the part of its median that does not shrink with the FLOPs, in milliseconds: the intercept, at 0
+            FLOPs, of the straight line through this size and the full network.
+        cause: the likely cause.
     """
 
     row: Measurement
@@ -40,13 +40,13 @@ class Shortfall:
 
 
 def audit(config: ModelConfig, subs: Mapping[str, SubNetwork], rows: Iterable[Measurement]) -> tuple[Shortfall, ...]:
-    """The rows whose speed-up lies, beyond noise, below `CLEARLY_LESS` of their FLOPs' promise.
+    """The rows whose speed-up is below `CLEARLY_LESS` of their ideal one, beyond noise.
 
-    What was timed too seldom to tell noise is left out.
+    Rows with too few rounds for an interval are left out.
 
     Args:
         config: the model that the sub-networks are cut from.
-        subs: by name.
+        subs: the sub-networks by name.
     """
     return tuple(
         Shortfall(row, fixed_ms(row), likely_cause(config, subs[row.sub], row))
@@ -62,14 +62,14 @@ def fixed_ms(row: Measurement) -> float:
 
 
 def likely_cause(config: ModelConfig, sub: SubNetwork, row: Measurement) -> str:
-    """What most often keeps such a size from its promise, told by its shape; a guess, not a measurement."""
+    """What most often limits a size of this shape. This is a guess, not a measurement."""
     heads, neurons = min(sub.heads), min(sub.neurons)
     columns = min(heads * config.head_size, neurons)
     if row.median_ms * row.speed_up < SHORT_MS:
-        return "so short a call is mostly the start of the program; larger batches and longer sentences gain more"
+        return "so short a call is mostly launch overhead; larger batches and longer sentences gain more"
     if all(heads == config.heads[i] and neurons == config.neurons[i]
            for i, heads, neurons in zip(sub.layers, sub.heads, sub.neurons, strict=True)):  # fmt: skip
-        return "embeddings, classifier and the way to the device and back cost the same at every depth"
+        return "embeddings, classifier and transfers between host and device cost the same at every depth"
     if columns < NARROW:
-        return f"its narrowest products have {columns} columns, too few to fill the device; less depth gains more"
+        return f"its narrowest matmuls have {columns} columns, too few to fill the device; less depth gains more"
     return "layer norms, residuals and the softmax keep their size at every width; less depth gains more"

@@ -1,6 +1,6 @@
-"""What can run a sub-network: `BACKENDS` by name, each with the dtypes that it has.
+"""The backends that can run a sub-network: `BACKENDS` by name, each with its dtypes.
 
-A new one is a function here, from a cut model to a `Runner`, with its name in `BackendName` and `BACKENDS`.
+To add one, write a function from a cut model to a `Runner`, and add its name to `BackendName` and `BACKENDS`.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from dynabert_jax.system.packages import require
 
 BackendName = Literal["jax", "onnxruntime", "onnxruntime-int8"]
 
-Open = Callable[[Model], Runner]  # of a cut model, whose parameters are on the host
+Open = Callable[[Model], Runner]  # opens a cut model whose parameters are on the host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Backend:
     """Something that runs sub-networks.
 
     Attributes:
-        opens: by the dtypes that it can multiply in.
-        packages: what it needs beyond what this package installs.
+        opens: by dtype of the matmuls, the function that opens a model.
+        packages: what it needs in addition to this package's dependencies.
         install: the command that installs them.
-        cpu_only: it runs on the CPU, whatever jax's first device is.
+        cpu_only: whether it always runs on the CPU, whatever jax's first device is.
     """
 
     opens: Mapping[str, Open]
@@ -45,15 +45,15 @@ class Backend:
     cpu_only: bool = False
 
     def dtypes(self, wanted: tuple[Dtype, ...]) -> tuple[str, ...]:
-        """The dtypes that it is measured in: the wanted ones where it has several, or else its only one."""
+        """The dtypes to measure it in: the wanted ones if it has several, else its only one."""
         return wanted if len(self.opens) > 1 else tuple(self.opens)
 
 
 def find_backend(name: BackendName) -> Backend:
-    """The backend of that name, for which everything is installed.
+    """The backend of that name, after checking that its packages are installed.
 
     Raises:
-        MissingPackageError: a package that it needs is missing; the message has the command that installs it.
+        MissingPackageError: a package is missing; the message has the command that installs it.
     """
     backend = BACKENDS[name]
     require(backend.packages, f"--backend {name}", backend.install)
@@ -61,12 +61,12 @@ def find_backend(name: BackendName) -> Backend:
 
 
 def open_in_jax(dtype: Dtype, model: Model) -> Runner:
-    """In jax, on the first device."""
+    """Runs the model in jax, on the first device."""
     return in_jax.open_model(model, dtype, on=jax.local_devices()[:1])
 
 
 def open_in_onnxruntime(dtype: Literal["float32", "int8"], model: Model) -> Runner:
-    """The file that `dynabert export --format onnx` writes, or with `--int8` the second one, on the CPU.
+    """Runs the ONNX file that `dynabert export --format onnx` writes, or its `--int8` file, on the CPU.
 
     Raises:
         ExportError: the model is too large for one file.
@@ -76,7 +76,7 @@ def open_in_onnxruntime(dtype: Literal["float32", "int8"], model: Model) -> Runn
         onnx_file.write(Source(model, (SubNetwork.full(model.config),)), folder)
         if dtype == "int8":
             onnx_file.quantize(folder)
-        # The session holds the weights, so the file may go; it takes batches of every shape.
+        # The session holds the weights, so the file can be removed; it accepts batches of every shape.
         return open_file(folder / (INT8 if dtype == "int8" else FLOAT), model.config.num_layers, threads())
 
 

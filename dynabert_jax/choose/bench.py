@@ -1,7 +1,6 @@
 """Times the sub-networks of a finished run on this device: a run -> its latency card.
 
-The sub-networks take turns, round by round and in an order that turns around every time, so that a machine that slows
-down slows all of them down.
+The sub-networks take turns. Every round reverses the order, so that a machine that slows down slows all of them down.
 """
 
 import dataclasses
@@ -35,27 +34,27 @@ from dynabert_jax.system.devices import threads
 from dynabert_jax.system.files import check_writable, expanded
 from dynabert_jax.system.packages import version
 
-WARM_UP = 3  # calls before the first that counts
-FEWEST = 6  # rounds of which the speed-up has an interval: all n lie on one side of the median once in 2^(n - 1)
-PACKAGES = ("dynabert_jax", "jax", "jaxlib", "flax", "numpy")  # what times may depend on
+WARM_UP = 3  # untimed calls before the first timed one
+FEWEST = 6  # rounds for an interval: all n ratios are on one side of the true median with probability 2^(1 - n)
+PACKAGES = ("dynabert_jax", "jax", "jaxlib", "flax", "numpy")  # versions that times may depend on
 MEMORY = (
-    "jax: arguments (weights included), results and temporaries of the compiled program, as its compiler planned them; "
-    "other backends do not tell"
+    "jax: arguments (weights included), results and temporaries of the compiled program, as planned by the compiler; "
+    "other backends report none"
 )
 
 Case = TypeVar("Case", bound=Hashable)
 
 
 class BenchSettings(Checked):
-    """What is measured, and how often. Several of anything are a tuple, or a list.
+    """What is measured, and how often. Several values are a tuple or a list.
 
     Attributes:
-        subs: names of sub-networks; none: all. The full network always runs beside them.
-        batches: sentences a batch.
-        lengths: tokens a sentence; none: the longest of the run.
-        dtypes: what products multiply in, of a backend that has several; none: what the run was trained in.
-        backends: by name, of `BACKENDS`. One that has a single dtype is measured in that, whatever the others are.
-        rounds: how often everything is timed; fewer than 6 tell nothing of noise.
+        subs: names of sub-networks; empty: all. The full network is always measured, too.
+        batches: sentences per batch.
+        lengths: tokens per sentence; empty: the run's longest length.
+        dtypes: dtypes of the matmuls, for backends that have several; empty: the dtype of the run's training.
+        backends: names from `BACKENDS`. A backend with a single dtype is measured in that one.
+        rounds: how often everything is timed; fewer than 6 give no interval.
     """
 
     subs: tuple[str, ...] = ()
@@ -77,7 +76,7 @@ class Benched:
 
     Attributes:
         card: the new rows, with where and when they were measured.
-        file: the card that holds these rows and those measured before.
+        file: the card with these rows and those measured before.
         slow: the sizes that gain clearly less than their FLOPs promise.
     """
 
@@ -94,7 +93,7 @@ class Benched:
         return self.card.rows
 
     def __str__(self) -> str:
-        """The rows as a table, and what gains less than it should."""
+        """The rows as a table, and the sizes that gain clearly less than their FLOPs promise."""
         origin = self.origin
         versions = ", ".join(f"{package} {number}" for package, number in origin.versions.items())
         parts = [f"{origin.device}, {origin.platform}, {origin.threads} threads; {versions}", table(self.rows)]
@@ -123,17 +122,17 @@ class Benched:
 
 
 def bench_run(path: str | Path, settings: BenchSettings, out: str | Path | None = None) -> Benched:
-    """Measures a finished run and adds the rows to its latency card.
+    """Measures a finished run, and adds the rows to its latency card.
 
     Args:
         path: the run's folder.
-        out: the card; by default `latency.json` in the run's folder. What it holds of other devices and shapes stays.
+        out: the card; by default `latency.json` in the run's folder. Its rows of other devices and shapes are kept.
 
     Raises:
         RunFolderError, WeightsError, ConfigError: the folder holds no finished run, or not those sub-networks.
-        LatencyError: the card cannot be written or is of another model, the model has no place for a length, or a
-            backend does not run what it is asked to, or not on this device.
-        ExportError: a backend needs a package that is not installed, or the model does not fit into its format.
+        LatencyError: the card cannot be written or belongs to another model, a length exceeds the model's positions,
+            no backend has a dtype, or a backend does not run on this device.
+        ExportError: a backend's package is not installed, or the model does not fit into its format.
     """
     check_backends(settings)
     run = read_finished(path)
@@ -149,32 +148,32 @@ def bench_run(path: str | Path, settings: BenchSettings, out: str | Path | None 
 
 
 def check_backends(settings: BenchSettings) -> None:
-    """Fails before anything is read or measured.
+    """Checks the backends before anything is read or measured.
 
     Raises:
         ExportError: a package is missing.
-        LatencyError: a backend does not run on this device, or none has a dtype that is asked for.
+        LatencyError: a backend does not run on this device, or no backend has a wanted dtype.
     """
     backends = {name: find_backend(name) for name in settings.backends}
     there = {name: ", ".join(backend.opens) for name, backend in backends.items()}
     for dtype in settings.dtypes:
         if not any(dtype in backend.opens for backend in backends.values()):
             has = "; ".join(f"{name} runs in {dtypes}" for name, dtypes in there.items())
-            raise LatencyError(f"--dtype {dtype} is of none of the backends: {has}. Leave it out, or add --backend jax")
+            raise LatencyError(f"no backend has --dtype {dtype}: {has}. Leave it out, or add --backend jax")
     device = jax.local_devices()[0]
     for name, backend in backends.items():
         if backend.cpu_only and device.platform != "cpu":
             raise LatencyError(
-                f"--backend {name} runs on the CPU, and jax's first device here is {device.device_kind}: one bench is "
-                f"of one device. Measure on the CPU with JAX_PLATFORMS=cpu in the environment, or leave {name} out"
+                f"--backend {name} runs on the CPU, and jax's first device here is {device.device_kind}: a bench "
+                f"measures one device. Set JAX_PLATFORMS=cpu to measure on the CPU, or leave {name} out"
             )
 
 
 def resolved(run: Finished, settings: BenchSettings) -> BenchSettings:
-    """The settings with the run's own values for what was left out.
+    """The settings, with the run's own values where none are given.
 
     Raises:
-        LatencyError: the model has no positions for a length.
+        LatencyError: a length exceeds the model's positions.
     """
     settings = settings.replace(
         subs=settings.subs or tuple(sub.name for sub in run.subs),
@@ -188,7 +187,7 @@ def resolved(run: Finished, settings: BenchSettings) -> BenchSettings:
 
 
 def card_before(out: Path, model: str) -> list[Card]:
-    """The card that is there already, if any; fails before anything is measured where it could not be added to."""
+    """The existing card, if any. Fails before anything is measured if the card cannot be written."""
     try:
         check_writable(out.parent)
     except OSError as error:
@@ -197,7 +196,7 @@ def card_before(out: Path, model: str) -> list[Card]:
 
 
 def here(backends: Sequence[BackendName] = ("jax",)) -> Origin:
-    """This device, now, and what these backends consist of."""
+    """This device, the time, and the versions of these backends' packages."""
     device, packages = jax.local_devices()[0], [*PACKAGES]
     for backend in backends:
         packages += [package for package in BACKENDS[backend].packages if package not in packages]
@@ -213,7 +212,7 @@ def here(backends: Sequence[BackendName] = ("jax",)) -> Origin:
 
 
 def cpu_name() -> str:
-    """As far as this system tells it; jax calls every CPU `cpu`."""
+    """The CPU's name, if the system reports one; jax calls every CPU `cpu`."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -223,11 +222,12 @@ def cpu_name() -> str:
 def measure(
     model: Model, subs: Sequence[SubNetwork], settings: BenchSettings, origin: Origin
 ) -> tuple[Measurement, ...]:
-    """Times sub-networks, among them the full network, on every backend, in every dtype that it has and every shape.
+    """Times sub-networks on every backend, in each of its dtypes and every shape.
 
     Args:
-        model: that they are cut from, on the host.
-        settings: with lengths and dtypes.
+        model: the model that they are cut from, on the host.
+        subs: must include the full network.
+        settings: with lengths and dtypes filled in.
     """
     config, rows = model.config, list[Measurement]()
     full = SubNetwork.full(config)
@@ -261,7 +261,7 @@ def random_inputs(config: ModelConfig, batch: int, length: int) -> Inputs:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """One sub-network's seconds, one a round, and its program's memory."""
+    """One sub-network's seconds, one value per round, and its program's memory."""
 
     seconds: list[float]
     memory_bytes: int | None
@@ -270,7 +270,7 @@ class Timing:
 def time_shape(
     runners: Mapping[SubNetwork, Runner], inputs: Inputs, rounds: int, step: Callable[[], object]
 ) -> dict[SubNetwork, Timing]:
-    """Compiles all sub-networks for one batch and times them in turn; `step` is called for each program and round."""
+    """Compiles all sub-networks for one batch and times them in turn. Calls `step` after each program and round."""
     calls = {sub: functools.partial(answer_on_host, runner, inputs) for sub, runner in runners.items()}
     for call in calls.values():
         call()
@@ -280,7 +280,7 @@ def time_shape(
 
 
 def answer_on_host(runner: Runner, inputs: Inputs) -> np.ndarray:
-    """Logits `[B, C]` on the host: whoever has them knows that all work has ended."""
+    """Logits `[B, C]` on the host. Once they are there, all work has ended."""
     return np.asarray(runner(inputs).logits)
 
 
@@ -292,17 +292,17 @@ def timed_in_turn(
     before_call: Callable[[Callable[[], object]], object] = lambda _: None,
     warm_up: int = WARM_UP,
 ) -> dict[Case, list[float]]:
-    """Times every call once a round, one after the other, in an order that turns around from round to round.
+    """Times every call once per round, one after the other, in an order that every round reverses.
 
     Args:
         calls: each returns when its work has ended.
         rounds: at least one.
-        clock: seconds.
-        after_round, before_call: what else is done, outside of what is timed; the second is given the call.
-        warm_up: the calls of each before the first that is timed.
+        clock: returns seconds.
+        after_round, before_call: called outside of the timed part; `before_call` gets the call.
+        warm_up: untimed calls of each case before the first timed one.
 
     Returns:
-        For each the seconds of every round.
+        For each case the seconds of every round.
     """
     for call in calls.values():
         for _ in range(warm_up):
@@ -321,12 +321,12 @@ def timed_in_turn(
 
 
 def summary(seconds: Sequence[float], full: Sequence[float]) -> dict[str, Any]:
-    """What a measurement tells of the seconds of every round, and of the full network's in the same rounds.
+    """The values of a measurement, from the seconds of every round and the full network's in the same rounds.
 
-    The speed-up is the median of the ratio within a round, which a machine that slows down changes least. Its interval
-    holds the true median with a confidence of 95 %, whatever the distribution: of n ratios, the number that lie below
-    the true median is binomial, n / 2 with a standard deviation of sqrt(n) / 2. Of fewer than `FEWEST` not even the
-    smallest and the largest are that sure to hold it, and there is none.
+    The speed-up is the median of the ratios within a round, which a machine that slows down changes least. Its interval
+    contains the true median with 95 % confidence, for any distribution: of n ratios, the number below the true median
+    is binomial, with mean n / 2 and standard deviation sqrt(n) / 2. With fewer than `FEWEST` ratios, not even the
+    smallest and the largest reach that confidence, so there is no interval.
     """
     ratios = np.divide(full, seconds)
     low, high = interval(ratios) if len(ratios) >= FEWEST else (None, None)
@@ -340,14 +340,14 @@ def summary(seconds: Sequence[float], full: Sequence[float]) -> dict[str, Any]:
 
 
 def interval(ratios: np.ndarray) -> tuple[float, float]:
-    """What holds the true median with a confidence of 95 %: see `summary`."""
+    """The 95 % confidence interval of the median; see `summary`."""
     half = 1.96 / (2 * math.sqrt(len(ratios)))
     low, high = np.quantile(ratios, (0.5 - half, 0.5 + half))
     return float(low), float(high)
 
 
 def table(rows: Sequence[Measurement]) -> str:
-    """A line for each sub-network and shape; memory is in MB (10^6 bytes)."""
+    """One line per sub-network and shape. Memory is in MB (10^6 bytes)."""
     header = ["sub-network", "backend", "dtype", "batch", "length", "median ms", "p95 ms", "examples/s", "speed-up",
               "ideal", "memory MB"]  # fmt: skip
     return markdown(
@@ -365,7 +365,7 @@ def table(rows: Sequence[Measurement]) -> str:
 
 
 def speed_up(row: Measurement) -> str:
-    """With its interval, where it has one."""
+    """The speed-up, with its interval if it has one."""
     if row.speed_up_low is None or row.speed_up_high is None:
         return f"{row.speed_up:.2f}"
     return f"{row.speed_up:.2f} ({row.speed_up_low:.2f}-{row.speed_up_high:.2f})"

@@ -1,4 +1,4 @@
-"""Chooses a sub-network by a budget: candidates and limits -> the best that fits, and the front around it. No jax."""
+"""Chooses a sub-network by a budget: candidates and limits -> the best that fits, and the Pareto front. No jax."""
 
 import dataclasses
 import re
@@ -16,11 +16,11 @@ Thing = TypeVar("Thing")
 
 
 class ChoiceError(UserError, ValueError):
-    """A budget that cannot be read, or that nothing fits; the message says what there is and what to do."""
+    """A budget that cannot be read, or that no candidate fits; the message says what is available and what to do."""
 
 
 class Scored(Protocol):
-    """What a table of scores tells of a sub-network; `evaluate.Row` is one."""
+    """A sub-network's entry in a table of scores, such as `evaluate.Row`."""
 
     @property
     def sub(self) -> str: ...
@@ -37,7 +37,7 @@ class Scored(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A sub-network's score, as a fraction, and its costs; the latency is None where none was asked for."""
+    """A sub-network's score, as a fraction, and its costs. The latency is None if it was not requested."""
 
     sub: str
     score: float
@@ -48,7 +48,7 @@ class Candidate:
     def cost(self, cost: Cost) -> float:
         value: float | None = getattr(self, cost)
         if value is None:
-            raise ChoiceError(f"{self.sub} has no {cost}; give every candidate one, or choose by another cost")
+            raise ChoiceError(f"{self.sub} has no {cost}; set it for every candidate, or choose by another cost")
         return value
 
 
@@ -59,7 +59,7 @@ def _fraction(score: float) -> float:
 
 
 class Limits(Checked):
-    """What a sub-network must keep to; None: no limit. Scores are fractions: 0.8, not 80."""
+    """Limits on a sub-network; None: no limit. Scores are fractions: 0.8, not 80."""
 
     max_latency_ms: Positive | None = None
     max_parameters: Positive | None = None
@@ -81,8 +81,8 @@ class Miss:
 
     Attributes:
         what: a cost, or `score`.
-        value, limit: what it has and what was allowed.
-        part: by which part of the limit it misses; 0.2 is 20 % too much, or too little.
+        value, limit: the candidate's value and the limit.
+        part: by what fraction of the limit it misses; 0.2 is 20 % too much, or too little.
     """
 
     what: Cost | Literal["score"]
@@ -103,19 +103,19 @@ class Judged:
 
     @property
     def distance(self) -> float:
-        """From fitting: its worst miss."""
+        """How far it is from fitting: its worst miss."""
         return max((miss.part for miss in self.misses), default=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What a budget leads to.
+    """The result of a budget.
 
     Attributes:
-        best: the best that fits all limits; None where nothing does.
-        cost: what the front is drawn by.
-        front: the Pareto front of all candidates, cheapest first: more score costs more.
-        judged: all candidates, the nearest to fitting first.
+        best: the best candidate within all limits; None if there is none.
+        cost: the cost of the Pareto front.
+        front: the Pareto front of all candidates, cheapest first.
+        judged: all candidates, nearest to fitting first.
     """
 
     best: Candidate | None
@@ -125,7 +125,7 @@ class Choice:
 
 
 def candidates(rows: Iterable[Scored], latencies_ms: Mapping[str, float] | None = None) -> tuple[Candidate, ...]:
-    """Scores and costs side by side; with latencies, by the sub-network's name, only those that have one."""
+    """Candidates from rows of scores. With latencies, given by sub-network name, only those that have one."""
     return tuple(
         Candidate(
             row.sub, row.score, row.parameters, row.flops, None if latencies_ms is None else latencies_ms[row.sub]
@@ -136,13 +136,13 @@ def candidates(rows: Iterable[Scored], latencies_ms: Mapping[str, float] | None 
 
 
 def choose(candidates: Sequence[Candidate], limits: Limits, cost: Cost | None = None) -> Choice:
-    """The best candidate that keeps to all limits.
+    """The best candidate within all limits.
 
-    The best is the one of the highest score, and of equals the cheapest. Where the score alone is limited, it is the
-    cheapest, and of equals the one of the highest score.
+    The best candidate has the highest score; ties go to the cheapest. If only the score is limited, it is the cheapest
+    one; ties go to the highest score.
 
     Args:
-        cost: what cheap means; by default the first cost that is limited, else FLOPs.
+        cost: the cost to compare by; by default the first limited cost, else FLOPs.
     """
     costs: list[Cost] = [*limits.ceilings, "flops"]
     by = cost or costs[0]
@@ -170,14 +170,14 @@ def judge(candidate: Candidate, limits: Limits) -> Judged:
 
 
 def pareto_front(candidates: Iterable[Candidate], cost: Cost) -> tuple[Candidate, ...]:
-    """Those that no other matches in score and cost and beats in one of them, cheapest first; of equals the first."""
+    """The candidates to which no other is equal or better in both score and cost, cheapest first; ties keep one."""
     return front_of(candidates, cost=lambda one: one.cost(cost), score=lambda one: one.score)
 
 
 def front_of(
     things: Iterable[Thing], cost: Callable[[Thing], float], score: Callable[[Thing], float]
 ) -> tuple[Thing, ...]:
-    """The Pareto front: walked from the cheapest to the dearest, each has to score more than all before it."""
+    """The Pareto front, cheapest first: each has a higher score than all cheaper ones."""
     front: list[Thing] = []
     for one in sorted(things, key=lambda one: (cost(one), -score(one))):
         if not front or score(one) > score(front[-1]):
@@ -186,16 +186,16 @@ def front_of(
 
 
 def parse_size(text: str) -> float:
-    """A count as people write it: `30M`, `5G`, `1.5B`; K, M, G or B (both 10^9) and T stand for powers of 1000.
+    """Parses a count such as `30M`, `5G` or `1.5B`. The suffixes K, M, G or B (both 10^9) and T are powers of 1000.
 
     Raises:
-        ChoiceError: it is no such number, or zero.
+        ChoiceError: the text is not such a number, or is zero.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGBT]?)", text.strip().upper(), re.ASCII)
     value = float(match[1]) * SUFFIXES[match[2]] if match else 0.0
     if not value:
         raise ChoiceError(
-            f"{text!r} is no size: write a number above 0, with K, M, G, B or T behind it for thousands, millions, "
-            f"billions (G and B) or trillions, such as 30M or 1.5B"
+            f"{text!r} is not a size; write a number above 0, optionally followed by K (thousands), M (millions), G or "
+            f"B (billions) or T (trillions), such as 30M or 1.5B"
         )
     return value

@@ -1,4 +1,4 @@
-"""The choice for a finished run: its scores and latency cards -> the sub-network that fits a budget, told."""
+"""The choice for a finished run: its scores and latency cards -> the sub-network that fits a budget, and its report."""
 
 import dataclasses
 import json
@@ -17,22 +17,22 @@ from dynabert_jax.system.files import expanded
 
 log = logging.getLogger(__name__)
 
-NEAREST = 12  # how many are told where nothing fits; JSON has all
-MANY_TIMES = 10  # from which on nobody reads per cent
+NEAREST = 12  # how many are listed if nothing fits; JSON has all
+MANY_TIMES = 10  # above this factor, misses are shown as a factor instead of per cent
 FLOAT_SCORES = "Scores are the float model's; `dynabert export --format onnx --int8` measures what 8 bits cost."
 NAMES: Mapping[str, str] = {"latency_ms": "latency", "parameters": "parameters", "flops": "FLOPs", "score": "score"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What is asked of a run.
+    """A budget for a run.
 
     Attributes:
         limits: the budget.
-        where: which latencies are meant, where they matter.
-        split: the split whose scores count; None: the run's first dev split.
-        cards: latency cards beside the run's own.
-        cost: what the Pareto front is drawn by; None: the first cost that is limited, else FLOPs.
+        where: which latencies to use, if they are needed.
+        split: the split whose scores are used; None: the run's first dev split.
+        cards: latency cards in addition to the run's own.
+        cost: the cost of the Pareto front; None: the first limited cost, else FLOPs.
     """
 
     limits: Limits
@@ -48,12 +48,12 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """A choice with where its numbers come from.
+    """A choice, and the numbers that it is based on.
 
     Attributes:
         limits: the budget.
-        rows: the scores that counted, of one split.
-        measured: the latencies that counted, of one place and shape; empty where none were needed.
+        rows: the scores, of one split.
+        measured: the latencies, of one device, backend, dtype and shape; empty if none were needed.
     """
 
     choice: Choice
@@ -63,10 +63,10 @@ class Answer:
 
     @property
     def best(self) -> Candidate:
-        """What was chosen.
+        """The chosen candidate.
 
         Raises:
-            ChoiceError: nothing fits; the message says what is nearest.
+            ChoiceError: nothing fits; the message lists the nearest candidates.
         """
         if self.choice.best is None:
             raise ChoiceError(nothing_fits(self))
@@ -80,13 +80,13 @@ class Answer:
 
 
 def choose_run(path: str | Path, question: Question) -> Answer:
-    """The best sub-network of a finished run within the limits, and the Pareto front around it.
+    """The best sub-network of a finished run within the limits, and the Pareto front.
 
     Raises:
         RunFolderError, ConfigError: the folder holds no finished run.
-        LatencyError: latencies matter, and no card has them.
-        ChoiceError: the run has no such split, latencies are described and do not matter, or nothing fits; the message
-            says what is nearest.
+        LatencyError: latencies are needed, and no card has them.
+        ChoiceError: the run has no such split, latency options are given without a latency limit, or nothing fits; the
+            message lists the nearest candidates.
     """
     answer = ask(path, question)
     _ = answer.best
@@ -94,38 +94,38 @@ def choose_run(path: str | Path, question: Question) -> Answer:
 
 
 def ask(path: str | Path, question: Question) -> Answer:
-    """`choose_run`, also where nothing fits."""
+    """Like `choose_run`, but returns an answer even if nothing fits."""
     check_used(question)
     return answer_for(read_finished(path), question)
 
 
 def check_used(question: Question) -> None:
-    """Raises ChoiceError where it is said which latencies are meant, and none matter."""
+    """Raises ChoiceError if latency options are given and no latency is needed."""
     given = [f"--{name}" for name, value in question.where if value is not None]
     given += ["--card"] if question.cards else []
     if given and not question.by_latency:
         raise ChoiceError(
-            f"{', '.join(given)}: this says which latencies are meant, and nothing asks for latencies; add "
-            "--max-latency-ms or --by latency_ms, or leave it out"
+            f"{', '.join(given)}: without a latency limit these options have no effect; add --max-latency-ms or "
+            "--by latency_ms, or leave them out"
         )
 
 
 def answer_for(run: Finished, question: Question) -> Answer:
-    """The choice among the sub-networks that the run has scored and, where latencies matter, a card knows."""
+    """The choice among the run's scored sub-networks and, if latencies are needed, those that a card has measured."""
     rows = rows_of(run, question.split)
     measured = measured_for(run, question) if question.by_latency else ()
     milliseconds = {row.sub: row.median_ms for row in measured} if question.by_latency else None
     known = candidates(rows, milliseconds)
     missing = sorted({row.sub for row in rows} - {one.sub for one in known})
     if not known:
-        raise LatencyError(f"no card has these latencies of {', '.join(missing)}; run `dynabert bench` for them")
+        raise LatencyError(f"no card has these latencies for {', '.join(missing)}; measure them with `dynabert bench`")
     if missing:
-        log.warning("not measured there, and left out: %s", ", ".join(missing))
+        log.warning("left out, because no card has these latencies for them: %s", ", ".join(missing))
     return Answer(choose(known, question.limits, question.cost), question.limits, rows, measured)
 
 
 def rows_of(run: Finished, split: str | None) -> tuple[Row, ...]:
-    """The scores on one split; the first one that the run has written is a dev split.
+    """The scores on one split; None is the run's first one, which is a dev split.
 
     Raises:
         ChoiceError: the run has no such split.
@@ -137,23 +137,23 @@ def rows_of(run: Finished, split: str | None) -> tuple[Row, ...]:
 
 
 def measured_for(run: Finished, question: Question) -> tuple[Measurement, ...]:
-    """The latencies that are meant, from the run's own card and those that are named.
+    """The wanted latencies, from the run's own card and the given ones.
 
     Raises:
-        LatencyError: there is no card, one is of another model, or none has what is meant.
+        LatencyError: there is no card, a card belongs to another model, or no card has the wanted latencies.
     """
     own = run.card_file
     files = [*([own] if own.exists() else []), *question.cards]
     if not files:
         raise LatencyError(
-            f"nothing is known of latencies: there is no {own}. Run `dynabert bench {run.folder.path}` on the device "
-            f"that is meant, or name the card that it wrote there with --card"
+            f"there are no latencies: {own} does not exist. Run `dynabert bench {run.folder.path}` on the target "
+            f"device, or name a card that was written there with --card"
         )
     return latencies(merge([read_card(expanded(file), run.fingerprint) for file in files]), question.where)
 
 
 def in_words(answer: Answer, best: Candidate) -> str:
-    """The choice in words, and the front around it as a table."""
+    """The choice in words, and the Pareto front as a table."""
     costs = ", ".join(shown(cost, best.cost(cost)) for cost in costs_of(answer))
     row = answer.rows[0]
     parts = [
@@ -167,7 +167,7 @@ def in_words(answer: Answer, best: Candidate) -> str:
 
 
 def budget(answer: Answer) -> str:
-    """The limits, and where the latencies are of."""
+    """The limits, and where the latencies were measured."""
     limits = [f"at most {shown(cost, limit)}" for cost, limit in answer.limits.ceilings.items()]
     if answer.limits.min_score is not None:
         limits.append(f"{answer.rows[0].metric} of at least {answer.limits.min_score:g}")
@@ -179,7 +179,7 @@ def budget(answer: Answer) -> str:
 
 
 def front_table(answer: Answer, best: Candidate) -> str:
-    """A line for each candidate on the front, and for the best, which another limit may keep off it."""
+    """One line per candidate on the front, and one for the best, which another limit may keep off the front."""
     judged = {one.candidate: one for one in answer.choice.judged}
     costs = costs_of(answer)
     lines = sorted({*answer.choice.front, best}, key=lambda one: one.cost(answer.choice.cost))
@@ -198,7 +198,7 @@ def front_table(answer: Answer, best: Candidate) -> str:
 
 
 def nothing_fits(answer: Answer) -> str:
-    """Which candidates are nearest, and by how much each misses."""
+    """The nearest candidates, and by how much each misses."""
     judged = answer.choice.judged
     lines = [f"- {one.candidate.sub}: {missed(one)}" for one in judged[:NEAREST]]
     more = f"\n- and {len(judged) - NEAREST} more" if len(judged) > NEAREST else ""
@@ -206,7 +206,7 @@ def nothing_fits(answer: Answer) -> str:
 
 
 def missed(judged: Judged) -> str:
-    """By how much a candidate misses its limits; empty where it keeps to all."""
+    """By how much a candidate misses its limits; empty if it fits."""
     return "; ".join(missed_one(miss) for miss in judged.misses)
 
 
@@ -215,7 +215,7 @@ def missed_one(miss: Miss) -> str:
 
 
 def distance(miss: Miss) -> str:
-    """Of a score the difference, of a cost the part; of one that is far beyond its limit how many times it is that."""
+    """For a score the difference. For a cost the excess in per cent, or a factor if it is far beyond the limit."""
     if miss.what == "score":
         return f"{miss.limit - miss.value:.4f} below"
     times = miss.value / miss.limit
@@ -230,17 +230,17 @@ def shown(what: str, value: float) -> str:
 
 
 def in_cell(cost: str, value: float) -> str:
-    """A cost below its name; counts as `--max-parameters` takes them."""
+    """A cost in a table; counts have the form that `--max-parameters` takes."""
     return f"{value:.4g} ms" if cost == "latency_ms" else size(value)
 
 
 def costs_of(answer: Answer) -> tuple[Cost, ...]:
-    """Those that are known of every candidate."""
+    """The costs that every candidate has."""
     return ("latency_ms", "parameters", "flops") if answer.measured else ("parameters", "flops")
 
 
 def answer_json(answer: Answer) -> str:
-    """The same for programs; `chosen` is null where nothing fits, and `nearest` starts with what misses least."""
+    """The same as JSON. `chosen` is null if nothing fits; `nearest` is sorted by how much each candidate misses."""
     row, choice = answer.rows[0], answer.choice
     measured = {"device", "time", "backend", "dtype", "batch", "length"}
     values = {

@@ -19,7 +19,7 @@ from dynabert_jax.export.formats import FORMATS, FormatName
 if TYPE_CHECKING:
     from dynabert_jax.serve.predict import Prediction, Text
 
-# How settings are shown in --help: by what they are, and with a default only where it tells something.
+# --help shows what a setting is. The text names the default where that is useful.
 arg = functools.partial(tyro.conf.arg, help_behavior_hint="")
 Run = Annotated[Path, tyro.conf.Positional, arg(metavar="RUN")]
 Model = Annotated[str, tyro.conf.Positional, arg(metavar="MODEL")]
@@ -37,7 +37,7 @@ Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff, arg()]
 
 
 class Shown(Protocol):
-    """What a command gives: in words as a string, and for programs as JSON."""
+    """The result of a command: text as a string, and JSON for programs."""
 
     def to_json(self) -> str: ...
 
@@ -59,7 +59,7 @@ def evaluate(run: Run, json: Flag = False) -> None:
 
 
 def compare(checkpoint: Model, reference: Annotated[Path, arg(metavar="DIR")], json: Flag = False) -> None:
-    """Run a checkpoint here and in the authors' PyTorch code; print how far each sub-network's answers differ.
+    """Run a checkpoint here and in the authors' PyTorch code; print how much each sub-network's answers differ.
 
     Args:
         checkpoint: a folder in Hugging Face's format, such as the model/ of a run, a hub name or sample:minilm.
@@ -85,19 +85,19 @@ def predict(
     json: Flag = False,
     force: Flag = False,
 ) -> None:
-    """Say what texts are, with a run, an export or a model: texts given here, or every row of a file.
+    """Predict labels or numbers for texts, or for every row of a file, with a run, an export or a model.
 
     Args:
         model: the folder of a finished run, of an export, or of a fine-tuned model in Hugging Face's format.
-        text: sentences, or the first ones of pairs.
-        text2: the second ones of the pairs.
-        file: a .csv, .tsv, .jsonl or .parquet instead; out gets its rows with their predictions.
-        out: a .csv, .tsv or .jsonl to write.
-        text_columns: the file's column of the sentence, or two of a pair; a run knows its own.
-        sub: the sub-network, such as w0.5_d0.5; left out, a run's largest, or the only one of an export.
-        batch: texts at once.
+        text: sentences, or the first sentences of pairs.
+        text2: the second sentences of the pairs.
+        file: a .csv, .tsv, .jsonl or .parquet file instead of texts; --out gets its rows with their predictions.
+        out: the .csv, .tsv or .jsonl file to write.
+        text_columns: the file's column with the sentence, or two columns for pairs; a run has its own as default.
+        sub: the sub-network, such as w0.5_d0.5; default: the largest of a run, or the only one of an export.
+        batch: texts per batch.
         json: print a JSON object for each text.
-        force: write over a file that is there.
+        force: overwrite an existing file.
     """
     from dynabert_jax.serve.open import PredictError
     from dynabert_jax.serve.predict import Predictor, predict_file
@@ -105,32 +105,32 @@ def predict(
     if not text and file is None:
         raise PredictError("there is nothing to predict; give --text, or --file with --out")
     if text and file is not None:
-        raise PredictError("--text and --file are two ways to say what to predict; give one of them")
+        raise PredictError("got both --text and --file; give only one of them")
     if file is None:
         if out is not None or text_columns or force:
-            raise PredictError("--out, --text-columns and --force go with --file; give one, or leave them out")
+            raise PredictError("--out, --text-columns and --force need --file; add it, or leave them out")
         texts = paired(text, text2)
         for one, prediction in zip(texts, Predictor(model, sub, batch)(texts), strict=True):
             print(json_line(one, prediction) if json else readable_line(one, prediction))
         return
     if out is None or text2 or json:
-        raise PredictError("--file needs --out, whose extension is the format, and takes no --text2 and no --json")
+        raise PredictError("--file needs --out (its extension sets the format), and takes neither --text2 nor --json")
     rows = predict_file(Predictor(model, sub, batch), file, out, text_columns, force=force)
     print(f"{rows:,} rows written to {out}")
 
 
 def paired(texts: Sequence[str], seconds: Sequence[str]) -> "list[Text]":
-    """The texts themselves or, where there are second ones, pairs of them.
+    """The texts themselves, or pairs if there are second texts.
 
     Raises:
-        PredictError: they are not as many.
+        PredictError: the numbers of first and second texts differ.
     """
     from dynabert_jax.serve.predict import PredictError
 
     if not seconds:
         return list(texts)
     if len(texts) != len(seconds):
-        raise PredictError(f"got {len(texts)} first sentences and {len(seconds)} second ones; pairs need as many")
+        raise PredictError(f"got {len(texts)} first sentences and {len(seconds)} second ones; give as many of both")
     return list(zip(texts, seconds, strict=True))
 
 
@@ -149,13 +149,13 @@ def readable_line(text: "Text", prediction: "Prediction") -> str:
 
 
 def report(run: Run, out: OptionalFile = None, pictures: OptionalFolder = None, json: Flag = False) -> None:
-    """Write a page about a finished run: scores against costs, the best size of a budget, importance, training.
+    """Write a page about a finished run: scores against costs, the best size for a budget, importance, training.
 
     Args:
         run: the run's folder.
-        out: the page; left out, report.html in the run's folder.
-        pictures: a folder for the same as PNG files, which need matplotlib.
-        json: print JSON instead of words.
+        out: the page to write; default: report.html in the run's folder.
+        pictures: a folder for the same charts as PNG files; needs matplotlib.
+        json: print JSON instead of text.
     """
     from dynabert_jax.report.report import report_run
 
@@ -171,15 +171,15 @@ def export(
     int8: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Write sub-networks of a finished run for other programs, after making sure that they answer the same there.
+    """Write sub-networks of a finished run for other programs, after checking that they give the same answers there.
 
     Args:
         run: the run's folder.
         out: the folder to write.
-        sub: names of sub-networks, such as w0.5_d0.5; left out, all that the run has. All but stablehlo hold one.
-        force: replace the folder where it is an earlier export.
-        int8: write an ONNX file with weights in 8 bits, too, and say what that costs in score on the dev split.
-        json: print JSON instead of words.
+        sub: names of sub-networks, such as w0.5_d0.5; default: all of the run. Only stablehlo holds more than one.
+        force: replace the folder if it is an earlier export.
+        int8: also write an ONNX file with 8-bit weights, and report what that costs in score on the dev split.
+        json: print JSON instead of text.
     """
     from dynabert_jax.export.export import export_run
 
@@ -201,14 +201,14 @@ def bench(
 
     Args:
         run: the run's folder.
-        sub: names of sub-networks, such as w1_d1 w0.5_d0.5; none: all.
-        batch: sentences a batch, by default 1; several are measured one after the other, as with all that follows.
-        length: tokens a sentence; none: the longest of the run.
-        dtype: what products multiply in with jax; none: what the run was trained in. Other backends have but one.
-        rounds: how often everything is timed; fewer than 6 tell nothing of noise.
-        backend: what runs the network: jax, onnxruntime in float32, or onnxruntime-int8 with weights in 8 bits; the
+        sub: names of sub-networks, such as w1_d1 w0.5_d0.5; default: all.
+        batch: sentences per batch; default: 1. This option, --length, --dtype and --backend take several values.
+        length: tokens per sentence; default: the longest length of the run.
+        dtype: the dtype of matmuls in jax; default: the run's. Each of the other backends has only one.
+        rounds: how often everything is timed; fewer than 6 give no estimate of noise.
+        backend: what runs the network: jax, onnxruntime in float32, or onnxruntime-int8 with 8-bit weights; the
             latter two need `pip install "dynabert_jax[onnx]"` and run on the CPU.
-        out: the card; left out: latency.json in the run's folder. What it holds of other devices and shapes stays.
+        out: the latency card; default: latency.json in the run's folder. Its rows for other devices and shapes stay.
         json: print JSON instead of a table.
     """
     from dynabert_jax.choose.bench import BenchSettings, bench_run
@@ -237,19 +237,19 @@ def choose(
 
     Args:
         run: the run's folder.
-        max_latency_ms: milliseconds a batch, as `dynabert bench` has measured them.
-        max_parameters: such as 30M.
-        max_flops: of one sentence of the run's longest length, such as 5G.
-        min_score: of the task's main metric, as a fraction; with no other limit the cheapest that reaches it is best.
-        by: what cheap means and the front is drawn by; left out: the first cost that is limited, else flops.
-        device: whose latencies: a name, or a part that no other one has. Like the four that follow, left out where
-            the card has but one.
+        max_latency_ms: milliseconds per batch, as measured by `dynabert bench`.
+        max_parameters: parameters of the sub-network, such as 30M.
+        max_flops: FLOPs for one sentence of the run's longest length, such as 5G.
+        min_score: the task's main metric, as a fraction; with no other limit, the cheapest that reaches it is best.
+        by: the cost that ranks sub-networks and draws the front; default: the first cost that is limited, else flops.
+        device: the device to use latencies of: its name, or a part that no other one has. This option and the next
+            four are needed only where the card has more than one.
         backend: what ran the network, such as jax or onnxruntime.
-        dtype: what products multiplied in.
-        batch: sentences a batch.
-        length: tokens a sentence.
-        split: whose scores; left out: the run's first dev split.
-        card: latency cards beside the run's own, from other devices.
+        dtype: the dtype of its matmuls.
+        batch: sentences per batch.
+        length: tokens per sentence.
+        split: the split to use scores of; default: the run's first dev split.
+        card: additional latency cards, from other devices.
         json: print JSON instead of a table.
     """
     from dynabert_jax.choose.choose import Limits, parse_size
@@ -271,11 +271,11 @@ def choose(
         print(answer)
 
 
-DESCRIPTION = """Trains a DynaBERT, and works with a run that is finished. RUN is its folder.
+DESCRIPTION = """Train a DynaBERT, and use finished runs. RUN is the folder of a run.
 
 `dynabert train CONFIG` trains; `dynabert train --help` says more. The other commands print their results to standard
-output and all else to standard error; with --json, the output is JSON alone. A command that cannot do its work ends
-with a message and exit code 2. `dynabert COMMAND --help` says more."""
+output and everything else to standard error; with --json, the output is only JSON. A command that fails prints a
+message and ends with exit code 2. `dynabert COMMAND --help` says more."""
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What every command does around its work: logging, the compilation cache, errors as messages with exit codes."""
+"""What all commands share: logging, the compilation cache, and errors as messages with exit codes."""
 
 import contextlib
 import inspect
@@ -20,15 +20,15 @@ from dynabert_jax.system.files import first_line
 from dynabert_jax.system.memory import is_out_of_memory
 from dynabert_jax.system.signals import Signals, Stopped
 
-FULL = "Take smaller batches or shorter texts, or more or larger devices"
+FULL = "Use smaller batches, shorter texts, or more or larger devices"
 
 
 def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: str = FULL) -> int:
     """Does the work; returns the exit code.
 
     An error that the user can fix becomes a message and exit code 2. Ctrl-C and SIGTERM become a message that says what
-    is saved, or `when_stopped`, and 128 plus the signal's number. Short memory is reported with `when_full`, which says
-    what to do, and is exit code 2, too.
+    is saved, or `when_stopped`, and exit code 128 plus the signal's number. Running out of memory is reported with
+    `when_full`, which says what to do, and gives exit code 2.
     """
     log_to_stderr()
     quieten_orbax()
@@ -38,7 +38,7 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: 
             work()
             signals.forget()
     except UserError as error:
-        # Of a save that failed, orbax may leave coroutines behind; Python would tell so after our message.
+        # After a failed save, orbax may leave coroutines behind. Python would warn about them after our message.
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         print(f"error: {error}", file=sys.stderr)
         return ended(2)
@@ -63,14 +63,14 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: 
 
 
 LOST = (
-    "error: computing together with the other processes of this run has failed; most likely another process of this "
-    "run has ended. Read what it printed, and start all of them again with the same command: it resumes from the last "
+    "error: the computation shared with the other processes failed; most likely another process of this run has ended. "
+    "Read what it printed, then start all processes again with the same command: the run resumes from the last "
     "checkpoint"
 )
 
 
 def ended(code: int) -> int:
-    """The exit code. One of several processes ends here: Python's own end would wait for the others."""
+    """The exit code. One of several processes exits here, because Python's normal exit would wait for the others."""
     if devices.is_joined():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -79,43 +79,43 @@ def ended(code: int) -> int:
 
 
 class BarAwareHandler(logging.Handler):
-    """Writes messages to standard error, above a progress bar where there is one."""
+    """Writes messages to standard error, above the progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
 
 
 def log_to_stderr() -> None:
-    """What this package reports, and warnings of all others."""
+    """Logs the messages of this package, and the warnings of all others."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[BarAwareHandler()], force=True)
     logging.getLogger("dynabert_jax").setLevel(logging.INFO)
 
 
 def quieten_orbax() -> None:
-    """It logs every step, and every failure with its traceback; our own messages report the failures."""
+    """Silences orbax, which logs every step and the traceback of every failure. Our own messages report failures."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.unraisablehook = ignore_lost_tasks
 
 
 def ignore_lost_tasks(unraisable: Any) -> None:
-    """Where one of its tasks fails, orbax closes the event loop under the others; Python would print each of them."""
+    """Hides tasks that orbax lost: if one fails, it closes the event loop of the others, and Python prints each."""
     lost = inspect.iscoroutine(unraisable.object) or str(unraisable.exc_value) == "Event loop is closed"
     if not lost:
         sys.__unraisablehook__(unraisable)
 
 
 def use_compilation_cache() -> None:
-    """Compiled programs are kept in the user's cache folder, unless jax was told another place.
+    """Keeps compiled programs in the user's cache folder, unless jax is configured to use another one.
 
-    A cache that cannot be written costs time, and nothing else.
+    If the cache cannot be written, programs are compiled every time.
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    with contextlib.suppress(OSError, RuntimeError):  # the latter where the user has no home
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
         folder = cache_folder() / "compiled"
         folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):  # jax would say so for every program
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):  # jax would warn for every program
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

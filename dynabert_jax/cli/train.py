@@ -1,4 +1,4 @@
-"""`dynabert train CONFIG`, which is `python train.py CONFIG`: the configuration from its file and its flags."""
+"""`dynabert train CONFIG`, the same as `python train.py CONFIG`: reads the configuration file and the flags."""
 
 import runpy
 import sys
@@ -16,19 +16,19 @@ from dynabert_jax.system import devices
 USAGE = """usage: dynabert train CONFIG [--stage NAME] [--dry-run] [--SETTING VALUE ...]
 
 CONFIG        a Python file that sets `config` to a RunConfig, such as configs/movie_reviews_quick.py
---stage NAME  train this stage alone (fine_tune, width, depth or final); the ones before it must be finished
---dry-run     check everything, take a few steps of every stage and print what the run would do; nothing is written
+--stage NAME  train only this stage (fine_tune, width, depth or final); the ones before it must be finished
+--dry-run     check everything, run a few steps of every stage and print what the run would do; nothing is written
 --SETTING     any setting of the configuration, such as --run-dir runs/other or --depth.optimizer.learning-rate 1e-5
 
 dynabert train CONFIG --help lists every setting with its meaning and its value in CONFIG.
-python train.py CONFIG is the same in a clone of the project."""
+In a clone of the project, python train.py CONFIG does the same."""
 
 FULL = (
     "The same command resumes from the last checkpoint. To use less memory, add --gradient-accumulation N (the same "
     "batch in N microbatches), --rematerialize or, if sub-networks were being scored, a smaller --data.eval-batch-size"
 )
 
-Run = Callable[[RunConfig, str | None, bool], object]  # a configuration, one stage alone, whether it is a dry run
+Run = Callable[[RunConfig, str | None, bool], object]  # configuration, only stage to train, is it a dry run
 
 
 def train_or_try(config: RunConfig, only: str | None, is_dry: bool) -> object:
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None, run: Run = train_or_try) -> int
     """Reads the configuration and its overrides and runs it; prints the results and returns the exit code.
 
     Args:
-        arguments: of the command line; None: those of this process.
-        run: what is done with the configuration; what it returns is printed.
+        arguments: the command line's; None: those of this process.
+        run: called with the configuration; its result is printed.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None, run: Run = train_or_try) -> int
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, bool]:
-    """The configuration with its overrides, the one stage that is asked for, and whether it is a dry run.
+    """The configuration with its overrides, the only stage to train or None, and whether it is a dry run.
 
     Raises:
         ConfigError: the file sets no configuration, a value is not allowed, or the run has no such stage.
@@ -82,11 +82,11 @@ def read_config(path: Path) -> RunConfig:
     """The `config` that a Python file sets.
 
     Raises:
-        ConfigError: the file is not there, does not run, or sets no RunConfig.
+        ConfigError: the file does not exist, does not run, or does not set a RunConfig.
     """
     try:
         is_file = path.is_file()
-    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+    except OSError as error:  # the name is too long, or the folder may not be read
         raise ConfigError(f"{path} cannot be read ({error}); name a file that you may read") from error
     if not is_file:
         raise ConfigError(f"there is no configuration file {path}; configs/ has the ones that come with the project")
@@ -94,7 +94,7 @@ def read_config(path: Path) -> RunConfig:
         values = runpy.run_path(str(path))
     except UserError as error:
         raise ConfigError(f"{path}: {error}") from None
-    except (Exception, SystemExit) as error:  # whatever the user's file does
+    except (Exception, SystemExit) as error:  # the user's file can do anything
         raise ConfigError(f"{path} does not run: {type(error).__name__}: {error}") from error
     config = values.get("config")
     if not isinstance(config, RunConfig):

@@ -1,4 +1,4 @@
-"""The same checkpoint here and in the authors' PyTorch code, side by side.
+"""Compares a checkpoint's answers here with those of the authors' PyTorch code.
 
-Promises: their code runs in a process of its own, and nothing of ours is imported there.
+Promises: their code runs in a process of its own, which imports nothing of this package.
 """

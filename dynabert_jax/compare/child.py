@@ -1,8 +1,8 @@
-"""Runs the authors' PyTorch code on the folder that `compare.py` made. It is started by that, and by nobody else:
+"""Runs the authors' PyTorch code on a folder that `compare.py` made. Only `compare.py` starts it:
 
     PYTHONPATH=THE_AUTHORS_FOLDER python -P child.py FOLDER
 
-In this process `transformers` is the authors' package, so nothing of ours may be imported.
+In this process `transformers` is the authors' package, so nothing of this package may be imported.
 """
 
 import functools
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-# Theirs makes one for every model, but a RoBERTa classifier does not use it, and we do not keep it.
+# Their code makes a pooler for every model. A RoBERTa classifier does not use it, and we do not keep it.
 UNUSED = "roberta.pooler."
 
 
@@ -41,7 +41,7 @@ def choose(module: Any, width: float, depth: float) -> None:
 
 
 def load_model(folder: Path) -> Any:
-    """The checkpoint in the authors' class, with their flags for everything that it can return."""
+    """The checkpoint in the authors' class, with their flags set to return all outputs."""
     transformers: Any = importlib.import_module("transformers")
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     is_roberta = json.loads((folder / "config.json").read_text())["model_type"] == "roberta"
@@ -52,7 +52,7 @@ def load_model(folder: Path) -> Any:
     model, found = model_class.from_pretrained(str(folder), config=config, output_loading_info=True)
     missing = [name for name in found["missing_keys"] if not name.startswith(UNUSED)]
     if missing or found["unexpected_keys"]:
-        sys.exit(f"the weights do not fit: missing {missing}, not known {found['unexpected_keys']}")
+        sys.exit(f"the weights do not fit: missing {missing}, unknown {found['unexpected_keys']}")
     return model
 
 

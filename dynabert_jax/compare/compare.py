@@ -1,7 +1,7 @@
-"""The same checkpoint here and in the authors' PyTorch code: the answers of every sub-network side by side.
+"""Compares a checkpoint's answers here with those of the authors' PyTorch code, for every sub-network.
 
-The authors' package is called `transformers`, like the library that we use. It therefore runs in a process of its own,
-`child.py`, which gets a folder with everything it needs and leaves its answers there.
+The authors' package is called `transformers`, like the library that we use. So it runs in a process of its own,
+`child.py`, which gets a folder with everything it needs and writes its answers there.
 """
 
 import dataclasses
@@ -34,11 +34,11 @@ from dynabert_jax.weights.files import load_model, save_model
 log = logging.getLogger(__name__)
 
 
-# Largest absolute difference of a logit or a hidden state that passes for another order of float32 sums.
+# Largest absolute difference of a logit or hidden state that float32 sums in another order can explain.
 TOLERANCE = 1e-4
 
 _MODELING = Path("transformers", "modeling_bert.py")
-_PACKAGES = {"boto3", "regex", "requests", "six", "tqdm"}  # what the authors' transformers imports, of 2019
+_PACKAGES = {"boto3", "regex", "requests", "six", "tqdm"}  # imports of the authors' transformers, of 2019
 _CHILD = Path(__file__).with_name("child.py")
 _LENGTH = 32  # tokens
 _SENTENCES = (
@@ -49,12 +49,12 @@ _SENTENCES = (
 
 
 class CompareError(UserError, RuntimeError):
-    """A comparison that cannot be made, or that found a difference; the message says which and what to do."""
+    """A comparison that cannot be made, or that found a difference; the message says which, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What a model says with each of n sub-networks: logits `[n, B, C]` and last hidden states `[n, B, S, H]`."""
+    """A model's outputs for n sub-networks: logits `[n, B, C]` and last hidden states `[n, B, S, H]`."""
 
     logits: np.ndarray
     last_hidden: np.ndarray
@@ -62,7 +62,7 @@ class Answers:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The largest absolute differences of one sub-network over the batch, padding left out."""
+    """The largest absolute differences of one sub-network over the batch, without padding."""
 
     sub: SubNetwork
     logits: float
@@ -81,7 +81,7 @@ class Comparison:
     differences: tuple[Difference, ...]
 
     def __str__(self) -> str:
-        """The largest absolute differences as a Markdown table; hidden states at padding are left out."""
+        """The largest absolute differences as a Markdown table, without hidden states at padding."""
         rows = [f"| {d.sub.name} | {d.logits:.1e} | {d.last_hidden:.1e} |" for d in self.differences]
         table = "\n".join(["| sub-network | logits | last hidden state |", "| --- | ---: | ---: |", *rows])
         if self.different:
@@ -91,7 +91,7 @@ class Comparison:
         )
 
     def to_json(self) -> str:
-        """The same for programs; a difference that is no number is null."""
+        """The same as JSON; a difference that is not finite is null."""
         values = {
             "checkpoint": self.checkpoint,
             "tolerance": TOLERANCE,
@@ -105,11 +105,11 @@ class Comparison:
 
     @property
     def different(self) -> tuple[Difference, ...]:
-        """Those that are no rounding."""
+        """The differences that are larger than rounding."""
         return tuple(d for d in self.differences if not d.is_rounding)
 
     def check(self) -> None:
-        """Raises CompareError with the sub-networks that differ by more than rounding."""
+        """Raises CompareError if sub-networks differ by more than rounding."""
         if self.different:
             shown = ", ".join(f"{d.sub.name} ({d.logits:.1e}, {d.last_hidden:.1e})" for d in self.different)
             raise CompareError(
@@ -121,15 +121,15 @@ class Comparison:
 def compare_with_reference(checkpoint: str, reference: str | Path) -> Comparison:
     """Runs a checkpoint here and in the authors' code, both in float32, and compares the answers.
 
-    Every sub-network of the paper's grid gets the same batch: random tokens with padding, and sentences where the
-    checkpoint has a tokenizer.
+    Every sub-network of the paper's grid gets the same batch: random tokens with padding and, if the checkpoint has a
+    tokenizer, sentences.
 
     Args:
         checkpoint: a folder in Hugging Face's format (a run's `model/` is one), a hub name or `sample:minilm`.
         reference: the DynaBERT folder of a clone of the authors' repository, Pretrained-Language-Model.
 
     Raises:
-        CompareError: a difference is larger than `TOLERANCE`, or the authors' code is not there or does not run.
+        CompareError: a difference is larger than `TOLERANCE`, or the authors' code is missing or does not run.
         ModelNotFoundError, WeightsError, ConfigError, DataError: the checkpoint cannot be loaded.
     """
     comparison = measure_differences(checkpoint, reference)
@@ -138,14 +138,14 @@ def compare_with_reference(checkpoint: str, reference: str | Path) -> Comparison
 
 
 def measure_differences(checkpoint: str, reference: str | Path) -> Comparison:
-    """`compare_with_reference`, however large the differences are."""
+    """Like `compare_with_reference`, but does not raise for large differences."""
     reference = expanded(reference)
     check_reference(reference)
     loaded = load_model(checkpoint)
     subs = paper_grid(checkpoint, loaded.config)
     if loaded.new:
         missing = " and no ".join(loaded.new)
-        log.warning("%s has no %s; both sides get the same random one", checkpoint, missing)
+        log.warning("%s has no %s; both sides use the same random one", checkpoint, missing)
     inputs = make_inputs(loaded.config, loaded.folder)
     theirs = reference_answers(reference, loaded, inputs, subs)
     ours = our_answers(loaded, inputs, subs)
@@ -153,15 +153,15 @@ def measure_differences(checkpoint: str, reference: str | Path) -> Comparison:
 
 
 def check_reference(reference: Path) -> None:
-    """Raises CompareError unless the folder is the authors' and PyTorch is there to run it."""
+    """Raises CompareError unless the folder is the authors' and PyTorch is installed."""
     file = reference / _MODELING
     if not file.is_file():
         inner = reference / "DynaBERT"
-        cure = f"name {inner}" if (inner / _MODELING).is_file() else "name the DynaBERT folder of a clone of it"
-        raise CompareError(f"{reference} is not the authors' code, Pretrained-Language-Model: no {file}; {cure}")
+        cure = f"name {inner}" if (inner / _MODELING).is_file() else "name the DynaBERT folder of its clone"
+        raise CompareError(f"{reference} is not the authors' code, Pretrained-Language-Model: it has no {file}; {cure}")
     if "width_mult" not in file.read_text(encoding="utf-8"):
         raise CompareError(
-            f"{file} knows no width_mult, so it is not DynaBERT's; name the DynaBERT folder of a clone of the authors' "
+            f"{file} has no width_mult, so it is not DynaBERT's; name the DynaBERT folder of a clone of the authors' "
             f"repository, Pretrained-Language-Model"
         )
     if importlib.util.find_spec("torch") is None:
@@ -176,7 +176,7 @@ def paper_grid(checkpoint: str, config: ModelConfig) -> tuple[SubNetwork, ...]:
     """
     if "dynabert" in config.to_hugging_face():
         raise CompareError(
-            f"{checkpoint} is a cut model, and the authors' code runs whole ones; name what it is cut from"
+            f"{checkpoint} is a cut model, but the authors' code runs only uncut ones; name the uncut model"
         )
     stage = DepthStage()
     try:
@@ -186,7 +186,7 @@ def paper_grid(checkpoint: str, config: ModelConfig) -> tuple[SubNetwork, ...]:
 
 
 def make_inputs(config: ModelConfig, folder: Path) -> Inputs:
-    """A batch of random rows of several lengths and, where the folder has a tokenizer, of sentences."""
+    """A batch of random rows of several lengths and, if the folder has a tokenizer, of sentences."""
     length = min(_LENGTH, config.max_length)
     rows = [*_random_rows(config, length), *_sentence_rows(folder, length)]
     shape = (len(rows), length)
@@ -206,7 +206,7 @@ def _random_rows(config: ModelConfig, length: int) -> Iterator[tuple[np.ndarray,
 
 
 def _sentence_rows(folder: Path, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Likewise; none where there is no tokenizer."""
+    """Ids and token types, `[tokens]` each; none without a tokenizer."""
     if not has_tokenizer(folder):
         return
     tokenizer = load_tokenizer(folder)
@@ -217,7 +217,7 @@ def _sentence_rows(folder: Path, length: int) -> Iterator[tuple[np.ndarray, np.n
 
 
 def our_answers(model: Model, inputs: Inputs, subs: Sequence[SubNetwork]) -> Answers:
-    """What this package says."""
+    """The answers of this package."""
     on = jax.local_devices()[:1]
     given = [in_jax.open_model(model.cut(sub), on=on, with_hidden=True)(inputs) for sub in subs]
     return Answers(
@@ -227,7 +227,7 @@ def our_answers(model: Model, inputs: Inputs, subs: Sequence[SubNetwork]) -> Ans
 
 
 def reference_answers(reference: Path, model: Model, inputs: Inputs, subs: Sequence[SubNetwork]) -> Answers:
-    """What the authors' code says, in a process of its own.
+    """The answers of the authors' code, from a process of its own.
 
     Raises:
         CompareError: the process failed.
@@ -260,7 +260,7 @@ def _cure(stderr: str) -> str:
     if missing is None:
         return ""
     packages = " ".join(sorted(_PACKAGES | {missing[1]}))
-    return f"; it needs packages that are not installed, try `{sys.executable} -m pip install {packages}`"
+    return f"; it needs packages that are not installed; try `{sys.executable} -m pip install {packages}`"
 
 
 def _end(text: str, lines: int = 8) -> str:
@@ -273,16 +273,16 @@ def compare(subs: Sequence[SubNetwork], ours: Answers, theirs: Answers, real: np
     Args:
         subs: n sub-networks.
         ours, theirs: their answers.
-        real: `[B, S]` bool, where a token stands. What is computed at padding is read by nothing that comes after it,
-            and rounding alone can make it differ by 1e-4 in a trained model.
+        real: `[B, S]` bool, true at tokens. Outputs at padding are not compared: nothing reads them, and rounding alone
+            can make them differ by 1e-4 in a trained model.
 
     Raises:
-        CompareError: the answers have other shapes.
+        CompareError: the answers differ in shape.
     """
     for name, array in vars(ours).items():
         other = getattr(theirs, name)
         if array.shape != other.shape:
-            raise CompareError(f"{name} of the authors' code is of shape {other.shape} instead of {array.shape}")
+            raise CompareError(f"{name} of the authors' code has shape {other.shape} instead of {array.shape}")
     logits = np.abs(ours.logits - theirs.logits).max((1, 2))  # [n]
     hidden = np.abs(ours.last_hidden - theirs.last_hidden)[:, real].max((1, 2))  # [n, tokens, H] to [n]
     return tuple(Difference(sub, float(a), float(b)) for sub, a, b in zip(subs, logits, hidden, strict=True))

@@ -1,7 +1,7 @@
-"""What a user sets: frozen, typed, checked when it is made. No jax.
+"""The user's settings: frozen, typed, checked on creation. No jax.
 
-Promises: an unknown key is an error that names the nearest one; every setting of a run stands in its config.json, and
-a configuration written by an older version can be read.
+Promises: an unknown key is an error that names the nearest one; every setting of a run is in its config.json; a
+configuration written by an older version can be read.
 """
 
 from dynabert_jax.config.checked import (

@@ -1,4 +1,4 @@
-"""The base of everything that a user configures: frozen, typed, and checked when it is made."""
+"""The base class of all settings: frozen, typed, and checked on creation."""
 
 import json
 from typing import Annotated, Any, Literal, Self
@@ -9,17 +9,17 @@ from dynabert_jax.errors import UserError, nearest
 
 
 class ConfigError(UserError, ValueError):
-    """A configuration that cannot be used; the message says what came, what is allowed and what to do."""
+    """A configuration that cannot be used; the message says what was given, what is allowed and what to do."""
 
 
 class Checked(pydantic.BaseModel):
-    """A frozen, hashable value whose fields are checked when it is made.
+    """A frozen, hashable value whose fields are checked on creation.
 
-    Types are strict (no "3" for 3), an unknown key is an error that names its nearest neighbour, and a tuple is a
-    tuple: a JSON list becomes one only when reading JSON.
+    Types are strict: no "3" for 3, and no list for a tuple, except in JSON. An unknown key is an error that names the
+    nearest key.
 
     Raises:
-        ConfigError: a key is unknown, a value has the wrong type or lies outside its range.
+        ConfigError: a key is unknown, or a value has the wrong type or is out of range.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
@@ -35,7 +35,7 @@ class Checked(pydantic.BaseModel):
         """The inverse of `to_json`."""
         try:
             values = _with_tuples(json.loads(text))
-        except (ValueError, RecursionError) as error:  # the latter of lists in lists in lists
+        except (ValueError, RecursionError) as error:  # the latter if lists are nested too deep
             raise ConfigError(f"{cls.__name__}: this is not JSON ({error})") from None
         if not isinstance(values, dict):
             raise ConfigError(f"{cls.__name__}: a JSON object is needed; got {text[:40]!r}")
@@ -50,7 +50,7 @@ class Checked(pydantic.BaseModel):
 
 
 def _with_tuples(value: Any) -> Any:
-    """JSON knows lists alone; what is configured is tuples."""
+    """Turns all lists into tuples: JSON has only lists, settings have only tuples."""
     if isinstance(value, dict):
         return {key: _with_tuples(inner) for key, inner in value.items()}
     return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
@@ -74,7 +74,7 @@ def _explain_one(cls: type[Checked], problem: Any) -> str:
 
 
 def _nearest(cls: type[Checked], location: tuple[str | int, ...]) -> str:
-    """'; did you mean ...' with the class's own fields. A nested class has explained its own keys before."""
+    """'; did you mean ...' with the class's own fields. A nested class has already explained its own keys."""
     names = list(cls.model_fields)
     return f"; {nearest(str(location[-1]), names, cutoff=0.0)}allowed: {', '.join(names)}"
 
@@ -84,7 +84,7 @@ NonNegative = Annotated[float, pydantic.Field(ge=0.0, allow_inf_nan=False)]
 Positive = Annotated[float, pydantic.Field(gt=0.0, allow_inf_nan=False)]
 Probability = Annotated[float, pydantic.Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, pydantic.Field(ge=0)]
-Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # what a random key of jax has room for
+Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # a random key of jax takes 32 bits
 AtLeastOne = Annotated[int, pydantic.Field(ge=1)]
 Name = Annotated[str, pydantic.Field(min_length=1)]
 Dtype = Literal["float32", "bfloat16"]
@@ -92,7 +92,7 @@ Dtype = Literal["float32", "bfloat16"]
 
 def _not_empty(values: tuple[float, ...]) -> tuple[float, ...]:
     if not values:
-        raise ValueError("name at least one, such as (1.0,)")
+        raise ValueError("give at least one, such as (1.0,)")
     return values
 
 

@@ -11,19 +11,19 @@ from dynabert_jax.config.tasks import Task
 class DataConfig(Checked):
     """Where the examples come from and how they become batches.
 
-    Exactly one source: files of the user's own, a folder in GLUE's TSV format, a hub data set, or, where nothing is
-    named, the task's own (`Task.hub`, or the sample data).
+    Name at most one source: the user's files, a folder in GLUE's TSV format, or a hub data set. The default is the
+    task's own source (`Task.hub`, or the sample data).
 
     Attributes:
-        task: what the columns mean; one of `dynabert_jax.config.tasks` by name, or a `Task` of the user's own.
-        train_file, dev_file, test_file: CSV, TSV, JSONL or Parquet. Without dev_file a tenth of train is held out.
-        glue_folder: a folder with GLUE's own train.tsv and dev.tsv.
+        task: what the columns mean; one of `dynabert_jax.config.tasks` by name, or the user's own `Task`.
+        train_file, dev_file, test_file: CSV, TSV, JSONL or Parquet. Without dev_file, a tenth of train is held out.
+        glue_folder: a folder with GLUE's train.tsv and dev.tsv.
         hub: a hub data set, `path` or `path:configuration`.
-        lengths: the static lengths, in tokens, that batches are padded to; texts beyond the largest are truncated.
-        batch_size: examples a training step, over all devices together.
-        eval_batch_size: examples a batch of an evaluation, over all devices together.
-        max_train_examples, max_eval_examples: use only so many, drawn with the split's seed; 0 means all.
-        split_seed: seed of a split or subset that the data set does not itself define.
+        lengths: the static lengths, in tokens, to which batches are padded; texts beyond the largest are truncated.
+        batch_size: examples per training step, over all devices together.
+        eval_batch_size: examples per evaluation batch, over all devices together.
+        max_train_examples, max_eval_examples: use only this many, drawn with split_seed; 0 means all.
+        split_seed: seed for a split or subset that the data set does not define.
     """
 
     task: Task
@@ -43,11 +43,13 @@ class DataConfig(Checked):
     def _check(self) -> Self:
         sources = [name for name in ("train_file", "glue_folder", "hub") if getattr(self, name) is not None]
         if len(sources) > 1:
-            raise ValueError(f"name one source of data; got {' and '.join(sources)}")
+            raise ValueError(f"name only one source of data; got {' and '.join(sources)}")
         if (self.dev_file or self.test_file) and not self.train_file:
-            raise ValueError("dev_file and test_file need a train_file beside them")
+            raise ValueError("dev_file and test_file need a train_file; set train_file, too")
         if not self.lengths or list(self.lengths) != sorted(set(self.lengths)):
-            raise ValueError(f"lengths must ascend and name each length once; got {self.lengths}")
+            raise ValueError(
+                f"lengths must be one or more numbers in ascending order, without repeats; got {self.lengths}"
+            )
         if self.max_length < 3:
             raise ValueError(f"lengths {self.lengths} leave no room for a token between [CLS] and [SEP]; use 3 or more")
         return self

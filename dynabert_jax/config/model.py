@@ -10,21 +10,21 @@ import pydantic
 from dynabert_jax.config.checked import AtLeastOne, Checked, ConfigError, Count, Positive, Probability
 from dynabert_jax.config.tasks import Kind
 
-# Far more than any model has, of what a Hugging Face config.json counts.
+# Limits on counts in a Hugging Face config.json, far above those of any real model.
 MOST = {"num_hidden_layers": 1000, "num_labels": 1_000_000}
 
 
 class ModelConfig(Checked):
     """The shape of a BERT or RoBERTa with a sequence classification (or regression) head.
 
-    Heads and neurons are per layer, so that a model cut out of another is described by the same class.
+    Heads and neurons are per layer, so that the same class describes a model cut from another.
 
     Attributes:
         head_size: size of one attention head; hidden_size / heads in an uncut model.
         heads: attention heads of each layer, `[layers]`.
         neurons: feed-forward neurons of each layer, `[layers]`.
         labels: the classes' names in the classifier's order, or the one name of a regression's number.
-        head: what the answers are: classes, or a number (`regression`).
+        head: what the model answers: a class, or a number (`regression`).
         classifier_dropout: dropout around the pooler; None means hidden_dropout.
     """
 
@@ -47,14 +47,16 @@ class ModelConfig(Checked):
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
         if not self.heads or len(self.heads) != len(self.neurons):
-            raise ValueError(f"heads and neurons need one entry a layer; got {len(self.heads)} and {len(self.neurons)}")
+            raise ValueError(
+                f"heads and neurons need one entry per layer; got {len(self.heads)} and {len(self.neurons)}"
+            )
         if self.pad_token_id >= self.vocab_size:
-            raise ValueError(f"pad_token_id {self.pad_token_id} is not one of the {self.vocab_size} tokens")
+            raise ValueError(f"pad_token_id must be less than vocab_size, {self.vocab_size}; got {self.pad_token_id}")
         if self.head == "regression" and len(self.labels) != 1:
-            raise ValueError(f"a regression head has one output; labels must name it; got {self.labels}")
+            raise ValueError(f"a regression head has one output, so labels must be one name; got {self.labels}")
         if self.head == "classification" and len(self.labels) < 2:
             raise ValueError(
-                f"a classification head needs two or more labels; got {self.labels}; a head with one number is "
+                f"a classification head needs two or more labels; got {self.labels}; to predict a number, set "
                 f"head='regression'"
             )
         return self
@@ -77,7 +79,7 @@ class ModelConfig(Checked):
 
     @property
     def first_position(self) -> int:
-        """Position id of the first token: RoBERTa's positions start behind its padding index."""
+        """Position id of the first token: RoBERTa's positions start after its padding index."""
         return self.pad_token_id + 1 if self.model_type == "roberta" else 0
 
     @property
@@ -89,35 +91,35 @@ class ModelConfig(Checked):
     def from_hugging_face(cls, values: dict[str, Any]) -> Self:
         """From the contents of a Hugging Face `config.json`.
 
-        A model that was cut carries its own shape under the key `dynabert`.
+        A cut model has its own shape under the key `dynabert`.
 
         Raises:
-            ConfigError: a key is missing, the architecture or activation is another one, or heads do not divide.
+            ConfigError: a key is missing or invalid, or the architecture or activation is not supported.
         """
         cut = values.get("dynabert") or {}
-        # A cut model that brings its own modelling file has a model_type of its own, too.
+        # A cut model with its own modelling file has its own model_type, too.
         model_type: Any = cut.get("model_type") or values.get("model_type") or _guess_model_type(values)
         if model_type not in ("bert", "roberta"):
-            raise ConfigError(f"model_type {model_type!r} is not supported; bring a 'bert' or a 'roberta'")
+            raise ConfigError(f"model_type {model_type!r} is not supported; use a 'bert' or 'roberta' model")
         activation = values.get("hidden_act", "gelu")
         if activation != "gelu":
-            raise ConfigError(f"hidden_act {activation!r} is not supported; only 'gelu' (the exact, erf one) is")
+            raise ConfigError(f"hidden_act {activation!r} is not supported; use a model with 'gelu' (exact, with erf)")
         positions = values.get("position_embedding_type", "absolute")
         if positions != "absolute":
-            raise ConfigError(f"position_embedding_type {positions!r} is not supported; only 'absolute' is")
+            raise ConfigError(f"position_embedding_type {positions!r} is not supported; use a model with 'absolute'")
         required = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
                     "max_position_embeddings")  # fmt: skip
         missing = [key for key in required if key not in values]
         if missing:
-            raise ConfigError(f"config.json lacks {', '.join(missing)}; is it the configuration of a BERT?")
+            raise ConfigError(f"config.json has no {', '.join(missing)}; use the config.json of a BERT or RoBERTa")
         not_counts = [key for key in required if not isinstance(values[key], int) or values[key] < 1]
         if not_counts:
             shown = ", ".join(f"{key} = {values[key]!r}" for key in not_counts)
-            raise ConfigError(f"config.json: {shown}: must be whole numbers of at least 1")
+            raise ConfigError(f"config.json: {shown}: each must be a whole number, at least 1")
         _check_not_absurd(values)
         hidden, heads, layers = values["hidden_size"], values["num_attention_heads"], values["num_hidden_layers"]
         if hidden % heads:
-            raise ConfigError(f"hidden_size {hidden} does not divide into {heads} attention heads")
+            raise ConfigError(f"hidden_size must be a multiple of num_attention_heads; got {hidden} and {heads}")
         shape = {"head_size": hidden // heads, "heads": (heads,) * layers,
                  "neurons": (values["intermediate_size"],) * layers}  # fmt: skip
         if cut:
@@ -145,7 +147,7 @@ class ModelConfig(Checked):
 
         Raises:
             OSError: it cannot be read.
-            ConfigError: it is damaged, or describes something else than a BERT or RoBERTa.
+            ConfigError: it is damaged, or not the configuration of a BERT or RoBERTa.
         """
         try:
             return cls.from_hugging_face(json.loads(file.read_text(encoding="utf-8")))
@@ -190,7 +192,7 @@ class ModelConfig(Checked):
 
 
 def _check_not_absurd(values: dict[str, Any]) -> None:
-    """Refuses what would fill the memory before the weights can contradict it."""
+    """Refuses counts that would fill the memory before they can be compared with the weights."""
     for key, most in MOST.items():
         value = values.get(key)
         if isinstance(value, int) and value > most:
@@ -198,7 +200,7 @@ def _check_not_absurd(values: dict[str, Any]) -> None:
 
 
 def _guess_model_type(values: dict[str, Any]) -> str | None:
-    """Checkpoints of 2019 and 2020 name no model_type; RoBERTa's have one token type and 514 positions."""
+    """For checkpoints of 2019 and 2020, which have no model_type. Those of RoBERTa have one token type."""
     if values.get("type_vocab_size") == 1 or any("Roberta" in name for name in values.get("architectures") or ()):
         return "roberta"
     return "bert" if "type_vocab_size" in values else None
@@ -211,12 +213,12 @@ def _pad_token_id(model_type: str, values: dict[str, Any]) -> int:
 
 
 def head_of(labels: Sequence[str]) -> Kind:
-    """What transformers takes a head for where nothing else says so: one output is a number."""
+    """The kind of head that transformers assumes without a `problem_type`: one output is a number."""
     return "regression" if len(labels) == 1 else "classification"
 
 
 def _head(values: dict[str, Any], labels: Sequence[str]) -> Kind:
-    """By `problem_type`, where there is one."""
+    """The kind of head by `problem_type`, or by the labels if there is none."""
     kinds: dict[Any, Kind] = {"regression": "regression", "single_label_classification": "classification"}
     problem = values.get("problem_type")
     if problem is None:

@@ -1,4 +1,4 @@
-"""The configurations: the model's shape, and the run's settings with the paper's values as defaults."""
+"""The settings of a whole run; the defaults are the paper's values."""
 
 from typing import Self
 
@@ -10,16 +10,16 @@ from dynabert_jax.config.stages import DepthStage, FinalStage, FineTune, Importa
 
 
 class RunConfig(Checked):
-    """A whole run: `train.py` goes through the stages in this order and leaves out those that are None.
+    """A whole run. Its stages run in this order; a stage that is None is left out.
 
     Attributes:
         model: a local folder or a hub name in Hugging Face's format, or `sample:minilm`.
-        run_dir: the folder that everything is written to.
-        dtype: what matrix products take as inputs; parameters, sums and everything else stay float32.
-        gradient_accumulation: micro-batches that the batch of a training step is worked through in at least, one after
-            the other: less memory, the same step. A CPU may take more of them.
+        run_dir: the folder to which everything is written.
+        dtype: type of the inputs of matmuls; parameters, sums and everything else stay float32.
+        gradient_accumulation: least number of microbatches into which the batch of a training step is divided: less
+            memory, the same step. A CPU may use more.
         rematerialize: compute a layer's activations again in the backward pass instead of keeping them: less memory on
-            accelerators, a third more work.
+            accelerators for a third more work.
         log_every: steps between two rows of the training log.
         checkpoint_every: steps between two checkpoints to resume from; one is also written at every evaluation.
     """
@@ -42,17 +42,20 @@ class RunConfig(Checked):
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
         if self.width is not None and self.importance is None:
-            raise ValueError("the width stage needs importance: without rewiring its narrow sub-networks are arbitrary")
+            raise ValueError(
+                "the width stage needs importance, without which its narrow sub-networks are arbitrary; set "
+                "importance, or leave the width stage out"
+            )
         return self
 
     @property
     def stages(self) -> dict[str, Stage]:
-        """The stages of the run by name, in their order."""
+        """The stages of the run by name, in order."""
         named = {"fine_tune": self.fine_tune, "width": self.width, "depth": self.depth, "final": self.final}
         return {name: stage for name, stage in named.items() if stage is not None}
 
     def until(self, stage: str) -> Self:
-        """The same run, ending behind the stage of that name.
+        """The same run, ending after the stage of that name.
 
         Raises:
             ConfigError: the run has no such stage.

@@ -1,4 +1,4 @@
-"""What each stage of a run can be told; the defaults are the paper's values."""
+"""The settings of each stage of a run; the defaults are the paper's values."""
 
 from typing import Annotated, Literal, Self
 
@@ -12,7 +12,7 @@ class Optimizer(Checked):
 
     Attributes:
         warmup: fraction of the stage's steps over which the learning rate rises from 0.
-        clip_norm: largest global norm of the gradient that is summed over the sub-networks.
+        clip_norm: largest global norm of the gradient, summed over the sub-networks.
     """
 
     learning_rate: Positive = 2e-5
@@ -25,12 +25,12 @@ class Optimizer(Checked):
 
 
 class Stage(Checked):
-    """What every stage has.
+    """The settings that every stage has.
 
     Attributes:
         epochs: passes over the training data.
-        evaluations: dev evaluations an epoch, evenly spread; at least one, at its end.
-        keep: which weights the stage hands on: those of the best mean dev score over its sub-networks, or the last.
+        evaluations: dev evaluations per epoch, evenly spread; at least one, at its end.
+        keep: which weights the stage passes on: those with the best mean dev score over its sub-networks, or the last.
     """
 
     epochs: AtLeastOne = 3
@@ -78,8 +78,8 @@ class DepthStage(Distillation):
 
     Attributes:
         depths: multipliers of layers.
-        teacher_width: run the teacher at the student's width, as the paper has it, or at full width, as the released
-            code does.
+        teacher_width: run the teacher at the student's width, as in the paper, or at full width, as in the released
+            code.
     """
 
     depths: Fractions = (1.0, 0.75, 0.5)
@@ -97,11 +97,11 @@ class Importance(Checked):
     """How heads and neurons are scored before rewiring (the paper, section 2.1).
 
     Attributes:
-        split: the examples the scores are computed on; the released code takes the dev set.
-        gradients: each batch's own, as the paper describes, or running on from batch to batch without being zeroed,
-            as the released code has them.
-        batch_size: examples a batch.
-        max_examples: use only so many, drawn with the run's seed; 0 means all.
+        split: the examples on which scores are computed; the released code uses the dev set.
+        gradients: each batch's own, as in the paper, or summed from batch to batch without being zeroed, as in the
+            released code.
+        batch_size: examples per batch.
+        max_examples: use only this many, drawn with the run's seed; 0 means all.
     """
 
     split: Literal["train", "dev"] = "train"

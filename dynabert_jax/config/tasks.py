@@ -1,4 +1,4 @@
-"""The tasks as data: which columns hold what, the classes' names, and what is scored."""
+"""The tasks: what the columns contain, the classes' names, and the metrics."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -9,15 +9,15 @@ from dynabert_jax.config.checked import Checked, ConfigError
 from dynabert_jax.errors import nearest
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "mean_absolute_error"]
-Kind = Literal["classification", "regression"]  # of a task, and of the head of a model that learns it
+Kind = Literal["classification", "regression"]  # of a task, and of the head of its model
 Sample = Literal["movie_reviews", "movie_reviews_reference", "movie_ratings"]
 
 
 class DevSplit(Checked):
-    """One split that a task is evaluated on while it trains.
+    """One split on which a task is evaluated during training.
 
     Attributes:
-        name: what it is called here, in logs and tables.
+        name: its name in logs and tables.
         hub: its name in the hub data set.
         glue_file: its file in a folder in GLUE's TSV format.
     """
@@ -28,10 +28,10 @@ class DevSplit(Checked):
 
 
 class GlueLayout(Checked):
-    """What the columns of a task's own TSV files in the GLUE benchmark are called.
+    """The column names of a task's TSV files in the GLUE benchmark.
 
     Attributes:
-        columns: the names of all columns, for files without a header; empty where the files have one.
+        columns: the names of all columns, for files without a header; empty if the files have one.
     """
 
     text_columns: tuple[str, ...]
@@ -50,10 +50,10 @@ class Task(Checked):
             files, the distinct values in train, sorted.
         kind: what is predicted: a class, or a number (`regression`). `regression=True` is the same as
             `kind="regression"`.
-        metrics: what is computed; the first is the task's main score.
-        hub: the hub data set used where the user names no data, as `path` or `path:configuration`.
-        sample: the sample data used where the user names no data.
-        dev: the splits that are evaluated while training.
+        metrics: what is computed; the first one is the main score.
+        hub: the hub data set used if the user names no data, as `path` or `path:configuration`.
+        sample: the sample data used if the user names no data.
+        dev: the splits that are evaluated during training.
         glue: the layout of GLUE's own TSV files; None for a task outside GLUE.
     """
 
@@ -71,7 +71,7 @@ class Task(Checked):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _take_regression(cls, values: Any) -> Any:
-        """`regression`, which older configurations have in place of a kind, becomes the kind that it means."""
+        """Converts `regression`, which older configurations have instead of a kind."""
         if not isinstance(values, dict) or "regression" not in values:
             return values
         regression, others = values["regression"], {name: v for name, v in values.items() if name != "regression"}
@@ -79,10 +79,10 @@ class Task(Checked):
             raise ValueError(f"regression must be True or False; got {regression!r}")
         kind = others.setdefault("kind", "regression" if regression else "classification")
         if regression != (kind == "regression"):
-            raise ValueError(f"kind {kind!r} and regression {regression} contradict each other; set kind alone")
+            raise ValueError(f"kind {kind!r} and regression {regression} contradict each other; set only kind")
         return others
 
-    @pydantic.computed_field  # type: ignore[prop-decorator] # mypy knows no decorated properties
+    @pydantic.computed_field  # type: ignore[prop-decorator] # mypy does not support decorated properties
     @property
     def regression(self) -> bool:
         """The label is a number and there are no classes."""
@@ -96,17 +96,17 @@ class Task(Checked):
             )
         columns = (*self.text_columns, self.label_column)
         if not all(columns):
-            raise ValueError("text_columns and label_column must not hold an empty name; name the columns of the data")
+            raise ValueError("text_columns and label_column must not contain an empty name; give the columns' names")
         if len(set(columns)) != len(columns):
             raise ValueError(f"text_columns and label_column must name different columns; got {', '.join(columns)}")
         if self.regression and self.labels:
             raise ValueError(
-                f"a regression task has no classes; leave labels {self.labels} out or set regression=False"
+                f"a regression task has no classes; remove labels {self.labels}, or set kind='classification'"
             )
         if len(self.labels) == 1 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels must name two or more different classes, or none; got {self.labels}")
         if not self.dev or len({split.name for split in self.dev}) != len(self.dev):
-            raise ValueError("dev must hold at least one split, each with a name of its own")
+            raise ValueError("dev must contain at least one split, and their names must differ")
         self._check_metrics()
         return self
 
@@ -117,7 +117,9 @@ class Task(Checked):
                 f"metrics of a {self.kind} task are one or more of {', '.join(allowed)}; got {self.metrics}"
             )
         if self.metrics[0] == "mean_absolute_error":
-            raise ValueError("the first metric chooses the best model, so larger must be better; put another one first")
+            raise ValueError(
+                "the first metric chooses the best model, so larger must be better; put another metric first"
+            )
 
     def outputs(self, labels: tuple[str, ...]) -> tuple[str, ...]:
         """The names of a model's outputs: the classes, or the one number of a regression."""
@@ -140,7 +142,7 @@ _MNLI_DEV = (
     DevSplit(name="dev_mismatched", hub="validation_mismatched", glue_file="dev_mismatched.tsv"),
 )
 
-# Columns and labels: the hub's nyu-mll/glue and the headers of the TSV files that gluebenchmark.com hands out.
+# Columns and labels: the hub's nyu-mll/glue and the headers of the TSV files from gluebenchmark.com.
 # Metrics: the GLUE paper (Wang et al., 2019), table 1.
 _ALL = (
     Task(
@@ -219,7 +221,7 @@ _ALL = (
         labels=("negative", "positive"),
         sample="movie_reviews",
     ),
-    # The same sentences, split as in the run of the authors' code that our results are compared with.
+    # The same sentences, split as in the run of the authors' code with which our results are compared.
     Task(
         name="movie_reviews_reference",
         text_columns=("text",),
@@ -242,7 +244,7 @@ def task(name: str) -> Task:
     """The task of that name.
 
     Raises:
-        ConfigError: there is none; the message names one that is near, if any, and all.
+        ConfigError: there is no such task; the message lists all tasks.
     """
     if name not in TASKS:
         raise ConfigError(f"no task is called {name!r}; {nearest(name, TASKS)}allowed: {', '.join(TASKS)}")

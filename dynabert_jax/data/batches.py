@@ -1,7 +1,7 @@
-"""Batches of few static shapes: every shape is compiled once, so short sentences need not pay for long ones.
+"""Batches of few static shapes. Each shape is compiled once, and short sentences are not padded to the longest one.
 
-A plan says which rows stand together and how long the batch is; it is a plain function of its arguments, so that a
-run that resumes leaves out the batches it has had. Letters in shapes: B examples, L tokens.
+A plan says which rows are in a batch, and its length. It depends only on its arguments, so a resumed run can skip the
+batches that it has done. Letters in shapes: B examples, L tokens.
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ from flax import struct
 
 Array = jax.Array | np.ndarray
 
-MEGA_BATCH = 50  # batches that are sorted by length together
+MEGA_BATCH = 50  # number of batches whose rows are sorted by length together
 
 
 class Examples(Protocol):
-    """What is batched; see `dynabert_jax.data.Split`."""
+    """The examples to batch; see `dynabert_jax.data.encode.Split`."""
 
     @property
     def input_ids(self) -> Sequence[np.ndarray]: ...
@@ -34,7 +34,7 @@ class Examples(Protocol):
 
 
 class Inputs(NamedTuple):
-    """What a network reads, in the order in which `Bert` takes it; int32 `[B, L]` each.
+    """The inputs of a network, in the order of `Bert`'s arguments; int32 `[B, L]` each.
 
     Attributes:
         input_ids: token ids.
@@ -55,12 +55,12 @@ class Inputs(NamedTuple):
 
 @struct.dataclass
 class Batch:
-    """What a model learns from or is scored on; made as numpy arrays on the host.
+    """Examples to train or score on, made as numpy arrays on the host.
 
     Attributes:
         inputs: `[B, L]` each.
         labels: `[B]`; int32 ids of classes, or float32 for a regression.
-        weights: float32 `[B]`; 1 for an example, 0 for a row that only fills a batch up.
+        weights: float32 `[B]`; 1 for an example, 0 for a filler row.
     """
 
     inputs: Inputs
@@ -70,7 +70,7 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PlannedBatch:
-    """The rows of a split that form a batch, `[B]` or fewer in a ragged one, and the tokens they are padded to."""
+    """The rows of a split that form a batch, `[B]` (fewer if ragged), and the length to which they are padded."""
 
     rows: np.ndarray
     length: int
@@ -86,9 +86,9 @@ def plan_epoch(
     At most one batch is ragged.
 
     Args:
-        batch_size: rows a batch.
+        batch_size: rows per batch.
         lengths: the static lengths, ascending; a batch is padded to the smallest that holds its longest sentence.
-        seed: another shuffle for each.
+        seed: each seed gives another shuffle.
 
     Raises:
         ValueError: a sentence is longer than the largest length.
@@ -96,8 +96,8 @@ def plan_epoch(
     random = np.random.default_rng(seed)
     rows = random.permutation(len(split.sizes))
     mega_batch = np.arange(len(rows)) // (MEGA_BATCH * batch_size)
-    static_length = np.searchsorted(lengths, split.sizes[rows])  # which of the lengths a row needs
-    rows = rows[np.lexsort((static_length, mega_batch))]  # stable: what needs the same length stays shuffled
+    static_length = np.searchsorted(lengths, split.sizes[rows])  # index of the length that a row needs
+    rows = rows[np.lexsort((static_length, mega_batch))]  # stable: rows of the same length stay shuffled
     batches = _plan(split, rows, batch_size, lengths)
     return tuple(batches[i] for i in random.permutation(len(batches)))
 
@@ -112,7 +112,7 @@ def plan_evaluation(split: Examples, batch_size: int, lengths: Sequence[int]) ->
 
 
 def plan_batch(split: Examples, rows: np.ndarray, lengths: Sequence[int]) -> PlannedBatch:
-    """One batch of just these rows `[B]`, padded to the smallest of the lengths that holds its longest sentence.
+    """One batch of these rows `[B]`, padded to the smallest of the lengths that holds its longest sentence.
 
     Raises:
         ValueError: a sentence is longer than the largest length.
@@ -132,8 +132,8 @@ def _plan(split: Examples, rows: np.ndarray, batch_size: int, lengths: Sequence[
 def make_batch(split: Examples, planned: PlannedBatch, batch_size: int, pad_token_id: int) -> Batch:
     """The planned rows as arrays `[batch_size, planned.length]`.
 
-    A ragged batch is filled up with rows of weight 0. Such a row attends to its first padding token, so that its
-    softmax is over something.
+    A ragged batch is filled with rows of weight 0. Such a row attends to its first padding token, so that its softmax
+    is defined.
     """
     shape = (batch_size, planned.length)
     sizes = np.zeros(batch_size, np.int32)
@@ -141,7 +141,7 @@ def make_batch(split: Examples, planned: PlannedBatch, batch_size: int, pad_toke
     real = np.arange(planned.length) < sizes[:, None]  # [B, L]
     input_ids = np.full(shape, pad_token_id, np.int32)
     token_type_ids = np.zeros(shape, np.int32)
-    # A mask is filled row by row: just the order in which the rows' tokens are strung together.
+    # Assigning by a mask fills row by row, the order of the concatenated tokens.
     input_ids[real] = _strung_together(split.input_ids, planned.rows)
     token_type_ids[real] = _strung_together(split.token_type_ids, planned.rows)
     labels = np.zeros(batch_size, split.labels.dtype)

@@ -29,8 +29,8 @@ TOKENIZER_JSON = (
     "added_tokens.json",
     "vocab.json",
 )
-UNKNOWN = "\u2603"  # a text that few vocabularies know: what is missing for it shows only when it is encoded
-ENCODED_AT_ONCE = 1000  # texts; the tokenizer keeps far more of a text than its ids
+UNKNOWN = "\u2603"  # few vocabularies have it: a tokenizer without an unknown token fails only on such a text
+ENCODED_AT_ONCE = 1000  # texts; a tokenizer's result is far larger than the ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +38,11 @@ class Split:
     """The encoded examples of one split.
 
     Attributes:
-        name: train, dev, test or what the task calls its dev splits.
+        name: train, dev, test, or the task's name for a dev split.
         input_ids: for each example int32 `[tokens]`, special tokens included, without padding.
-        token_type_ids: likewise; 1 where the second sentence of a pair stands, if the tokenizer tells.
+        token_type_ids: likewise; 1 in the second sentence of a pair, if the tokenizer marks it.
         labels: `[n]`; int32 ids of classes, or float32 for a regression.
-        origins: int `[n]`; the row that each example is of in the data it was taken from, the first one being 0; None
-            where there is no such data.
+        origins: int `[n]`; each example's row in the data that was read, counted from 0; None if no data was read.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Split:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 of the examples: another one as soon as a token or a label changes, or their order."""
+        """A SHA-256 of the examples. It changes with any token, any label and their order."""
         digest = hashlib.sha256()
         for array in (self.sizes, *self.input_ids, *self.token_type_ids, self.labels):
             digest.update(array.tobytes())
@@ -71,12 +70,12 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class TaskData:
-    """Everything a run reads.
+    """All data of a run.
 
     Attributes:
         labels: the classes' names in the order of their ids; empty for a regression.
-        dev: by name; one split, except where the task has more.
-        test: by name; empty where there is none with labels.
+        dev: by name; one split, unless the task has more.
+        test: by name; empty if no test split has labels.
     """
 
     labels: tuple[str, ...]
@@ -86,7 +85,7 @@ class TaskData:
 
     @property
     def fingerprint(self) -> str:
-        """Of all that training learns from and selects by: train and dev, not test."""
+        """A SHA-256 of train and dev, on which the result of training depends; test is not included."""
         splits = (self.train, *self.dev.values())
         return hashlib.sha256("".join(split.fingerprint for split in splits).encode()).hexdigest()
 
@@ -97,7 +96,7 @@ def load_data(config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> TaskD
 
 
 def encode(texts: TaskTexts, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> TaskData:
-    """Texts to token ids; what is longer than `max_length` tokens is truncated, and told once a split."""
+    """Texts to token ids. Texts of more than `max_length` tokens are truncated, with one warning per split."""
     split = functools.partial(_encode, tokenizer=tokenizer, max_length=max_length)
     return TaskData(
         texts.labels,
@@ -111,23 +110,21 @@ def encode(texts: TaskTexts, tokenizer: "PreTrainedTokenizerBase", max_length: i
 
 
 def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer in a folder in Hugging Face's format; a folder with nothing but a vocabulary will do.
+    """The tokenizer in a folder in Hugging Face's format; a vocabulary is enough.
 
-    A lone vocab.txt says nothing of letter case and is read as uncased; for a cased model put a tokenizer_config.json
-    with `"do_lower_case": false` beside it.
+    A vocab.txt without a tokenizer_config.json is read as uncased. For a cased model, add a tokenizer_config.json with
+    `"do_lower_case": false`.
 
     Raises:
-        DataError: the folder holds no tokenizer, or a damaged one.
+        DataError: the folder has no tokenizer, or a damaged one.
     """
     folder = Path(folder)
     if not has_tokenizer(folder):
-        raise DataError(
-            f"{folder}: no tokenizer; there must be a tokenizer.json, a vocab.txt, or a vocab.json and merges.txt"
-        )
+        raise DataError(f"{folder} has no tokenizer; add a tokenizer.json, a vocab.txt, or a vocab.json and merges.txt")
     try:
         tokenizer = _from_pretrained(folder)
         tokenizer(UNKNOWN)
-    # transformers raises whatever its parsing stumbles over, and the library underneath nothing but Exceptions.
+    # transformers lets any error of its parsing through, and the library below it raises plain Exceptions.
     except Exception as error:
         raise DataError(
             f"{_damaged_part(folder)}: the tokenizer cannot be read ({type(error).__name__}: {error}); copy or "
@@ -137,18 +134,18 @@ def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether the folder holds a vocabulary; tokenizer_config.json alone would make one that knows no words."""
+    """Whether the folder has a vocabulary. Without one, transformers makes a tokenizer that knows no words."""
     vocabularies = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
     return any(all((folder / name).is_file() for name in names) for names in vocabularies)
 
 
 def _from_pretrained(folder: Path) -> "PreTrainedTokenizerBase":
-    # Read when transformers is first imported: it advises to install PyTorch, which is not needed here.
+    # transformers reads it on import. Otherwise it advises installing PyTorch, which is not needed here.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     import transformers
 
     if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
-        # False: a folder may name code of its own, and without an answer the user would be asked to run it.
+        # False: a folder may name its own code, and otherwise the user would be asked whether to run it.
         options = {"local_files_only": True, "trust_remote_code": False, "config": _stock_config(folder)}
         return transformers.AutoTokenizer.from_pretrained(folder, **options)
     if (folder / "vocab.txt").is_file():
@@ -157,7 +154,7 @@ def _from_pretrained(folder: Path) -> "PreTrainedTokenizerBase":
 
 
 def _stock_config(folder: Path) -> Any:
-    """Of an export in exact shapes the kind it stands for: of its own, transformers would warn. Else None."""
+    """The standard config for an export in exact shapes, to avoid a warning of transformers; else None."""
     import transformers
 
     try:
@@ -168,7 +165,7 @@ def _stock_config(folder: Path) -> Any:
 
 
 def _damaged_part(folder: Path) -> Path:
-    """The first file of the tokenizer that is no JSON object but should be one, else the folder."""
+    """The first tokenizer file that should be a JSON object but is not; else the folder."""
     files = (folder / name for name in TOKENIZER_JSON if (folder / name).is_file())
     return next((file for file in files if not _holds_object(file)), folder)
 
@@ -196,7 +193,7 @@ def _encode(name: str, examples: Texts, tokenizer: "PreTrainedTokenizerBase", ma
 
 
 class Tokens(NamedTuple):
-    """Of one text or pair, int32 `[tokens]` each."""
+    """The tokens of one text or pair, int32 `[tokens]` each."""
 
     input_ids: np.ndarray
     token_type_ids: np.ndarray
@@ -205,7 +202,7 @@ class Tokens(NamedTuple):
 def tokenize(
     tokenizer: "PreTrainedTokenizerBase", texts: Sequence[tuple[str, ...]], max_length: int | None = None
 ) -> list[Tokens]:
-    """The tokens of each text or pair; with a length, the longer sentence of a pair is shortened first."""
+    """The tokens of each text or pair, truncated to `max_length`, the longer sentence of a pair first."""
     starts = range(0, len(texts), ENCODED_AT_ONCE)
     chunks = (texts[start : start + ENCODED_AT_ONCE] for start in starts)
     return [tokens for chunk in chunks for tokens in _tokens_at_once(tokenizer, chunk, max_length)]
@@ -215,7 +212,7 @@ def _tokens_at_once(
     tokenizer: "PreTrainedTokenizerBase", texts: Sequence[tuple[str, ...]], max_length: int | None
 ) -> list[Tokens]:
     encoded = tokenizer(
-        *map(list, zip(*texts, strict=True)),  # all first sentences, then, if there are, all second ones
+        *map(list, zip(*texts, strict=True)),  # all first sentences, then all second ones, if any
         truncation=False if max_length is None else "longest_first",
         max_length=max_length,
         padding=False,

@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 DELIMITED = (".csv", ".tsv")
 WRITTEN = (*DELIMITED, ".jsonl")
 READ = (*WRITTEN, ".parquet")
-LONGEST_CELL = 2**24  # characters of a .csv or .tsv: a quote that is never closed must not take a large file with it
+LONGEST_CELL = 2**24  # characters, in a .csv or .tsv: an unclosed quote must not read a whole large file
 
-Values = Mapping[str, Any]  # of one row, by the column's name
+Values = Mapping[str, Any]  # of one row, by column name
 
 
 class DataError(UserError, ValueError):
@@ -45,15 +45,15 @@ class Dialect:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """A .csv may quote its cells; in a .tsv, as in GLUE's, a quote is a character like any other."""
+        """Cells of a .csv may be quoted; in a .tsv, as in GLUE's, a quote is an ordinary character."""
         return cls("\t", csv.QUOTE_NONE) if kind_of(path) == ".tsv" else cls(",", csv.QUOTE_MINIMAL)
 
     @property
     def cure(self) -> str:
-        """What to do about a row with too many cells or too few."""
+        """How to fix a row with too many or too few cells."""
         if self.quoting == csv.QUOTE_NONE:
-            return "a .tsv knows no quotes, so that a text in it can hold no tab and no line end"
-        return "put a text that holds a comma, a quote or a line end in quotes, and double the quotes in it"
+            return "a text in a .tsv cannot contain a tab or a line end, even in quotes; remove them, or write a .csv"
+        return "put a text that contains a comma, a quote or a line end in quotes, and double the quotes in it"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class Row:
     Attributes:
         file: the file's name, for messages.
         number: counts from 1, without the header.
-        line: the line on which the row starts; None where rows are not lines.
-        values: by the column's name.
+        line: the line on which the row starts; None if rows are not lines.
+        values: by column name.
     """
 
     file: str
@@ -85,12 +85,12 @@ def row_place(name: str, number: int, line: int | None = None) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class RowFile:
-    """A file that can be read again and again.
+    """A file whose rows can be read repeatedly.
 
     Attributes:
-        columns: the names of all columns; of a .jsonl those of its first row.
-        header: where the columns are named, for messages.
-        read: the rows with the values of these columns, or of all where none is named.
+        columns: the names of all columns; for a .jsonl, those of its first row.
+        header: the place where the columns are named, for messages.
+        read: returns the rows with the values of these columns; of all columns if none is given.
         chosen: the columns that are read; empty: all.
     """
 
@@ -101,7 +101,7 @@ class RowFile:
     chosen: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Row]:
-        """Reads from the first row again, and no more rows than are asked for.
+        """Reads from the first row, one row at a time.
 
         Raises:
             DataError: a row is damaged, or has more or fewer cells than there are columns.
@@ -112,26 +112,26 @@ class RowFile:
         """Raises DataError unless the file has each of these columns."""
         if len(self.columns) == 1 < len(set(needed)) and kind_of(self.path) in DELIMITED:
             raise DataError(
-                f"{self.path}: the header is a single cell, {self.columns[0]!r}, and must name {', '.join(needed)}; "
-                "cells are divided by commas in a .csv and by tabs in a .tsv"
+                f"{self.path}: the header is a single cell, {self.columns[0]!r}, but must name {', '.join(needed)}; "
+                "separate cells by commas in a .csv and by tabs in a .tsv"
             )
         check_columns(self.header, self.columns, needed)
 
 
 def open_rows(path: Path, columns: Sequence[str] = (), dialect: Dialect | None = None) -> RowFile:
-    """Opens a .csv, .tsv, .jsonl or .parquet; training and prediction read files in this way alone.
+    """Opens a .csv, .tsv, .jsonl or .parquet. Training and prediction read files only through this function.
 
-    A .csv and a .tsv are UTF-8 with a header, and their cells are strings as they are. A .tsv knows no quotes. A .jsonl
-    has one object a line, and its values keep their JSON types; a row may lack a key. A .jsonl that is one JSON list of
-    objects is read, too, but is in memory as a whole. Text files may be compressed, as in .csv.gz.
+    A .csv and a .tsv are UTF-8 with a header, and their cells stay strings. A .tsv has no quoting. A .jsonl has one
+    object per line, and its values keep their JSON types; a row may lack a key. A .jsonl that is one JSON list of
+    objects is also read, but as a whole into memory. Text files may be compressed, as in .csv.gz.
 
     Args:
-        columns: those to read; empty: all. Nothing about the others matters.
-        dialect: how a .csv or .tsv is divided, where its name does not say so.
+        columns: the columns to read; empty: all. The other columns are not checked.
+        dialect: how a .csv or .tsv is divided, if not as its name says.
 
     Raises:
-        DataError: the file does not exist, is empty, does not begin as such a file does, lacks a column, or names one
-            of those to read twice.
+        DataError: the file does not exist, is empty, has an invalid beginning, lacks a column, or names a column to
+            read twice.
     """
     check_file(path)
     rows = _open(path, dialect)
@@ -147,17 +147,17 @@ def kind_of(path: Path) -> str:
 
 
 def text_fault(column: str, value: Any) -> str:
-    """What keeps a value from being a text; empty where it is one: any string, an empty one included."""
+    """What is wrong with a value that should be a text; empty if nothing. An empty string is a text, too."""
     if not isinstance(value, str):
         given = "there is none" if value is None else f"got {value!r:.40}"
         return f'a text must be a string; {given} in {column!r}; write a number as a string, and an empty text as ""'
     if not is_unicode(value):
-        return f"{column!r} is not valid Unicode: {value[:40]!r}; it holds half a character; fix it"
+        return f"{column!r} is not valid Unicode: {value[:40]!r}; it contains an unpaired surrogate; fix the text"
     return ""
 
 
 def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can write it: JSON can hold half a character, and so can an argument that was no UTF-8."""
+    """Whether UTF-8 can encode the text. JSON, and arguments that are not UTF-8, may give unpaired surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -169,7 +169,7 @@ def is_unicode(text: str) -> bool:
 
 
 def check_file(path: Path) -> None:
-    """Raises DataError unless there is a file of a kind that can be read, with something in it."""
+    """Raises DataError unless the path is a file of a supported kind that is not empty."""
     try:
         if path.is_dir():
             raise DataError(f"{path} is a folder; name a file ({', '.join(READ)})")
@@ -177,17 +177,17 @@ def check_file(path: Path) -> None:
             raise DataError(f"{path}: no such file; correct the name")
         if kind_of(path) not in READ:
             raise DataError(
-                f"{path}: the extension {path.suffix!r} is not supported; bring {', '.join(READ)}; all but the last "
+                f"{path}: the extension {path.suffix!r} is not supported; use {', '.join(READ)}; all but the last "
                 "may be compressed, as in .csv.gz"
             )
         if path.stat().st_size == 0:
-            raise DataError(f"{path}: the file is empty; bring one with rows")
-    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+            raise DataError(f"{path}: the file is empty; name a file with rows")
+    except OSError as error:  # a name that is too long, or a folder that may not be opened
         raise _not_readable(path, error) from error
 
 
 def check_columns(name: str, columns: Sequence[str], needed: Sequence[str]) -> None:
-    """Raises DataError unless each of the columns is there, and has a name."""
+    """Raises DataError unless each needed column exists and has a name."""
     named = [column for column in columns if column]
     for column in needed:
         if column not in named:
@@ -196,14 +196,14 @@ def check_columns(name: str, columns: Sequence[str], needed: Sequence[str]) -> N
 
 
 def _check_named_once(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
-    """What is read goes by the column's name, so that a second column of that name would be lost."""
+    """Values are read by column name, so a second column of that name would be lost."""
     for column in needed:
         if columns.count(column) > 1:
             raise DataError(f"{path}: the header names a column twice: {column!r} in {columns}; rename one of them")
 
 
 def no_rows(name: str) -> DataError:
-    return DataError(f"{name}: the file holds no rows; bring one with rows")
+    return DataError(f"{name}: the file holds no rows; name a file with rows")
 
 
 # Reading
@@ -245,7 +245,7 @@ def _delimited_rows(path: Path, dialect: Dialect, header: Sequence[str], chosen:
 
 
 def _whole_rows(path: Path, dialect: Dialect, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """The rows with one cell for each column; any other row is left out or an error, as the dialect says."""
+    """The rows with one cell per column. Any other row is left out or an error, depending on the dialect."""
     number = left_out = 0
     for line, cells in _rows_below(path, dialect, header):
         if len(cells) == len(header):
@@ -271,12 +271,12 @@ def _rows_below(path: Path, dialect: Dialect, header: Sequence[str]) -> Iterator
 
 
 def _is_blank(cells: Sequence[str], header: Sequence[str]) -> bool:
-    """Where there is one column, "" in quotes is an empty text and not a blank line."""
+    """In a file with one column, "" in quotes is an empty text and not a blank line."""
     return not cells or (len(cells) == 1 < len(header) and not cells[0].strip())
 
 
 def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
-    """None at the end. The module has one limit of a cell's length for the whole process, so it is set for one row."""
+    """The next row; None at the end. csv has one cell limit for the whole process, so it is set for one row only."""
     before = csv.field_size_limit(LONGEST_CELL)
     try:
         return next(reader, None)
@@ -288,7 +288,7 @@ def _cells(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Every row with the line it starts on; an empty line is a row without cells."""
     start = 1
     with _open_text(path, newline="") as file:
-        # Without `strict`, a quote that is closed in a wrong place takes the rows up to the next quote into its cell.
+        # Without `strict`, a misplaced quote puts the rows up to the next quote into one cell.
         reader = csv.reader(file, delimiter=dialect.delimiter, quoting=dialect.quoting, strict=True)  # type: ignore[arg-type]
         try:
             while (cells := _next_row(reader)) is not None:
@@ -297,7 +297,7 @@ def _cells(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             seen = "" if reader.line_num == start else f" on line {reader.line_num}"
             raise DataError(
-                f"{path}, line {start}: {error}{seen}; close its quotes, double the quotes in a text, or shorten it"
+                f"{path}, line {start}: {error}{seen}; close its quotes, double quotes in a text, or shorten the text"
             ) from None
 
 
@@ -312,7 +312,7 @@ def _open_json(path: Path) -> RowFile:
     return RowFile(path, tuple(first.values), first.place, read)
 
 
-_JSON_CURE = "write one JSON object a line"
+_JSON_CURE = "write one JSON object per line"
 
 
 def _json_rows(path: Path, chosen: Sequence[str]) -> Iterator[Row]:
@@ -325,7 +325,7 @@ def _json_rows(path: Path, chosen: Sequence[str]) -> Iterator[Row]:
 
 
 def _is_json_list(path: Path) -> bool:
-    """Whether the file is one JSON list rather than lines: it then begins as one."""
+    """Whether the file is one JSON list instead of lines, judged by its beginning."""
     with _open_text(path, newline="\n") as file:
         return next((text for text in file if text.strip()), "").lstrip().startswith("[")
 
@@ -353,7 +353,7 @@ def _from_json(place: str, text: str) -> Any:
 
 # Reading .parquet
 
-ROWS_AT_ONCE = 256  # of a .parquet, in memory
+ROWS_AT_ONCE = 256  # of a .parquet in memory
 
 
 def _open_parquet(path: Path) -> RowFile:
@@ -375,30 +375,30 @@ def _parquet_rows(path: Path, chosen: Sequence[str]) -> Iterator[Row]:
 
 @contextlib.contextmanager
 def _parquet_file(path: Path) -> Iterator[Any]:
-    """The file, open to be read. `datasets` would take its name for a pattern, and read all of its columns."""
+    """Opens the file. `datasets` would treat its name as a pattern and read all columns."""
     import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
         with path.open("rb") as file:
             yield pyarrow.parquet.ParquetFile(file)
-    except OverflowError as error:  # of a time, which Python has no room for
+    except OverflowError as error:  # such as a time outside Python's range
         raise DataError(
             f"{path}: a value is out of range ({error}); texts are strings and labels are words or numbers; write it "
             "as a string"
         ) from error
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable .parquet file: {error}; write it again") from error
+        raise DataError(f"{path}: not a readable .parquet file: {error}; write or copy it again") from error
 
 
 def _declared_classes(metadata: Mapping[bytes, bytes]) -> Mapping[str, Sequence[str]]:
-    """The names of the classes by column, where `datasets` wrote the file: its rows hold only their numbers."""
+    """The class names by column, if `datasets` wrote the file: its rows have only class numbers."""
     features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     kinds = {name: feature for name, feature in features.items() if isinstance(feature, dict)}
     return {name: kind.get("names", ()) for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
 
 
 def declared_name(names: Sequence[str], value: Any) -> Any:
-    """The class of a number; None where it is withheld, which data sets write as -1. Other values stay as they are."""
+    """The class name of a number; None for -1, a withheld label. Other values are returned unchanged."""
     if not isinstance(value, int) or value >= len(names):
         return value
     return names[value] if value >= 0 else None
@@ -409,7 +409,7 @@ def declared_name(names: Sequence[str], value: Any) -> Any:
 
 @contextlib.contextmanager
 def _open_text(path: Path, newline: str) -> Iterator[TextIO]:
-    """The file, open to be read as UTF-8; what cannot be read becomes a DataError, wherever in the file it is."""
+    """Opens the file as UTF-8. Anything that cannot be read, anywhere in the file, becomes a DataError."""
     try:
         with _text_file(path, newline) as file:
             yield file
@@ -428,7 +428,7 @@ def _text_file(path: Path, newline: str) -> TextIO:
 
 
 def _not_readable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot be read ({error}); bring a file that you may read")
+    return DataError(f"{path}: cannot be read ({error}); choose a file that you can read")
 
 
 # Writing
@@ -440,7 +440,7 @@ class Lines:
 
     Attributes:
         extension: which of them.
-        columns: the columns, in their order; a .jsonl takes each row as it comes.
+        columns: the columns, in their order; a .jsonl writes each row as it is.
     """
 
     extension: str
@@ -455,12 +455,13 @@ class Lines:
         """A row with its line end.
 
         Raises:
-            DataError: such a file cannot hold the row.
+            DataError: the row cannot be written to such a file.
         """
         line = self._line(row)
         if not is_unicode(line):
             raise DataError(
-                f"{row.place}: it holds half a character, which no file can hold: not valid Unicode; fix it"
+                f"{row.place}: the row is not valid Unicode: it contains an unpaired surrogate, which UTF-8 cannot "
+                "encode; fix the text"
             )
         return line
 
@@ -469,9 +470,7 @@ class Lines:
             return json.dumps(row.values, ensure_ascii=False, default=str) + "\n"
         others = [name for name in row.values if name not in self.columns]
         if others:
-            raise DataError(
-                f"{row.place}: the first row has no {others[0]!r}, so that there is no column for it; write a .jsonl"
-            )
+            raise DataError(f"{row.place}: the first row has no {others[0]!r}, so it has no column; write a .jsonl")
         return self._delimited(row.place, [_cell(row.values.get(name)) for name in self.columns])
 
     def _delimited(self, place: str, cells: Sequence[str]) -> str:
@@ -481,15 +480,15 @@ class Lines:
         for name, cell in zip(self.columns, cells, strict=True):
             if any(sign in cell for sign in "\t\n\r"):
                 raise DataError(
-                    f"{place}: its {name!r} holds a tab or a line end, which a .tsv has no way to write; write a .csv "
-                    "or .jsonl"
+                    f"{place}: its {name!r} holds a tab or a line end, which a .tsv cannot contain; write a .csv or "
+                    ".jsonl"
                 )
         return "\t".join(cells) + "\n"
 
 
 def _commas(cells: Sequence[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)  # only then does it quote a cell that holds "\r"
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # with "\n" it would not quote a cell that contains "\r"
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 

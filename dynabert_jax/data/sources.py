@@ -1,6 +1,6 @@
 """Text and label columns as they are in files, hub data sets, GLUE's folders and the sample data.
 
-Reading only: what the values mean is decided in `dynabert_jax.data.texts`.
+This module only reads; `dynabert_jax.data.texts` decides what the values mean.
 """
 
 import csv
@@ -34,9 +34,9 @@ class Table:
 
     Attributes:
         name: file or data set, for messages.
-        texts: by the column's name, one or two, `[n]` values as read: not yet checked to be strings.
-        labels: `[n]` values as read; a class that the data set itself declares is here by its name.
-        lines: the line on which each row starts, or None, `[n]`; empty where the data is no file.
+        texts: by column name, one or two, `[n]` values as read: not yet checked to be strings.
+        labels: `[n]` values as read; a class that the data set declares is given by name.
+        lines: the line on which each row starts, or None, `[n]`; empty if the data is not a file.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Tables:
     """The splits of one data set.
 
     Attributes:
-        dev: by name; empty where the data set has none and a part of train is to be held out.
+        dev: by name; empty if the data set has none, so that part of train is held out.
         test: by name; only splits with labels.
         class_names: the classes that the data set itself declares, in the order of their ids; often none.
     """
@@ -72,8 +72,8 @@ def read_tables(config: DataConfig) -> Tables:
     """Reads the one source that the configuration names.
 
     Raises:
-        DataError: the source is not there, is empty, lacks a column, or cannot be read.
-        SampleError: the sample data could not be fetched.
+        DataError: the source does not exist, is empty, lacks a column, or cannot be read.
+        SampleError: the sample data could not be downloaded.
     """
     task = config.task
     if config.train_file is not None:
@@ -87,7 +87,7 @@ def read_tables(config: DataConfig) -> Tables:
     raise DataError(f"task {task.name!r} has no data of its own; name a train_file, a glue_folder or a hub data set")
 
 
-# Files of the user's own
+# The user's files
 
 
 def _read_files(config: DataConfig) -> Tables:
@@ -114,7 +114,7 @@ def _read_file(path: Path, text_columns: Sequence[str], label_column: str, diale
     return Table(str(path), {name: columns[name] for name in text_columns}, columns[label_column], lines)
 
 
-# GLUE's own folders
+# GLUE's folders
 
 
 def _read_glue(task: Task, folder: Path) -> Tables:
@@ -142,8 +142,8 @@ def _read_hub(task: Task, hub: str) -> Tables:
     missing = [name for name in needed.values() if name not in splits]
     if missing:
         raise DataError(
-            f"hub data set {hub!r} has no split {missing[0]!r}; there are: {', '.join(splits)}; the task's dev names "
-            "the splits to evaluate on"
+            f"hub data set {hub!r} has no split {missing[0]!r}; there are: {', '.join(splits)}; name the splits to "
+            "evaluate on in the task's dev"
         )
     tables = {name: _hub_table(task, hub, source, splits[source]) for name, source in needed.items()}
     test = _labelled_test(task, hub, splits)
@@ -156,11 +156,11 @@ def _load_hub(hub: str) -> Mapping[str, "datasets.Dataset"]:
     path, _, configuration = hub.partition(":")
     try:
         return datasets.load_dataset(path, configuration or None)
-    # The libraries underneath raise many kinds of errors, some without a common base.
+    # The libraries below raise many kinds of errors, some without a common base.
     except Exception as error:
         raise DataError(
-            f"hub data set {hub!r} could not be loaded: {type(error).__name__}: {error}. Without network, download the "
-            "data elsewhere and name the files as train_file and dev_file, or GLUE's folder as glue_folder"
+            f"hub data set {hub!r} could not be loaded: {type(error).__name__}: {error}. Without network access, "
+            "download the data elsewhere, and set train_file and dev_file to the files, or glue_folder to GLUE's folder"
         ) from error
 
 
@@ -171,7 +171,7 @@ def _hub_table(task: Task, hub: str, split: str, dataset: "datasets.Dataset") ->
         raise DataError(f"{name}: there are no rows; name another split")
     try:
         columns = dataset.select_columns([*task.text_columns, label_column])[:]
-    except OverflowError as error:  # of a time, which Python has no room for
+    except OverflowError as error:  # such as a time outside Python's range
         raise DataError(f"{name}: a value is out of range ({error}); labels are words or numbers") from error
     classes = _class_names(dataset, label_column)
     labels = [declared_name(classes, value) for value in columns[label_column]] if classes else columns[label_column]

@@ -16,7 +16,7 @@ from dynabert_jax.data.sources import Table, Tables, read_tables
 
 @dataclasses.dataclass(frozen=True)
 class TaskTexts:
-    """The same data, checked and not yet encoded."""
+    """The data of a task, checked and not yet encoded."""
 
     labels: tuple[str, ...]
     train: "Texts"
@@ -25,14 +25,13 @@ class TaskTexts:
 
 
 def read_texts(config: DataConfig) -> TaskTexts:
-    """Reads the data that the configuration names, checks every row, and takes those that are used.
+    """Reads the data that the configuration names, checks every row, and selects those that are used.
 
-    A label is the name of a class or, where no class is called by a number, its id. `open_rows` says how files are
-    read.
+    A label is a class name or, if no class name is a number, a class id. `open_rows` describes how files are read.
 
     Raises:
-        DataError: a file, column, text or label is missing or not what it should be.
-        SampleError: the sample data could not be fetched.
+        DataError: a file, column, text or label is missing or invalid.
+        SampleError: the sample data could not be downloaded.
     """
     tables = read_tables(config)
     task = config.task
@@ -81,7 +80,7 @@ def _check_texts(table: Table, column: str, texts: Sequence[Any]) -> None:
         if fault:
             raise DataError(f"{table.place(row)}: {fault}")
     if not any(text.strip() for text in texts):
-        raise DataError(f"{table.name}: the column {column!r} is empty in every row; name one that holds the texts")
+        raise DataError(f"{table.name}: the column {column!r} is empty in every row; name one that contains the texts")
 
 
 def _targets(table: Table, _: tuple[str, ...]) -> np.ndarray:
@@ -96,7 +95,7 @@ def _targets(table: Table, _: tuple[str, ...]) -> np.ndarray:
 
 
 def _number(value: Any) -> float:
-    """NaN where the value is no number."""
+    """The value as a float; NaN if it is not a number."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -118,27 +117,27 @@ def _class_ids(table: Table, labels: tuple[str, ...]) -> np.ndarray:
 
 
 def _name(value: Any) -> str:
-    """A label as the name of a class. Programs make floats of whole numbers where one of them is missing."""
+    """A label as a class name. Programs turn whole numbers into floats if one of them is missing."""
     is_whole = isinstance(value, float) and value.is_integer()
     return str(int(value)) if is_whole else str(value)
 
 
 def _is_missing(value: Any) -> bool:
-    """Nothing, or the NaN that other programs write for nothing."""
+    """Whether a label is empty, or the NaN that other programs write for an empty one."""
     return value is None or str(value).strip().casefold() in ("", "nan")
 
 
 def _label_names(task: Task, tables: Tables) -> tuple[str, ...]:
-    """The task's own, or those that the data set declares, or the values in train: numbers by size, names by letter."""
+    """The task's classes, or those of the data set, or the values in train: numbers by size, names by letter."""
     if task.labels or tables.class_names:
         return task.labels or tables.class_names
     for row, value in enumerate(tables.train.labels):
         if _is_missing(value):
-            raise DataError(f"{tables.train.place(row)}: the label is missing")
+            raise DataError(f"{tables.train.place(row)}: the label is missing; add it, or remove the row")
         if isinstance(value, (list, dict)):
             raise DataError(f"{tables.train.place(row)}: the label must be one word or number; got {value!r}")
         if not is_unicode(_name(value)):
-            raise DataError(f"{tables.train.place(row)}: the label {value!r} is not valid Unicode; fix it")
+            raise DataError(f"{tables.train.place(row)}: the label {value!r} is not valid Unicode; fix the label")
     names = {_name(value) for value in tables.train.labels}
     return tuple(sorted(names, key=int if all(map(str.isdecimal, names)) else None))
 
@@ -148,7 +147,7 @@ def _check_classes(table: Table, train: Texts, labels: tuple[str, ...]) -> None:
     if len(present) < 2:
         only = labels[present[0]]
         raise DataError(
-            f"{table.name}: every example is of the class {only!r}; a classifier needs two or more to train"
+            f"{table.name}: every example has the class {only!r}; to train a classifier, add examples of another class"
         )
 
 
@@ -157,9 +156,9 @@ class _LabelKind:
     """How the labels of one kind of task are read.
 
     Attributes:
-        names: the classes' names, in the order of their ids; empty where there are none.
+        names: the classes' names, in the order of their ids; empty if there are none.
         read: a table's labels as an array `[n]`; raises DataError with the row of a bad one.
-        check: raises DataError where the training examples cannot be learnt from.
+        check: raises DataError if a model cannot learn from the training examples.
     """
 
     names: Callable[[Task, Tables], tuple[str, ...]]
@@ -177,10 +176,10 @@ _KINDS: Mapping[Kind, _LabelKind] = {
 
 
 def _hold_out(table: Table, train: Texts, seed: int) -> tuple[Texts, Texts]:
-    """All but a tenth for training, and that tenth as dev split."""
+    """The training rows without a tenth, and that tenth as dev split."""
     rows = np.random.default_rng(seed).permutation(len(train.labels))
     if len(rows) < 2:
-        raise DataError(f"{table.name}: one row cannot be divided into train and dev; bring more, or name a dev_file")
+        raise DataError(f"{table.name}: one row cannot be divided into train and dev; add rows, or name a dev_file")
     held_out, kept = np.split(rows, [math.ceil(len(rows) / 10)])
     return train.take(np.sort(kept)), train.take(np.sort(held_out))
 

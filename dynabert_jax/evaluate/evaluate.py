@@ -21,13 +21,13 @@ from dynabert_jax.system import devices
 
 
 class EvaluationError(UserError, RuntimeError):
-    """Answers that cannot be scored; the message says whose they are and what to do."""
+    """Answers that cannot be scored; the message names the network and says what to do."""
 
 
 def evaluate(
     model: Model, subs: Sequence[SubNetwork], splits: Sequence[Split], data: DataConfig, dtype: Dtype
 ) -> list[Row]:
-    """A row for each split and sub-network, split by split. Each sub-network is cut out once and scored on all splits.
+    """A row for each split and sub-network, ordered by split. Each sub-network is cut out once for all splits.
 
     Raises:
         EvaluationError: a sub-network answers with NaN or infinity.
@@ -61,7 +61,7 @@ def score_on(splits: Sequence[Split], model: Model, sub: SubNetwork, data: DataC
 def logits_of(runner: Runner, split: Split, data: DataConfig, pad_token_id: int) -> np.ndarray:
     """The network's logits for every example of the split, `[n, C]`, in the split's order.
 
-    Several hosts share each batch, and each gets all answers.
+    Several hosts share each batch, and every host gets all answers.
     """
     answered: list[tuple[np.ndarray, np.ndarray]] = []
     for planned in plan_evaluation(split, data.eval_batch_size, data.lengths):
@@ -73,10 +73,10 @@ def logits_of(runner: Runner, split: Split, data: DataConfig, pad_token_id: int)
 
 
 def check_finite(network: str, split: Split, logits: np.ndarray) -> None:
-    """Raises EvaluationError where a logit is not a number that can be compared."""
+    """Raises EvaluationError if a logit is NaN or infinite."""
     bad = int((~np.isfinite(logits)).any(axis=1).sum())
     if bad:
         raise EvaluationError(
             f"{network} answers {bad} of {len(split)} examples of {split.name} with NaN or infinity: the "
-            f"weights have diverged. Train with a smaller learning rate, in a new run_dir, or bring other weights"
+            f"weights have diverged. Train with a smaller learning rate, in a new run_dir, or use other weights"
         )

@@ -1,4 +1,4 @@
-"""Scores of predictions, out of scikit-learn and scipy, as fractions."""
+"""Scores of predictions, as fractions, computed with scikit-learn and scipy."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -8,19 +8,19 @@ import numpy as np
 
 from dynabert_jax.config.tasks import Kind, Metric, Task
 
-FEW_EXAMPLES = 100  # below so many, an accuracy far below chance may be chance
+FEW_EXAMPLES = 100  # with fewer, an accuracy far below chance may itself be chance
 
 
 def score(task: Task, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
     """Every metric of the task, the main one first.
 
     accuracy, f1 (of class 1; with more than two classes the unweighted mean over classes), matthews, pearson,
-    spearman and mean_absolute_error. A correlation with constant predictions is undefined and is given as 0, as is a
-    Matthews correlation; scripts elsewhere that leave it to scipy report NaN.
+    spearman and mean_absolute_error. A correlation with constant predictions is undefined and is returned as 0, like a
+    Matthews correlation; scripts that leave this case to scipy report NaN.
 
     Args:
-        predictions: finite logits `[n, C]`, of which the largest is the answer; `[n, 1]` for a regression.
-        references: ids of classes `[n]`, or numbers `[n]`.
+        predictions: finite logits `[n, C]`, the largest being the answer; `[n, 1]` for a regression.
+        references: class ids `[n]`, or numbers `[n]`.
 
     Raises:
         ValueError: the shapes do not fit, or there are no examples.
@@ -31,27 +31,27 @@ def score(task: Task, predictions: np.ndarray, references: np.ndarray) -> dict[s
             f"task {task.name!r} scores predictions {outputs.wanted} against references [n] with n > 0; got "
             f"{list(predictions.shape)} and {list(references.shape)}"
         )
-    # A network that collapses to nearly one answer is news for the table of scores, not for every evaluation's log.
+    # A network that nearly always gives the same answer shows in the scores; warnings would repeat it every time.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {name: float(_METRICS[name](references, predictions)) for name in task.metrics}
 
 
 def label_order_warning(labels: Sequence[str], accuracy: float, count: int) -> str | None:
-    """What to tell the user whose accuracy is less than half of what guessing would give; None where it is not."""
+    """A warning if the accuracy is less than half of what guessing would give, else None."""
     chance = 1 / len(labels)
     if count < FEW_EXAMPLES or accuracy >= chance / 2:
         return None
     return (
         f"accuracy {accuracy:.3f} over {count} examples is far below the {chance:.3f} of guessing: the model's classes "
-        "probably stand in another order than those of this data. Compare id2label in the model's config.json with "
-        f"the data's order, which is {', '.join(f'{i} {name}' for i, name in enumerate(labels))}; the task's labels "
-        "set it"
+        "are probably in another order than the data's. Compare id2label in the model's config.json with the data's "
+        f"order, which is {', '.join(f'{i} {name}' for i, name in enumerate(labels))}; to change it, set the task's "
+        "labels"
     )
 
 
 class _Outputs(NamedTuple):
-    """What a network of one kind answers for one text: whether a shape fits, and the shape in words."""
+    """The output of one kind of network for one text: whether a shape fits, and the shape in words."""
 
     fit: Callable[[tuple[int, ...]], bool]
     wanted: str
@@ -64,7 +64,7 @@ _OUTPUTS: Mapping[Kind, _Outputs] = {
 
 
 def _classes(predictions: np.ndarray) -> np.ndarray:
-    """Logits `[n, C]` to ids of classes `[n]`."""
+    """Logits `[n, C]` to class ids `[n]`."""
     return predictions.argmax(axis=1)
 
 

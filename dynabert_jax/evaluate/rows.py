@@ -1,4 +1,4 @@
-"""A row of scores: what one sub-network scores on one split. No jax."""
+"""A row of scores: the result of one sub-network on one split. Needs no jax."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from dynabert_jax.config.checked import Checked
 
 
 class Row(Checked):
-    """What one sub-network scores on one split.
+    """The scores of one sub-network on one split.
 
     Attributes:
         sub: the sub-network's name.
-        width, depth: its multipliers; None where it has none.
+        width, depth: its multipliers; None if it has none.
         split: the name of the split.
-        examples: how many were scored.
+        examples: the number that were scored.
         metric: the task's main metric.
         scores: every metric of the task, as fractions.
         parameters: of the cut model.
@@ -38,5 +38,5 @@ class Row(Checked):
 
 
 def mean_score(rows: Sequence[Row]) -> float:
-    """The mean of the main score over rows: what the best checkpoint is chosen by."""
+    """The mean of the main score over rows, which decides on the best checkpoint."""
     return float(np.mean([row.score for row in rows]))

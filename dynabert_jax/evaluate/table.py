@@ -7,9 +7,9 @@ from dynabert_jax.evaluate.rows import Row, mean_score
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A Markdown table a split: scores by width and depth, with parameters and FLOPs.
+    """A Markdown table per split: scores by width and depth, with parameters and FLOPs.
 
-    Scores are the task's main metric in percent; FLOPs are those of one sentence of the row's length.
+    Scores are the task's main metric in percent. FLOPs are for one sentence of the row's length.
     """
     parts = []
     for split in dict.fromkeys(row.split for row in rows):
@@ -35,7 +35,7 @@ def _costs(rows: Sequence[Row]) -> str:
 
 
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table whose columns stand below each other as text, too."""
+    """A Markdown table whose columns are aligned as plain text."""
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     rule = ["-" * width for width in widths]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in [header, rule, *lines]]

@@ -1,4 +1,4 @@
-"""Sub-networks of a finished run in the formats that others run: transformers, ONNX Runtime, StableHLO."""
+"""Exports sub-networks of a finished run for other programs: transformers, ONNX Runtime, StableHLO."""
 
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.export import Exported, export_run

@@ -1,4 +1,4 @@
-"""The export of a finished run, from its folder to a folder in another format that is verified."""
+"""Exports a finished run: from its folder to a verified folder in another format."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from dynabert_jax.system.files import expanded
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was written, how it was verified and, where it was quantized, what that costs."""
+    """What was written, how it was verified and, if it was quantized, at what cost in score."""
 
     folder: Path
     subs: tuple[SubNetwork, ...]
@@ -30,11 +30,11 @@ class Exported:
     losses: tuple[Loss, ...]
 
     def __str__(self) -> str:
-        """How far answers differ, what 8 bits cost, and where it all is."""
+        """The largest difference of the answers, the cost of 8 bits, and the folder."""
         return "\n".join(map(str, (self.check, *self.losses, f"written to {self.folder}")))
 
     def to_json(self) -> str:
-        """The same for programs; scores are fractions."""
+        """The same as JSON; scores are fractions."""
         values = {
             "folder": str(self.folder),
             "subs": [sub.name for sub in self.subs],
@@ -59,20 +59,20 @@ def export_run(
 
     Args:
         run: the run's folder.
-        format: what is written; see `dynabert_jax.export.formats`.
-        out: the folder to write; it appears whole, after its answers were compared with those of `bert.py`.
-        subs: the names of the sub-networks; empty means all that the run has.
-        force: replace `out` where it is an earlier export.
-        int8: write a quantized ONNX file, too, and score both.
+        format: the format; see `dynabert_jax.export.formats`.
+        out: the folder to write. It appears atomically, once its answers were compared with those of `bert.py`.
+        subs: the names of the sub-networks; empty means all of the run's.
+        force: replace `out` if it is an earlier export.
+        int8: also write a quantized ONNX file, and score both.
 
     Raises:
-        ExportError: the format is not known, cannot hold what is asked of it or lacks a package; `out` is there
-            already or cannot be written; or what was written does not answer as it should.
+        ExportError: the format is unknown, cannot hold these sub-networks or lacks a package; `out` exists or cannot be
+            written; or the export gives wrong answers.
         RunFolderError, WeightsError, ConfigError, DataError: the run is damaged, or has no sub-network of that name.
     """
     out = expanded(out)
     if isinstance(subs, str):
-        raise ExportError(f"subs is a list of names; got the name {subs!r} alone; put it in [ ]")
+        raise ExportError(f"subs must be a list of names; got the single name {subs!r}; put it in [ ]")
     chosen = find_format(format)
     check_target(out, force)
     finished = read_finished(run)
@@ -93,7 +93,7 @@ def export_run(
 
 
 def manifest_of(finished: Finished, source: Source, format: FormatName, folder: Path) -> Manifest:
-    """Of a folder that has everything else."""
+    """The manifest of a folder that has all other files."""
     config, data = source.model.config, finished.config.data
     return Manifest(
         format=format,
@@ -108,7 +108,7 @@ def manifest_of(finished: Finished, source: Source, format: FormatName, folder: 
 
 
 def source_of(finished: Finished, subs: Sequence[str], uncut: bool) -> Source:
-    """The run's model and these of its sub-networks, or all; uncut, the whole network, in which they all are."""
+    """The run's model with these sub-networks, or all; if uncut, with the full network, which contains them all."""
     model = finished.model
     wanted = (SubNetwork.full(model.config),) if uncut else tuple(map(finished.sub, subs)) or finished.subs
     return Source(model, wanted)

@@ -1,4 +1,4 @@
-"""The folder of an export: it appears whole, once it is verified, or not at all."""
+"""The folder of an export, which is written atomically: it appears once it is complete and verified."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ NO_LIMIT = sys.maxsize
 
 
 def check_target(out: Path, force: bool) -> None:
-    """Raises ExportError where the export may not be written: into what is there already, or where nothing may be."""
+    """Raises ExportError if the export cannot be written, or if `out` exists and may not be replaced."""
     try:
         check_writable(out.parent)
     except OSError as error:
@@ -31,18 +31,18 @@ def check_target(out: Path, force: bool) -> None:
 
 
 def _check_replaceable(out: Path, force: bool) -> None:
-    """Raises ExportError where something is there that is to stay; --force is offered only where it would help."""
+    """Raises ExportError if `out` exists and may not be replaced. Suggests --force only if it would help."""
     if not out.exists():
         return
     why = _why_it_stays(out)
     if why:
-        raise ExportError(f"{out} exists and {why}, so --force leaves it alone, too; name another folder with --out")
+        raise ExportError(f"{out} exists and {why}, so --force does not replace it; name another folder with --out")
     if not force:
         raise ExportError(f"{out} exists; name another folder with --out, or replace it with --force")
 
 
 def _why_it_stays(out: Path) -> str:
-    """Why a folder may not be replaced; empty where it holds nothing, or just what an export has written."""
+    """Why `out` may not be replaced; empty if it holds nothing, or only what an export wrote."""
     if not out.is_dir():
         return "is a file"
     there, manifest = files_in(out), read_manifest(out)
@@ -54,12 +54,12 @@ def _why_it_stays(out: Path) -> str:
 
 @contextlib.contextmanager
 def whole_folder(out: Path, force: bool = False) -> Iterator[Path]:
-    """A folder to write into, which takes the place of `out` at the end of the block, if that is reached.
+    """Yields a folder to write into, which replaces `out` at the end of the block, unless the block raises.
 
-    It has the name of `out` already: what reads it meanwhile may remember it by that name.
+    The folder already has the name of `out`, because readers inside the block may remember it by that name.
 
     Raises:
-        ExportError: the system refuses to write, or `out` is there by then and may not be replaced.
+        ExportError: the system refuses to write, or `out` exists by then and may not be replaced.
     """
     from safetensors import SafetensorError
 
@@ -69,7 +69,7 @@ def whole_folder(out: Path, force: bool = False) -> Iterator[Path]:
         folder = beside / out.name
         folder.mkdir(parents=True)
         yield folder
-        _check_replaceable(out, force)  # once more: writing takes its time, and something may have come meanwhile
+        _check_replaceable(out, force)  # again: `out` may have been created in the meantime
         _take_place(folder, out, beside / "replaced")
     except (OSError, SafetensorError) as error:
         raise ExportError(
@@ -80,7 +80,7 @@ def whole_folder(out: Path, force: bool = False) -> Iterator[Path]:
 
 
 def _take_place(folder: Path, out: Path, replaced: Path) -> None:
-    """Moves what is there already aside, and back where the folder cannot take its place."""
+    """Moves an existing `out` aside, and back if the folder cannot take its place."""
     if out.exists():
         out.rename(replaced)
     try:
@@ -91,9 +91,9 @@ def _take_place(folder: Path, out: Path, replaced: Path) -> None:
 
 
 def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
-    """Writes the tokenizer whole, as today's tools read it, and its vocabulary alone, as older ones do.
+    """Writes the complete tokenizer for current tools, and its vocabulary alone for older ones.
 
-    Both say that texts have at most `max_length` tokens: longer ones the network has never seen.
+    The tokenizer truncates texts to `max_length` tokens, because the network was never trained on longer ones.
     """
     tokenizer.model_max_length = longest = min(tokenizer.model_max_length, max_length)
     if tokenizer.is_fast:
@@ -104,9 +104,10 @@ def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase", max_leng
 
 
 def truncation_of(folder: Path) -> int:
-    """How many tokens a text has at most, as a tokenizer.json by `write_tokenizer` tells it; else `NO_LIMIT`.
+    """The longest text in tokens, from a tokenizer.json that `write_tokenizer` wrote; else `NO_LIMIT`.
 
-    Only where no tokenizer_config.json tells: other programs leave in tokenizer.json what they happened to do last.
+    It is used only if there is no tokenizer_config.json: other programs leave the truncation of their last call in
+    tokenizer.json.
     """
     if (folder / "tokenizer_config.json").exists():
         return NO_LIMIT

@@ -1,4 +1,4 @@
-"""The formats: what writes each, what opens what was written, and what it asks for."""
+"""The export formats: how each is written and opened, and what it needs."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -21,14 +21,15 @@ class Format:
     """One format.
 
     Attributes:
-        title: what it is, for people.
-        write: writes the weights and what belongs to them into a folder.
-        open: opens a sub-network of what `write` wrote.
-        usage: a program that uses the folder it stands in; for the model card. It cuts texts off where the run did.
-        holds: how many sub-networks a folder holds: one, any number, or those that the model has, uncut.
-        library: what the Hugging Face hub calls the library that loads it.
-        backend: what `dynabert bench` times the same by; empty where it times nothing like it.
-        packages: what it needs beyond what this package installs, and the command that installs them.
+        title: a description for the model card.
+        write: writes the weights and the files that belong to them into a folder.
+        open: opens a sub-network that `write` wrote.
+        usage: a program for the model card, to run in the folder. It truncates texts where the run did.
+        holds: how many sub-networks a folder holds: one, any number, or all in the uncut model.
+        library: the Hugging Face hub's name of the library that loads it.
+        backend: the backend of `dynabert bench` that times the same files; empty if none does.
+        packages: what it needs in addition to this package's dependencies.
+        install: the command that installs them.
     """
 
     title: str
@@ -54,7 +55,7 @@ classify = pipeline("text-classification", model=".", truncation=True)
 print(classify("Never a minute too long."))""",
     ),
     "hf-exact": Format(
-        title="transformers, in exact shapes, by the modelling file beside the weights",
+        title="transformers, in exact shapes, with the modelling file next to the weights",
         write=hugging_face.write_exact,
         open=lambda folder, _: in_transformers.open_folder(folder, trust_remote_code=True),
         usage="""\
@@ -68,7 +69,7 @@ print(classify("Never a minute too long."))""",
         write=reference.write,
         open=lambda folder, _: in_transformers.open_folder(folder),
         usage="""\
-# The whole network, in transformers; the authors' code takes this folder as its model_dir.
+# This runs the full network in transformers. The authors' code takes this folder as its model_dir.
 from transformers import pipeline
 
 classify = pipeline("text-classification", model=".", truncation=True)
@@ -78,7 +79,7 @@ print(classify("Never a minute too long."))""",
         install="pip install torch",
     ),
     "onnx": Format(
-        title="ONNX Runtime, and others that read ONNX",
+        title="ONNX Runtime and other programs that read ONNX",
         write=onnx_file.write,
         open=lambda folder, sub: in_onnxruntime.open_file(folder / in_onnxruntime.FLOAT, len(sub.layers)),
         usage="""\
@@ -98,7 +99,7 @@ print(session.run(["logits"], inputs)[0])""",
         install='pip install "dynabert_jax[onnx]"',
     ),
     "stablehlo": Format(
-        title="jax alone, as StableHLO: one file of weights and a program for each sub-network",
+        title="JAX without this package, as StableHLO: one file of weights and one program per sub-network",
         write=stablehlo.write,
         open=lambda folder, sub: in_stablehlo.open_program(folder, sub.name),
         usage="""\
@@ -119,10 +120,10 @@ print(network(tokens["input_ids"], tokens["attention_mask"], types))""",
 
 
 def find_format(name: str) -> Format:
-    """The format of that name, for which everything is installed.
+    """The format of that name, after checking that its packages are installed.
 
     Raises:
-        ExportError: there is none, or a package that it needs is missing.
+        ExportError: there is no such format, or a package is missing.
     """
     if name not in FORMATS:
         raise ExportError(f"there is no format {name!r}; {nearest(name, FORMATS)}there are {', '.join(FORMATS)}")
@@ -132,17 +133,17 @@ def find_format(name: str) -> Format:
 
 
 def check_count(name: str, subs: Sequence[str], available: Sequence[str]) -> None:
-    """Raises ExportError where a format cannot hold what is asked of it.
+    """Raises ExportError if a format cannot hold these sub-networks.
 
     Args:
-        name: of the format.
-        subs: the names of the sub-networks that were asked for; empty means all of the run's.
-        available: the names of the run's.
+        name: the format's name.
+        subs: the names of the wanted sub-networks; empty means all of the run's.
+        available: the names of the run's sub-networks.
     """
     holds = FORMATS[name].holds
     if holds == "uncut" and subs:
         raise ExportError(
-            f"--format {name} writes the model uncut, from which {', '.join(available)} are cut; leave --sub out"
+            f"--format {name} writes the uncut model, which contains {', '.join(available)}; leave --sub out"
         )
     if holds == "one" and len(subs or available) != 1:
         raise ExportError(f"--format {name} holds one sub-network; name it with --sub: one of {', '.join(available)}")

@@ -1,10 +1,10 @@
-"""Hugging Face's format, in two ways.
+"""Hugging Face's format, in two variants.
 
-`hf`: transformers' own class. It gives every layer as many heads as fill the hidden size, and every layer as many
-neurons, so what a sub-network has left out is zeros there; zeros add nothing, and the answers are the same. Layers
-that were left out are gone.
+`hf`: transformers' own class. Its layers all have as many heads as fill the hidden size, and the same number of
+neurons. Heads and neurons that a sub-network left out are zeros, which do not change the answers. Layers that it left
+out are removed.
 
-`hf-exact`: exact shapes, for which a small modelling file of ours lies beside the weights.
+`hf-exact`: exact shapes, with a small modelling file of ours next to the weights.
 """
 
 import json
@@ -26,16 +26,16 @@ MODELING = Path(__file__).with_name("modeling_dynabert.py")
 
 
 def write_padded(source: Source, folder: Path) -> None:
-    """The one sub-network for transformers' own class: config.json and model.safetensors."""
+    """Writes the one sub-network for transformers' own class: config.json and model.safetensors."""
     model = padded(source.only)
     save_model(folder, model.config, model.params)
 
 
 def padded(model: Model) -> Model:
-    """The same network in a shape that is the same in every layer: zeros where heads and neurons were left out.
+    """The same network with all layers in one shape: left-out heads and neurons are zeros.
 
     Raises:
-        ExportError: there is no such shape, because its heads do not fill the hidden size.
+        ExportError: there is no such shape, because heads of this size do not fill the hidden size.
     """
     config = uniform(model.config)
     shapes = param_shapes(config)
@@ -44,26 +44,26 @@ def padded(model: Model) -> Model:
 
 
 def uniform(config: ModelConfig) -> ModelConfig:
-    """The smallest shape of transformers' own class that holds a model of this one."""
+    """The smallest shape of transformers' own class that a model of this shape fits into."""
     heads, rest = divmod(config.hidden_size, config.head_size)
     if rest or max(config.heads) > heads:
         raise ExportError(
             f"heads of size {config.head_size}, {max(config.heads)} in a layer, do not fit into a hidden size of "
-            f"{config.hidden_size}, as transformers' own class needs them to; use --format hf-exact"
+            f"{config.hidden_size} as transformers' own class requires; use --format hf-exact"
         )
     layers = config.num_layers
     return config.replace(heads=(heads,) * layers, neurons=(max(config.neurons),) * layers)
 
 
 def _grown(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Zeros of this shape with the array in their first corner."""
+    """The array in the first corner of zeros of this shape."""
     zeros = np.zeros(shape, np.float32)
     zeros[tuple(map(slice, array.shape))] = array
     return zeros
 
 
 def write_exact(source: Source, folder: Path) -> None:
-    """The one sub-network in its own shape, with the file that makes it a model of transformers'."""
+    """Writes the one sub-network in its own shape, with the modelling file that lets transformers load it."""
     model = source.only
     save_model(folder, model.config, model.params)
     (folder / "config.json").write_text(json.dumps(exact_config(model.config), indent=2) + "\n", encoding="utf-8")
@@ -71,7 +71,7 @@ def write_exact(source: Source, folder: Path) -> None:
 
 
 def exact_config(config: ModelConfig) -> dict[str, Any]:
-    """The contents of config.json: a model type of our own, so that no stock class takes the weights for its own."""
+    """The contents of config.json. Its own model type keeps stock classes from loading the weights."""
     kind = {"bert": "DynaBert", "roberta": "DynaRoberta"}[config.model_type]
     shape = {"head_size": config.head_size, "heads": config.heads, "neurons": config.neurons}
     return config.to_hugging_face() | {

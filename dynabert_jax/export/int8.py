@@ -1,4 +1,4 @@
-"""ONNX files in 8 bits: answers differ there, so what they cost is measured in the task's own score."""
+"""8-bit ONNX files: their answers differ, so the loss is measured in the task's score."""
 
 import dataclasses
 from pathlib import Path
@@ -14,7 +14,7 @@ from dynabert_jax.infer.runner import Source
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """What quantizing costs on one split: the main score, a fraction, of the float32 file and of the quantized one."""
+    """The cost of quantizing on one split: the main scores of the float32 file and the quantized one, as fractions."""
 
     split: str
     examples: int
@@ -34,18 +34,18 @@ class Loss:
 
 
 def check_possible(format: str, sentences: Sentences) -> None:
-    """Raises ExportError where there is nothing to quantize, or nothing to score it on."""
+    """Raises ExportError if the format cannot be quantized, or there is no dev data to score it on."""
     if format != "onnx":
-        raise ExportError(f"--int8 quantizes ONNX files; give it with --format onnx, or leave it out with {format}")
+        raise ExportError(f"--int8 quantizes ONNX files; use --format onnx, or leave --int8 out with {format}")
     if not sentences.dev:
         raise ExportError(
-            f"--int8 says what it costs in the score on the run's dev data, which cannot be read: {sentences.problem}. "
-            f"Bring it back, or leave --int8 out"
+            f"--int8 measures the loss of score on the run's dev data, which cannot be read: {sentences.problem}. "
+            f"Restore the data, or leave --int8 out"
         )
 
 
 def quantize(source: Source, task: Task, sentences: Sentences, folder: Path) -> tuple[Loss, ...]:
-    """Writes model_int8.onnx beside model.onnx, and scores both on every dev split."""
+    """Writes model_int8.onnx next to model.onnx, and scores both on every dev split."""
     onnx_file.quantize(folder)
     (sub,), pad = source.subs, source.model.config.pad_token_id
     runners = [open_file(folder / name, len(sub.layers)) for name in (FLOAT, INT8)]

@@ -1,4 +1,4 @@
-"""manifest.json, which every export has: what is in the folder and what wrote it. Exports are recognised by it."""
+"""manifest.json, which identifies a folder as an export: its contents, and the program that wrote it."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system.files import reason
 
 FILE = "manifest.json"
-CACHES = ("__pycache__",)  # what running the folder's own files leaves
+CACHES = ("__pycache__",)  # made by running the folder's own files
 
 
 class Structure(Checked):
-    """One sub-network: its name, and what it keeps of the run's model."""
+    """One sub-network: its name, and which layers, heads and neurons it keeps."""
 
     name: str
     layers: tuple[int, ...]
@@ -26,17 +26,17 @@ class Structure(Checked):
 
 
 class Manifest(Checked):
-    """What an export holds.
+    """The contents of an export.
 
     Attributes:
-        format: its name, such as `onnx`.
+        format: the format's name, such as `onnx`.
         subs: the sub-networks.
-        text_columns: what the run calls its texts: one, or two of a pair.
-        lengths: what batches are padded to, in tokens; longer texts are truncated.
-        labels: the classes in the order of the answers, or the name of a regression's number.
-        head: what the answers are.
-        files: all others in the folder, as they were written.
-        written_by: the program and its version.
+        text_columns: the names of the run's text columns: one, or two for pairs.
+        lengths: padded lengths of batches, in tokens; longer texts are truncated.
+        labels: the classes in the order of the logits, or the name of a regression's output.
+        head: the kind of output.
+        files: all other files of the export.
+        written_by: the program that wrote it, and its version.
     """
 
     format: str
@@ -50,7 +50,7 @@ class Manifest(Checked):
 
 
 def files_in(folder: Path) -> tuple[str, ...]:
-    """Every file but the manifest and caches, by its path in the folder, sorted."""
+    """The paths of all files except the manifest and caches, relative to the folder, sorted."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
     return tuple(sorted(str(path) for path in paths if str(path) != FILE and not set(CACHES) & set(path.parts)))
 
@@ -60,10 +60,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """None where there is none: the folder is no export, or one of an older version.
+    """The folder's manifest; None if there is none: the folder is not an export, or one of an older version.
 
     Raises:
-        ExportError: it is damaged.
+        ExportError: the manifest is damaged or cannot be read.
     """
     file = folder / FILE
     if not file.exists():
@@ -73,4 +73,4 @@ def read_manifest(folder: Path) -> Manifest | None:
     except OSError as error:
         raise ExportError(f"{file} cannot be read ({reason(error)}); make it readable") from error
     except (ConfigError, UnicodeDecodeError) as error:
-        raise ExportError(f"{file} is damaged ({error}); export again") from error
+        raise ExportError(f"{file} is damaged ({error}); export it again") from error

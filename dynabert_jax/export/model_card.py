@@ -1,4 +1,4 @@
-"""The model card that lies beside every export: what it is, what it scores, how it was made and how to use it."""
+"""The model card of an export: what it is, its scores, how it was made and how to use it."""
 
 import dataclasses
 import logging
@@ -21,23 +21,23 @@ from dynabert_jax.system.packages import version
 log = logging.getLogger(__name__)
 
 KINDS = {"bert": "BERT", "roberta": "RoBERTa"}
-EIGHT_BITS = f"{INT8} is run in the same way: give its name to the session in the place of {FLOAT}."
+EIGHT_BITS = f"To run {INT8}, give its name to the session instead of {FLOAT}."
 LATENCY = (
-    "- latency: {median_ms:.2f} ms for {batch} x {length} tokens on {device} ({backend}, {dtype}; measured in the run, "
-    "not of this export)"
+    "- latency: {median_ms:.2f} ms for {batch} x {length} tokens on {device} ({backend}, {dtype}; measured for the "
+    "run, not on this export)"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelCard:
-    """What a card tells.
+    """The contents of a card.
 
     Attributes:
-        finished: the run that the export is from.
-        source: what was exported.
-        format: in which format.
-        check: how it was verified.
-        losses: what quantizing costs, where it was done.
+        finished: the run that was exported.
+        source: the exported model and sub-networks.
+        format: the format.
+        check: the verification.
+        losses: the cost of quantizing; empty without it.
     """
 
     finished: Finished
@@ -50,14 +50,14 @@ class ModelCard:
         (folder / CARD).write_text(self.text(folder), encoding="utf-8")
 
     def text(self, folder: Path) -> str:
-        """The card of a folder in which everything else lies already."""
+        """The card's text; the folder must already have all other files."""
         task, model = self.finished.config.data.task.name, self.finished.config.model
         kind = KINDS[self.source.model.config.model_type]
         parts = (
             f"---\nlibrary_name: {self.format.library}\npipeline_tag: text-classification\n---",
             f"# {task}: {', '.join(sub.name for sub in self.source.subs)}",
-            f"A {kind} for the task {task}, out of a DynaBERT that was trained from {model}; "
-            f"exported by {written_by()} for {self.format.title}.",
+            f"A {kind} for the task {task}, from a DynaBERT that was trained from {model}. "
+            f"Exported by {written_by()} for {self.format.title}.",
             *(self.about(sub) for sub in self.source.subs),
             f"## Files\n\n{files(folder)}",
             f"## Verified\n\n{self.check}.",
@@ -69,10 +69,10 @@ class ModelCard:
         return "\n\n".join(parts) + "\n"
 
     def about(self, sub: SubNetwork) -> str:
-        """One sub-network: its shape, its scores, its size."""
+        """One sub-network: its shape, size, scores and latencies."""
         config = self.source.model.config
         lines = [
-            f"- layers: {len(sub.layers)} of {config.num_layers}, number {', '.join(map(str, sub.layers))}",
+            f"- layers: {len(sub.layers)} of {config.num_layers}, indices {', '.join(map(str, sub.layers))}",
             f"- heads: {', '.join(map(str, sub.heads))}, of size {config.head_size}",
             f"- neurons: {', '.join(map(str, sub.neurons))}",
             f"- parameters: {cost.parameters(config, sub):,}",
@@ -83,7 +83,7 @@ class ModelCard:
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """What times the same files: others' times would tell nothing of this export."""
+        """The backends that time the same files; times of others do not apply to this export."""
         return (self.format.backend, *([f"{self.format.backend}-int8"] if self.losses else []))
 
     def usage(self) -> str:
@@ -97,7 +97,7 @@ class ModelCard:
         return "\n".join(
             [
                 f"- pretrained model: {config.model}",
-                f"- stages: {', '.join(config.stages)}; products in {config.dtype}, seed {config.seed}",
+                f"- stages: {', '.join(config.stages)}; matmuls in {config.dtype}, seed {config.seed}",
                 f"- texts of up to {config.data.max_length} tokens, special tokens included",
                 f"- output: {outputs}",
             ]
@@ -105,7 +105,7 @@ class ModelCard:
 
 
 def written_by() -> str:
-    """This program and its version, where it is known."""
+    """This program and, if known, its version."""
     return f"dynabert_jax {version('dynabert_jax') or ''}".strip()
 
 
@@ -115,19 +115,19 @@ def score(row: Row) -> str:
 
 
 def latencies(finished: Finished, sub: str, backends: Sequence[str]) -> list[str]:
-    """One line for each measurement of the sub-network by these backends; a card of no use is told and left out."""
+    """One line per measurement of the sub-network by these backends. An unusable card is logged and left out."""
     if not finished.card_file.exists():
         return []
     try:
         card = read_card(finished.card_file, finished.fingerprint)
     except LatencyError as error:
-        log.warning("the model card goes without latencies: %s", error)
+        log.warning("the model card has no latencies: %s", error)
         return []
     return [LATENCY.format(**row.model_dump()) for row in card.rows if row.sub == sub and row.backend in backends]
 
 
 def files(folder: Path) -> str:
-    """The largest files, with their sizes."""
+    """All files with their sizes, largest first."""
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name != CARD}
     largest = sorted(sizes, key=lambda name: (-sizes[name], name))
     return "\n".join(f"- {name}: {size_text(sizes[name])}" for name in largest)

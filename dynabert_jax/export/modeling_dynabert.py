@@ -1,7 +1,7 @@
-"""BERT and RoBERTa for sequence classification, with heads and neurons of its own in every layer.
+"""BERT and RoBERTa for sequence classification, with a separate number of heads and neurons in every layer.
 
 Load it with `AutoModelForSequenceClassification.from_pretrained(FOLDER, trust_remote_code=True)`. `config.dynabert`
-holds the size of a head, and for each layer its number of heads and of neurons.
+holds the size of a head, and the numbers of heads and neurons of each layer.
 """
 
 from typing import Any
@@ -16,21 +16,21 @@ from transformers import (
 
 
 class DynaBertConfig(BertConfig):
-    """BERT's, with the shape of every layer."""
+    """BERT's configuration, with the shape of every layer."""
 
     model_type = "dynabert"
     dynabert: dict[str, Any] | None = None
 
 
 class DynaRobertaConfig(RobertaConfig):
-    """RoBERTa's, with the shape of every layer."""
+    """RoBERTa's configuration, with the shape of every layer."""
 
     model_type = "dynaroberta"
     dynabert: dict[str, Any] | None = None
 
 
 class DynaBertForSequenceClassification(BertForSequenceClassification):
-    """BERT's, with every layer in its own shape."""
+    """BERT's classifier, with every layer in its own shape."""
 
     config_class = DynaBertConfig
 
@@ -40,7 +40,7 @@ class DynaBertForSequenceClassification(BertForSequenceClassification):
 
 
 class DynaRobertaForSequenceClassification(RobertaForSequenceClassification):
-    """RoBERTa's, with every layer in its own shape."""
+    """RoBERTa's classifier, with every layer in its own shape."""
 
     config_class = DynaRobertaConfig
 
@@ -50,7 +50,7 @@ class DynaRobertaForSequenceClassification(RobertaForSequenceClassification):
 
 
 def reshape_layers(layers: Any, config: Any) -> None:
-    """Puts layers of the right shape in the place of those that all have the same."""
+    """Replaces the linear layers by ones of the right shape for each layer."""
     shape, hidden = config.dynabert, config.hidden_size
     for layer, heads, neurons in zip(layers, shape["heads"], shape["neurons"], strict=True):
         attention, inner = layer.attention.self, heads * shape["head_size"]

@@ -1,4 +1,4 @@
-"""ONNX files: written, opened in ONNX Runtime, and quantized."""
+"""Writes and quantizes ONNX files."""
 
 import json
 import logging
@@ -10,14 +10,14 @@ from dynabert_jax.export.errors import ExportError
 from dynabert_jax.infer.in_onnxruntime import FLOAT, INT8
 from dynabert_jax.infer.runner import Source
 
-LARGEST = 2**31 - 1  # bytes that one file of this format can have
+LARGEST = 2**31 - 1  # bytes that one file of this format can hold
 
 
 def write(source: Source, folder: Path) -> None:
-    """The one sub-network as model.onnx, and a config.json with the labels' names.
+    """Writes the one sub-network as model.onnx, and a config.json with the names of the labels.
 
     Raises:
-        ExportError: it is too large for one file.
+        ExportError: the sub-network is too large for one file.
     """
     import onnx
 
@@ -27,7 +27,7 @@ def write(source: Source, folder: Path) -> None:
     model = onnx_model(small)
     if model.ByteSize() > LARGEST:
         raise ExportError(
-            f"{model.ByteSize() / 2**30:.1f} GiB of weights do not fit into one ONNX file, which ends at 2 GiB; export "
+            f"{model.ByteSize() / 2**30:.1f} GiB of weights do not fit into one ONNX file of at most 2 GiB; export "
             f"a smaller sub-network, or another format"
         )
     onnx.checker.check_model(model, full_check=True)
@@ -36,10 +36,11 @@ def write(source: Source, folder: Path) -> None:
 
 
 def quantize(folder: Path) -> None:
-    """Writes model_int8.onnx beside model.onnx: weights in 8 bits with a scale an output, activations as they come.
+    """Writes model_int8.onnx next to model.onnx.
 
-    Of the weights' 8 bits 7 are used: CPUs without instructions for such products (VNNI) add two of them up in 16 bits,
-    where larger ones overflow, and the answers would be others from one machine to the next.
+    Weights have 8 bits and one scale per output; activations are quantized at run time. Only 7 of the weights' 8 bits
+    are used. CPUs without VNNI instructions add two products in 16 bits, where larger weights overflow, so answers
+    would differ between machines.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -51,7 +52,7 @@ def quantize(folder: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Its advice to optimize first is for graphs that need it."""
+    """Silences ONNX Runtime's advice to optimize first, which this graph does not need."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

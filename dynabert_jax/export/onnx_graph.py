@@ -1,7 +1,7 @@
 """A cut model as an ONNX graph: plain MatMul, Softmax and LayerNormalization nodes and the exact GELU by Erf.
 
-Runtimes find the patterns that they fuse and quantize by their shape; where a choice was free, the one stands here that
-ONNX Runtime's optimizer knows (`tests/test_export_onnx.py` counts what it finds). The parameters' trees are those of
+Runtimes recognise the patterns that they fuse and quantize. Among equivalent graphs, this is one that ONNX Runtime's
+optimizer recognises (`tests/export/test_onnx_file.py` counts its fusions). The trees of parameters are those of
 `bert.py`, and so are the letters in shapes: B examples, S tokens, H hidden size, n heads, D head size, f neurons.
 """
 
@@ -18,13 +18,13 @@ from dynabert_jax.model.bert import MASKED
 from dynabert_jax.model.params import Model
 
 OPSET = 17  # the first with LayerNormalization
-IR_VERSION = 8  # of that time, so that every runtime that knows the opset reads the file
+IR_VERSION = 8  # as old as the opset, so that every runtime with that opset reads the file
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # int64 [B, S]
 OUTPUT = "logits"  # float32 [B, C]
 
 
 def onnx_model(model: Model) -> onnx.ModelProto:
-    """The model with batch and length left open."""
+    """The model, with dynamic batch and length."""
     graph = Graph(model)
     hidden = embed(graph, model.config)
     mask = mask_bias(graph)
@@ -41,7 +41,7 @@ def onnx_model(model: Model) -> onnx.ModelProto:
 
 
 class Graph:
-    """Nodes and constants in the making. Every method adds something and returns the name of its output."""
+    """A graph under construction: nodes and constants. Every method adds to it and returns the name of its output."""
 
     def __init__(self, model: Model):
         self.parameters = {path: np.asarray(array) for path, array in flatten_dict(model.params, sep="/").items()}
@@ -54,7 +54,7 @@ class Graph:
         return name
 
     def parameter(self, path: str, shape: tuple[int, ...] = ()) -> str:
-        """A parameter by its place in our tree; where a shape is given, in that."""
+        """A parameter by its path in our tree, reshaped if a shape is given."""
         array = self.parameters[path]
         return self.constant(path, array.reshape(shape) if shape else array)
 
@@ -63,7 +63,7 @@ class Graph:
         return output
 
     def dense(self, path: str, x: str, output: str = "") -> str:
-        """x W + b; the kernel's last axis, or the first ones, may be those of heads."""
+        """x W + b. Some of the kernel's axes may be those of heads; they are merged."""
         kernel, bias = self.parameters[f"{path}/kernel"], self.parameters[f"{path}/bias"]
         inputs = kernel.size // bias.size
         product = self.node(f"{path}/product", "MatMul", x, self.parameter(f"{path}/kernel", (inputs, bias.size)))
@@ -75,10 +75,10 @@ class Graph:
 
 
 def embed(graph: Graph, config: ModelConfig) -> str:
-    """Token ids `[B, S]` to the hidden state that enters the first layer, `[B, S, H]`."""
+    """Token ids `[B, S]` to the input of the first layer, `[B, S, H]`."""
     words = graph.node("words", "Gather", graph.parameter("embeddings/word/embedding"), "input_ids")
     types = graph.node("types", "Gather", graph.parameter("embeddings/token_type/embedding"), "token_type_ids")
-    # RoBERTa's positions start behind its padding index: without the rows before, both count from 0.
+    # RoBERTa's positions start after its padding index. Without the rows before, both models count from 0.
     table = graph.parameters["embeddings/position/embedding"][config.first_position :]
     ids = graph.constant("position_ids", np.arange(config.max_length)[None], np.int64)  # [1, longest]
     position_table = graph.constant("embeddings/position/embedding", table)
@@ -89,7 +89,7 @@ def embed(graph: Graph, config: ModelConfig) -> str:
 
 
 def first_positions(graph: Graph, ids: str) -> str:
-    """As many of the position ids as there are tokens, `[1, S]`."""
+    """The first S position ids, `[1, S]`."""
     zero, one = graph.constant("axis_0", [0], np.int64), graph.constant("axis_1", [1], np.int64)
     shape = graph.node("shape", "Shape", "input_ids")
     length = graph.node("length", "Gather", shape, graph.constant("index_1", 1, np.int64), axis=0)
@@ -98,7 +98,7 @@ def first_positions(graph: Graph, ids: str) -> str:
 
 
 def mask_bias(graph: Graph) -> str:
-    """What is added to attention scores, `[B, 1, 1, S]`: nothing for a token, a large negative number for padding."""
+    """The term added to attention scores, `[B, 1, 1, S]`: 0 for a token, a large negative number for padding."""
     rows = graph.node("mask_rows", "Unsqueeze", "attention_mask", graph.constant("axis_1", [1], np.int64))
     mask = graph.node("mask", "Unsqueeze", rows, graph.constant("axis_2", [2], np.int64))
     mask = graph.node("mask_float", "Cast", mask, to=TensorProto.FLOAT)
@@ -109,7 +109,7 @@ def mask_bias(graph: Graph) -> str:
 def attend(graph: Graph, config: ModelConfig, layer: int, hidden: str, mask: str) -> str:
     """A layer's attention with residual and norm: `[B, S, H]` to `[B, S, H]`."""
     at, heads, size = f"layer_{layer}", config.heads[layer], config.head_size
-    apart = graph.constant(f"apart_{heads}", [0, 0, heads, size], np.int64)  # 0: as it was
+    apart = graph.constant(f"apart_{heads}", [0, 0, heads, size], np.int64)  # 0: unchanged
     together = graph.constant(f"together_{heads}", [0, 0, heads * size], np.int64)
 
     def to_heads(name: str, order: list[int]) -> str:

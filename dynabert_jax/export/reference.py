@@ -1,4 +1,4 @@
-"""The authors' format: the uncut model, which their code runs at any width and depth, as their code reads it."""
+"""The authors' format: the uncut model, which their code runs at any width and depth."""
 
 import json
 from pathlib import Path
@@ -11,18 +11,18 @@ WEIGHTS = "pytorch_model.bin"
 
 
 def write(source: Source, folder: Path) -> None:
-    """config.json and pytorch_model.bin, for PyTorch of any age.
+    """Writes config.json and pytorch_model.bin, for PyTorch of any version.
 
     Raises:
-        ExportError: the model is itself cut.
+        ExportError: the model itself is cut.
     """
     import torch
 
     settings = source.model.config.to_hugging_face()
     if "dynabert" in settings:
         raise ExportError(
-            "the run's model is itself cut, with other heads or neurons in each layer, and the authors' code runs "
-            "whole ones alone; use another format"
+            "the run's model is a cut one, with different heads or neurons in each layer, but the authors' code runs "
+            "only uncut models; use another format"
         )
     # Their configuration takes the number of labels from a key of its own.
     settings["num_labels"] = source.model.config.num_labels
@@ -30,5 +30,5 @@ def write(source: Source, folder: Path) -> None:
     tensors = {
         name: torch.from_numpy(a) for name, a in to_torch_names(source.model.config, source.model.params).items()
     }
-    # The older of PyTorch's two formats: their code is of a time when there was no other.
+    # The older of PyTorch's two formats, the only one when their code was written.
     torch.save(tensors, folder / WEIGHTS, _use_new_zipfile_serialization=False)

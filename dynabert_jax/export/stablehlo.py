@@ -1,7 +1,7 @@
 """StableHLO: one file of weights, and for each sub-network a small program that takes its corner of them.
 
-A program has no weights in it but takes them as arguments, so it is as small as its text, and many sub-networks share
-one file. It leaves batch and length open, and is lowered for CPU, CUDA and TPU at once.
+A program takes the weights as arguments, so it is small, and all sub-networks share one file of weights. Batch and
+length are dynamic. Each program is lowered for CPU, CUDA and TPU at once.
 """
 
 import json
@@ -25,11 +25,11 @@ from dynabert_jax.weights.names import param_shapes
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
-Shapes = dict[str, tuple[int, ...]]  # of arrays by their places in the tree of the uncut model
+Shapes = dict[str, tuple[int, ...]]  # of arrays, by their paths in the uncut model
 
 
 def write(source: Source, folder: Path) -> None:
-    """Every sub-network's program, the weights that they need together, and the program that runs them."""
+    """Writes every sub-network's program, the weights that they need together, and the module that runs them."""
     for sub in source.subs:
         (folder / f"{sub.name}{ENDING}").write_bytes(program(source.model.config, sub))
     arrays = flatten_dict(source.model.params, sep="/")
@@ -39,7 +39,7 @@ def write(source: Source, folder: Path) -> None:
     (folder / "config.json").write_text(
         json.dumps(source.model.config.to_hugging_face(), indent=2) + "\n", encoding="utf-8"
     )
-    shutil.copymode(folder / "config.json", folder / WEIGHTS)  # safetensors makes files that only their owner can read
+    shutil.copymode(folder / "config.json", folder / WEIGHTS)  # safetensors makes files that only the owner can read
     shutil.copyfile(run_stablehlo.__file__, folder / Path(run_stablehlo.__file__).name)
 
 
@@ -50,7 +50,7 @@ def program(config: ModelConfig, sub: SubNetwork) -> bytes:
     here = in_uncut(sub, param_shapes(small))
 
     def logits(weights: dict[str, jax.Array], *inputs: jax.Array) -> jax.Array:
-        """Weights by their places in the uncut model, and three `[B, S]`, to `[B, C]`."""
+        """Weights by their paths in the uncut model, and three inputs `[B, S]`, to logits `[B, C]`."""
         params = unflatten_dict({path: weights[name] for name, path in here.items()}, sep="/")
         return model.apply({"params": params}, *inputs, whole).logits
 
@@ -63,13 +63,13 @@ def program(config: ModelConfig, sub: SubNetwork) -> bytes:
 
 
 def corner_shapes(config: ModelConfig, sub: SubNetwork) -> Shapes:
-    """What a sub-network takes of each array of the uncut model."""
+    """The shape of the corner that a sub-network takes of each array of the uncut model."""
     shapes = param_shapes(config.replace(heads=sub.heads, neurons=sub.neurons))
     return {name: shapes[path] for name, path in in_uncut(sub, shapes).items()}
 
 
 def in_uncut(sub: SubNetwork, paths: Shapes) -> dict[str, str]:
-    """The places of the cut model's arrays by those in the uncut model, which counts all layers."""
+    """Paths in the cut model by paths in the uncut model, which counts all layers."""
     return {uncut_path(sub, path): path for path in paths}
 
 
@@ -81,7 +81,7 @@ def uncut_path(sub: SubNetwork, path: str) -> str:
 
 
 def common_shapes(shapes: list[Shapes]) -> Shapes:
-    """The smallest corners that hold those of all."""
+    """The smallest corners that contain all of these."""
     common: Shapes = {}
     for own in shapes:
         for name, shape in own.items():

@@ -1,4 +1,4 @@
-"""Every export is run, and its answers are held against those of `bert.py`."""
+"""Verifies an export: runs it and compares its answers with those of `bert.py`."""
 
 import dataclasses
 import logging
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Largest absolute difference of a logit that passes for another order of float32 sums.
+# Largest absolute difference of a logit that float32 sums in another order can explain.
 TOLERANCE = 1e-4
 COMPARED = 48  # sentences
-ROWS = 32  # sentences of a batch, at most
+ROWS = 32  # sentences per batch, at most
 SENTENCES = (
     "A film that is both funny and sad, and never a minute too long.",
     "The plot makes no sense, and nothing in this story hangs together!",
@@ -38,13 +38,13 @@ SENTENCES = (
 
 @dataclasses.dataclass(frozen=True)
 class Sentences:
-    """What an export is tried on.
+    """The sentences that an export is verified on.
 
     Attributes:
-        dev: the run's dev splits by name, whole; empty where its data could not be read.
-        few: those that are compared one by one.
-        origin: where they are from, for people.
-        problem: why the run's data could not be read; empty where it could.
+        dev: the run's complete dev splits, by name; empty if its data could not be read.
+        few: the sentences whose logits are compared.
+        origin: where they are from, for messages.
+        problem: why the run's data could not be read; empty if it could.
     """
 
     dev: Mapping[str, Split]
@@ -55,12 +55,12 @@ class Sentences:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A comparison that was made.
+    """The result of a comparison.
 
     Attributes:
-        by: what ran the export.
-        origin: of the sentences.
-        sentences: how many.
+        by: the program that ran the export.
+        origin: where the sentences are from.
+        sentences: the number of sentences.
         largest: the largest absolute difference of a logit.
     """
 
@@ -70,12 +70,12 @@ class Check:
     largest: float
 
     def __str__(self) -> str:
-        found = f"{self.largest:.1e} is the largest difference of a logit" if self.largest else "no logit differs"
+        found = f"the largest difference of a logit is {self.largest:.1e}" if self.largest else "no logit differs"
         return f"{found}, over {self.sentences} {self.origin}; {self.by}"
 
 
 def read_sentences(config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> Sentences:
-    """Sentences of the run's dev split or, where its data is not there any more, a few of our own."""
+    """Sentences of the run's dev split or, if its data cannot be read, a few of our own."""
     try:
         data = load_data(config.replace(max_train_examples=1), tokenizer)
     except (DataError, SampleError) as error:
@@ -87,7 +87,7 @@ def read_sentences(config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> 
 
 
 def encode(sentences: Sequence[str], config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> Split:
-    """Single sentences, or each with the next one where the task is one of pairs."""
+    """Single sentences or, for a task of pairs, each with the next one."""
     pairs = (sentences, [*sentences[1:], sentences[0]])[: len(config.task.text_columns)]
     tokens = tokenize(tokenizer, list(zip(*pairs, strict=True)), config.max_length)
     ids = [one.input_ids for one in tokens]
@@ -102,7 +102,7 @@ def verify(source: Source, open_written: Callable[[SubNetwork], Runner], sentenc
     """Compares the export with our own network, in float32, on every sub-network that it holds.
 
     Args:
-        open_written: opens a sub-network of what was written.
+        open_written: opens a sub-network of the export.
 
     Raises:
         ExportError: a logit differs by more than `TOLERANCE`.
@@ -113,23 +113,23 @@ def verify(source: Source, open_written: Callable[[SubNetwork], Runner], sentenc
         logits = [answers(runner, sentences.few, pad) for runner in (theirs, ours)]
         differences.append(float(np.abs(logits[0] - logits[1]).max()))
     check = Check(theirs.by, sentences.origin, len(sentences.few), max(differences))
-    if not check.largest <= TOLERANCE:  # also where it is not a number
+    if not check.largest <= TOLERANCE:  # also true for NaN
         raise ExportError(
-            f"the export does not answer as it should, and nothing was written: {check}. More than {TOLERANCE:g} is no "
+            f"the export gives wrong answers, so nothing was written: {check}. More than {TOLERANCE:g} is not "
             f"rounding; please report it with the versions of the packages"
         )
     return check
 
 
 def answers(runner: Runner, split: Split, pad_token_id: int) -> np.ndarray:
-    """Logits `[n, C]` in the split's order, from batches of several sizes and lengths, with padding and without."""
+    """Logits `[n, C]` in the split's order, from batches of several sizes and lengths, with and without padding."""
     parts = [(planned.rows, np.asarray(runner(batch.inputs).logits)) for planned, batch in batches(split, pad_token_id)]
     logits = np.concatenate([answer for _, answer in parts])
     return logits[np.argsort(np.concatenate([rows for rows, _ in parts]))]
 
 
 def batches(split: Split, pad_token_id: int) -> Iterator[tuple[PlannedBatch, Batch]]:
-    """In order of length, each as long as its longest sentence."""
+    """Batches in order of length, each as long as its longest sentence."""
     lengths = np.unique(split.sizes).tolist()
     for planned in plan_evaluation(split, ROWS, lengths):
         yield planned, make_batch(split, planned, len(planned.rows), pad_token_id)

@@ -1,5 +1,5 @@
-"""How one network answers: inputs to answers and the work done, in jax, ONNX Runtime or transformers.
+"""Inference with one network, in jax, ONNX Runtime or transformers: inputs to answers and the work done.
 
-Promises: the only folder that compiles a forward pass; every runner answers one text as it answers it in any batch,
-within rounding.
+Promises: no other folder compiles a forward pass; every runner gives a text the same answer in any batch, within
+rounding.
 """

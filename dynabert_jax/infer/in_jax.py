@@ -1,6 +1,6 @@
-"""A whole (cut) model in jax: the one compiled forward pass, which scores, predicts, times and verifies.
+"""A whole (cut) model in jax: the one compiled forward pass, for scoring, predicting, timing and verifying.
 
-Letters in shapes: B texts at once, S tokens, H hidden size, C labels.
+Letters in shapes: B texts in a batch, S tokens, H hidden size, C labels.
 """
 
 import functools
@@ -15,7 +15,7 @@ from dynabert_jax.data.batches import Array, Inputs
 from dynabert_jax.infer.runner import Answers, Runner
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.matmul import rounded_kernels
-from dynabert_jax.model.microbatch import in_parts
+from dynabert_jax.model.microbatch import in_microbatches
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
@@ -24,13 +24,13 @@ from dynabert_jax.system import devices
 def open_model(
     model: Model, dtype: Dtype = "float32", *, on: Sequence[jax.Device] | None = None, with_hidden: bool = False
 ) -> Runner:
-    """The model on its devices; each shape of inputs is compiled when it is first run.
+    """Puts the model on its devices. Each shape of inputs is compiled when it is first run.
 
     Args:
-        model: run whole; cut a sub-network out first.
-        dtype: what products multiply in.
-        on: devices of this host that a batch is spread over; None: all.
-        with_hidden: answers come with the last hidden state, too.
+        model: run as a whole; for a sub-network, cut it out first.
+        dtype: of the matmuls.
+        on: devices of this host that share a batch; None: all.
+        with_hidden: whether answers include the last hidden state.
     """
     on = jax.local_devices() if on is None else on
     params = devices.replicate(rounded_kernels(model.params, dtype), on)
@@ -51,7 +51,7 @@ def open_model(
 def forward_program(config: ModelConfig, dtype: Dtype, with_hidden: bool = False) -> jax.stages.Wrapped:
     """Parameters and `Inputs` `[B, S]` to logits `[B, C]` or, with the last hidden state, a pair of both.
 
-    It spreads over devices where its arrays do. A CPU works through the batch in parts (`model.microbatch`).
+    It runs on the devices that its arrays are on. A CPU splits the batch into microbatches (`model.microbatch`).
     """
     network, full = Bert(config, dtype), SubNetwork.full(config)
 
@@ -60,7 +60,7 @@ def forward_program(config: ModelConfig, dtype: Dtype, with_hidden: bool = False
             outputs = network.apply({"params": params}, *part, full)
             return (outputs.logits, outputs.hidden_states[-1]) if with_hidden else outputs.logits
 
-        return in_parts(run, *inputs)
+        return in_microbatches(run, *inputs)
 
     return jax.jit(forward)
 
@@ -68,7 +68,7 @@ def forward_program(config: ModelConfig, dtype: Dtype, with_hidden: bool = False
 def planned(compiled: jax.stages.Compiled) -> int | None:
     """Bytes of a compiled program's arguments (weights included), results and temporaries, as its compiler planned.
 
-    A device's own peak counts all that the process has ever held and cannot be reset: it says nothing about one size.
+    A device's own peak covers everything that the process ever held and cannot be reset, so it cannot measure one size.
     """
     stats = compiled.memory_analysis()
     if stats is None:

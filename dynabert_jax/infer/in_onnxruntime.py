@@ -16,9 +16,9 @@ def open_file(path: Path, layers: int, threads: int | None = None) -> Runner:
     """The network of a file that `export.onnx_file` wrote.
 
     Args:
-        path: read whole; the file may go afterwards.
-        layers: that it has, for the work it reports.
-        threads: of one operator; None leaves it to ONNX Runtime.
+        path: read completely; the file may be deleted afterwards.
+        layers: the number of layers, for the work that is reported.
+        threads: per operator; None leaves it to ONNX Runtime.
     """
     import onnxruntime
 
@@ -39,6 +39,6 @@ def open_session(path: Path, threads: int | None = None) -> Any:
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
-    # Its threads wait for the next call in a loop, and would take the time of whatever this process does meanwhile.
+    # By default its threads wait for the next call in a busy loop, which slows down everything else in this process.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

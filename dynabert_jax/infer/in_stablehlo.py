@@ -26,7 +26,7 @@ def open_program(folder: Path, name: str) -> Runner:
 
 
 def count_layers(folder: Path, name: str) -> int:
-    """The layers whose weights the program takes."""
+    """The number of layers whose weights the program takes."""
     program = jax.export.deserialize(bytearray(find_program(folder, name).read_bytes()))
     (weights, *_), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
     return len({path.partition("/")[0] for path in weights if path.startswith("layer_")})

@@ -1,4 +1,4 @@
-"""A folder in Hugging Face's format in transformers; where PyTorch is not installed, in our own network."""
+"""A folder in Hugging Face's format, opened in transformers or, without PyTorch, in our own network."""
 
 import importlib.metadata
 from pathlib import Path
@@ -16,10 +16,10 @@ from dynabert_jax.weights.files import load_model
 
 
 def open_folder(folder: Path, trust_remote_code: bool = False) -> Runner:
-    """The folder in transformers or, where that has no PyTorch, its weights in our own network.
+    """The network of the folder, in transformers or, without PyTorch, in our own network.
 
     Args:
-        folder: config.json, the weights and, for code of its own, the modelling file.
+        folder: has config.json, the weights and, if it needs code of its own, the modelling file.
         trust_remote_code: whether the folder's modelling file may run.
     """
     return open_in_transformers(folder, trust_remote_code) if is_installed("torch") else open_in_own(folder)
@@ -50,6 +50,6 @@ def open_in_own(folder: Path) -> Runner:
     runner = in_jax.open_model(load_model(folder), on=jax.local_devices()[:1])
     by = (
         "dynabert_jax itself, which read the written weights back (PyTorch is not installed here, so transformers was "
-        "not asked)"
+        "not used)"
     )
     return Runner(by, runner.answer)

@@ -1,7 +1,7 @@
-"""Runs the networks in a folder that `dynabert export --format stablehlo` wrote. It needs jax and safetensors alone.
+"""Runs the networks in a folder that `dynabert export --format stablehlo` wrote. It needs only jax and safetensors.
 
-Every `.stablehlo` file is the program of one sub-network, and `weights.safetensors` has the weights of all of them: of
-each array a program takes the first corner, as large as it asks for.
+Every `.stablehlo` file is the program of one sub-network. `weights.safetensors` has the weights of all of them: a
+program takes the first rows and columns of each array, as many as it needs.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 WEIGHTS = "weights.safetensors"
 ENDING = ".stablehlo"
-LONGEST = "longest"  # in the metadata of the weights: how many tokens a text can have
+LONGEST = "longest"  # key in the metadata of the weights: the most tokens that a text can have
 
 Network = Callable[[Any, Any, Any], jax.Array]
 
@@ -23,11 +23,11 @@ Network = Callable[[Any, Any, Any], jax.Array]
 def load_stablehlo(folder: str | Path, name: str | None = None) -> Network:
     """A network as a function: (input_ids, attention_mask, token_type_ids), ints `[B, S]` each, to logits `[B, C]`.
 
-    It compiles anew for each batch size and length; pad to few of them. It runs where the jax in this process runs.
+    It is compiled for each new batch size and length, so pad to a few of them. It runs on jax's default device.
 
     Args:
         folder: the exported folder.
-        name: the sub-network, such as `w0.5_d0.5`; may be left out where there is one alone.
+        name: the sub-network, such as `w0.5_d0.5`; may be omitted if there is only one.
 
     Raises:
         FileNotFoundError: the folder has no such network.
@@ -40,7 +40,7 @@ def load_stablehlo(folder: str | Path, name: str | None = None) -> Network:
     def network(input_ids: Any, attention_mask: Any, token_type_ids: Any) -> jax.Array:
         length = jnp.shape(input_ids)[1]
         if length > longest:
-            raise ValueError(f"{length} tokens do not fit: the network has positions for {longest}; cut the texts off")
+            raise ValueError(f"{length} tokens do not fit: the network has positions for {longest}; truncate the texts")
         return run(weights, *(jnp.asarray(ids, jnp.int32) for ids in (input_ids, attention_mask, token_type_ids)))
 
     return network
@@ -51,19 +51,19 @@ def find_program(folder: Path, name: str | None) -> Path:
     if name is None and len(programs) == 1:
         return next(iter(programs.values()))
     if name not in programs:
-        asked = "say which network is wanted" if name is None else f"it has no network {name!r}"
+        asked = "name the network" if name is None else f"it has no network {name!r}"
         raise FileNotFoundError(f"{folder}: {asked}; there are {', '.join(programs) or 'none'}")
     return programs[name]
 
 
 def read_weights(folder: Path, program: jax.export.Exported) -> dict[str, Any]:
-    """The corners of the arrays that the program takes, by name."""
+    """The parts of the arrays that the program takes, by name."""
     (shapes, *_), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
     with safe_open(folder / WEIGHTS, framework="numpy") as file:
         return {name: file.get_slice(name)[tuple(map(slice, wanted.shape))] for name, wanted in shapes.items()}
 
 
 def read_longest(folder: Path) -> int:
-    """How many tokens a text can have."""
+    """The most tokens that a text can have."""
     with safe_open(folder / WEIGHTS, framework="numpy") as file:
         return int(file.metadata()[LONGEST])

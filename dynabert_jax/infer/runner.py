@@ -1,6 +1,6 @@
-"""What answers: one network, opened so that inputs can be put to it; and a model with the sub-networks that are wanted.
+"""`Runner`, one network that is ready to answer, and `Source`, a model with its wanted sub-networks.
 
-Letters in shapes: B texts at once, S tokens, H hidden size, C labels.
+Letters in shapes: B texts in a batch, S tokens, H hidden size, C labels.
 """
 
 import dataclasses
@@ -14,12 +14,12 @@ from dynabert_jax.subnetwork import SubNetwork
 
 
 class Answers(NamedTuple):
-    """What a network says to a batch.
+    """A network's answers to a batch.
 
     Attributes:
-        logits: `[B, C]`; a jax array may still be being computed.
+        logits: `[B, C]`; a jax array may not be computed yet.
         work: what was computed for them.
-        last_hidden: `[B, S, H]`, the last hidden state, where the runner was opened with it; else None.
+        last_hidden: `[B, S, H]`, the last hidden state, if the runner was opened with it; else None.
     """
 
     logits: Any
@@ -32,10 +32,10 @@ class Runner:
     """One network, ready to answer: `runner(inputs)` gives `Answers`.
 
     Attributes:
-        by: what runs it, for people.
+        by: what runs it, as text.
         answer: inputs `[B, S]` to answers.
-        devices: a batch's rows must divide over so many.
-        memory_bytes: what the program for inputs of this shape needs on its device; None where the runner cannot say.
+        devices: the number of rows in a batch must be a multiple of this.
+        memory_bytes: what the program for inputs of this shape needs on its device; None if the runner cannot tell.
     """
 
     by: str
@@ -49,13 +49,13 @@ class Runner:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """A model and the sub-networks of it that are wanted; most export formats hold one alone."""
+    """A model and the wanted sub-networks of it; most export formats hold only one."""
 
     model: Model
     subs: tuple[SubNetwork, ...]
 
     @property
     def only(self) -> Model:
-        """The one sub-network of a format that holds one, cut out."""
+        """The single sub-network, cut out, for a format that holds one."""
         (sub,) = self.subs
         return self.model.cut(sub)

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers belong to the example and to the place in the network, and cost next to nothing."""
+"""Dropout whose random numbers depend on the example and the place in the network, and cost little."""
 
 import math
 import zlib
@@ -9,15 +9,15 @@ import numpy as np
 
 
 def drop(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
-    """Zeroes a part of the numbers, each with probability `rate`, and scales the others up to keep the mean.
+    """Zeroes each number with probability `rate`, and scales the others up to keep the mean.
 
-    Every example draws by its own key: what is dropped does not depend on which device an example stands on, or on the
-    others beside it. A draw is 32 bits, so the rate is a multiple of 2^-32.
+    Every example has its own key: what is dropped does not depend on the example's device or on the other examples of
+    the batch. A draw is 32 bits, so the rate is a multiple of 2^-32.
 
     Args:
         x: `[B, ...]`.
         rate: in [0, 1).
-        keys: `[B]`, of this place in the network (`keys_at`); None leaves x as it is.
+        keys: `[B]`, of this place in the network (`keys_at`); None leaves x unchanged.
     """
     dropped = int(rate * 2**32)  # of 2^32 equally likely draws
     if keys is None or not dropped:
@@ -27,23 +27,23 @@ def drop(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
 
 
 def keys_at(keys: jax.Array | None, place: str) -> jax.Array | None:
-    """The keys `[B]` of one place of the network, by its name; None, where nothing is dropped, stays None."""
+    """The keys `[B]` of one place in the network, by its name; None (no dropout) stays None."""
     return None if keys is None else _folded(keys, np.uint32(zlib.crc32(place.encode())))
 
 
-@jax.jit  # so that it is traced once
+@jax.jit  # to be traced once
 def _folded(keys: jax.Array, number: np.uint32) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
 
 
 def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """32 random bits for each place of an array, `shape` uint32: a hash of the key's two words and the place's number.
+    """32 random bits per element of an array, `shape` uint32: a hash of the key's two words and the element's index.
 
     `jax.random.bits` draws better numbers than dropout needs, in several passes over memory; a hash is computed where
-    it is used. The key has to be drawn itself, as those of `split` and `fold_in` are: two that share their second word
-    may have the same numbers in another order.
+    it is used. The key itself must be random, as from `split` and `fold_in`: two keys with the same second word may
+    give the same numbers in another order.
     """
-    first, second = jax.random.key_data(key)[:2]  # an rbg key's other two words are drawn alike
+    first, second = jax.random.key_data(key)[:2]  # the other two words of an rbg key are drawn in the same way
     place = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     return _mixed(_mixed(place ^ first) ^ second)
 

@@ -1,9 +1,8 @@
-"""Matrix products: the one place that knows what arithmetic a dtype stands for.
+"""Matmuls: the only place that defines the arithmetic of a dtype.
 
-`float32` is float32 everywhere: left to themselves, accelerators multiply it in fewer bits. `bfloat16` rounds both
-operands to bfloat16 and sums in float32, forwards and backwards: what tensor cores, TPUs and CPUs with bfloat16
-instructions are fastest at. Everything that is not a product (bias, activation, softmax, layer norm, residual) stays in
-float32.
+`float32` is float32 everywhere; by default, accelerators would use fewer bits. `bfloat16` rounds both operands to
+bfloat16 and sums in float32, forwards and backwards, which is fastest on tensor cores, TPUs and CPUs with bfloat16
+instructions. Everything that is not a matmul (bias, activation, softmax, layer norm, residual) stays in float32.
 """
 
 import functools
@@ -18,17 +17,17 @@ from dynabert_jax.config.checked import Dtype
 
 
 @functools.cache
-def product_rate(dtype: Dtype, size: int = 2048) -> float:
-    """Floating point operations a second of one device, measured on products of square matrices.
+def matmul_rate(dtype: Dtype, size: int = 2048) -> float:
+    """Floating point operations per second of one device, measured on matmuls of square matrices.
 
-    One after the other in a single program, so that starting it costs nothing beside them; an accelerator does many.
+    They run one after the other in a single program, so that its start does not count; an accelerator runs many.
     """
     count = 2 if jax.default_backend() == "cpu" else 200
-    factor = jax.random.normal(jax.random.key(0), (1, size, size)) / size**0.5  # products keep the size of numbers
+    factor = jax.random.normal(jax.random.key(0), (1, size, size)) / size**0.5  # keeps the numbers' size
 
     @jax.jit
     def multiply(start: jax.Array) -> jax.Array:
-        return jax.lax.fori_loop(0, count, lambda _, a: product("bij,bjk->bik", a, factor, dtype), start)
+        return jax.lax.fori_loop(0, count, lambda _, a: matmul("bij,bjk->bik", a, factor, dtype), start)
 
     jax.block_until_ready(multiply(factor))  # compiled
     seconds = []
@@ -39,23 +38,23 @@ def product_rate(dtype: Dtype, size: int = 2048) -> float:
     return count * 2 * size**3 / min(seconds)
 
 
-def product(equation: str, a: jax.Array, b: jax.Array, dtype: Dtype) -> jax.Array:
+def matmul(equation: str, a: jax.Array, b: jax.Array, dtype: Dtype) -> jax.Array:
     """`jnp.einsum(equation, a, b)` in the arithmetic of `dtype`; the result is float32.
 
-    Gradients run backwards alone: no jvp, no hessian.
+    It has only reverse-mode gradients: no jvp, no hessian.
 
     Args:
-        equation: `[*rows, i]` times `[i, o]` or `[o, i]`, to `[*rows, o]`; or with a batch, whose indices are those of
-            all three, `[*batch, row, i]` times `[*batch, i, o]` or `[*batch, o, i]`, to `[*batch, row, o]`.
+        equation: `[*rows, i]` times `[i, o]` or `[o, i]`, to `[*rows, o]`; or with a batch, whose indices are in all
+            three, `[*batch, row, i]` times `[*batch, i, o]` or `[*batch, o, i]`, to `[*batch, row, o]`.
 
     Raises:
         ValueError: the equation has another form, or the operands have batches of different sizes.
     """
     if not _is_product(*_indices(equation)):
         raise ValueError(
-            f"{equation!r} is not of the form 'ri,io->ro' or 'bri,bio->bro' (or with oi in the place of io), where b "
-            f"stands for the batch's indices, which are those of all three, and r for those of the rows: one with a "
-            f"batch, or else any number of them"
+            f"{equation!r} is not of the form 'ri,io->ro' or 'bri,bio->bro' (or with oi instead of io); b are the "
+            f"batch's indices, which must be in all three, and r those of the rows: exactly one with a batch, any "
+            f"number without"
         )
     batch = len(_batch_indices(*_indices(equation)))
     if a.shape[:batch] != b.shape[:batch]:
@@ -64,10 +63,10 @@ def product(equation: str, a: jax.Array, b: jax.Array, dtype: Dtype) -> jax.Arra
 
 
 def rounded_kernels(params: Any, dtype: Dtype) -> Any:
-    """Parameters that only run forwards, with the kernels (what products multiply with) as `product` rounds them.
+    """Parameters for forward passes only, with the kernels rounded as `matmul` rounds them.
 
-    A network answers the same with them, at less cost: otherwise every call reads all kernels to round them again.
-    Arrays on the host stay there.
+    The network's answers are the same at less cost: otherwise every call reads all kernels to round them again. Arrays
+    on the host stay there.
     """
 
     def rounded(path: tuple[jax.tree_util.DictKey, ...], a: jax.Array) -> jax.Array:
@@ -89,15 +88,15 @@ def _forward(equation: str, dtype: Dtype, a: jax.Array, b: jax.Array) -> tuple[j
 def _backward(
     equation: str, dtype: Dtype, operands: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    # Left to autodiff, the cotangent would be float32, so that both backward products would run in float32, and XLA for
-    # CPUs would transpose the larger operand of the second.
+    # With autodiff, the cotangent would be float32. Both backward matmuls would then run in float32, and XLA for CPUs
+    # would transpose the larger operand of the second.
     a, b = operands
     left, right, out = _indices(equation)
     g = _rounded(g, dtype)
     by_a = _einsum(f"{out},{right}->{left}", g, b)
     batch = len(_batch_indices(left, right, out))
     if dtype == "bfloat16" and not batch:
-        # As fast in this order, and where XLA for CPUs transposes the result of another it ends in UNIMPLEMENTED.
+        # As fast in this order. In another, XLA for CPUs may transpose the result, and fails with UNIMPLEMENTED.
         return by_a, _einsum(f"{left},{out}->{right}", a, g)
     first, second = (a, g) if left[-1] == right[-2] else (g, a)
     return by_a, _transposed_product(first, second, batch)
@@ -109,16 +108,16 @@ _product.defvjp(_forward, _backward)
 def _transposed_product(a: jax.Array, b: jax.Array, batch: int) -> jax.Array:
     """a^T b: `[*batch, *rows, i]` and `[*batch, *rows, o]` to `[*batch, i, o]`; `batch` is the number of its axes."""
     if a.size > b.size:
-        return _transposed_product(b, a, batch).swapaxes(-1, -2)  # what is transposed should be small
+        return _transposed_product(b, a, batch).swapaxes(-1, -2)  # transpose the smaller one
     sizes, i, o = a.shape[:batch], a.shape[-1], b.shape[-1]
-    # Transposed before axes are merged: XLA would move it into the product otherwise, where it is slow.
+    # Transpose before axes are merged: otherwise XLA would move it into the matmul, where it is slow.
     columns = jnp.moveaxis(a, -1, batch).reshape(math.prod(sizes), i, -1)
     rows = b.reshape(math.prod(sizes), -1, o)
     return _einsum("zir,zro->zio", columns, rows).reshape(*sizes, i, o)
 
 
 def _is_product(left: str, right: str, out: str) -> bool:
-    """Whether it has one of the forms that `product` takes."""
+    """Whether the equation has one of the forms that `matmul` takes."""
     batch, i, o = _batch_indices(left, right, out), left[-1:], out[-1:]
     rows = left[len(batch) : -1]
     is_result = left == f"{batch}{rows}{i}" and out == f"{batch}{rows}{o}"
@@ -130,7 +129,7 @@ def _rounded(a: jax.Array, dtype: Dtype) -> jax.Array:
 
 
 def _einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
-    """`jnp.einsum` into float32, several batch axes merged: with two of them, XLA for CPUs may leave bfloat16."""
+    """`jnp.einsum` into float32, with batch axes merged: with several, XLA for CPUs may not use bfloat16."""
     left, right, out = _indices(equation)
     batch = a.shape[: len(_batch_indices(left, right, out))]
     n = len(batch)
@@ -143,10 +142,10 @@ def _einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _batch_indices(left: str, right: str, out: str) -> str:
-    """The indices of both operands and the result."""
+    """The indices that both operands and the result have."""
     return "".join(index for index in left if index in right and index in out)
 
 
 def _indices(equation: str) -> list[str]:
-    """Those of the first operand, of the second and of the result."""
+    """The indices of the first operand, of the second, and of the result."""
     return equation.replace("->", ",").split(",")

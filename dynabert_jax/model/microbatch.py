@@ -1,7 +1,7 @@
-"""A CPU works through a batch in parts of about a thousand tokens, one after the other, instead of all at once.
+"""Microbatches: a CPU runs a batch in equal parts of about a thousand tokens, one after the other.
 
-So it is faster, in training and in forward passes; docs/measurements.md has how much, and on which machine.
-Accelerators take a batch at once, and so do the devices that one CPU is divided into.
+This is faster, in training and in forward passes; docs/measurements.md says by how much and on which machine.
+Accelerators run a batch at once, and so does a CPU that is divided into several devices.
 
 Letters in shapes: B examples, S tokens, C labels.
 """
@@ -17,39 +17,39 @@ import numpy as np
 from dynabert_jax.data.batches import Array, Batch, take
 from dynabert_jax.system import devices
 
-TOKENS_PER_PART = 1024
+TOKENS_PER_MICROBATCH = 1024
 
 
-def count_parts(rows: int, length: int, at_least: int = 1) -> int:
-    """How many equal parts a device works through `rows` sentences of `length` tokens in.
+def count_microbatches(rows: int, length: int, at_least: int = 1) -> int:
+    """The number of microbatches in which a device runs `rows` sentences of `length` tokens.
 
     Args:
-        at_least: so many that the user asked for; they divide the rows.
+        at_least: least number, set by the user; it must divide the rows.
 
     Returns:
-        On one CPU device the divisor of `rows` that makes the ratio of a part's tokens to `TOKENS_PER_PART`, or its
-        inverse, smallest (of two, the smaller divisor); else `at_least`.
+        On one CPU device, the divisor of `rows` whose microbatches have nearest to `TOKENS_PER_MICROBATCH` tokens, by
+        their ratio (of two, the smaller divisor); else `at_least`.
 
     Raises:
-        ValueError: the rows cannot be divided into so many parts.
+        ValueError: `at_least` does not divide the rows.
     """
     if rows % at_least:
-        raise ValueError(f"{rows} rows do not divide into {at_least} equal parts; take a multiple of {at_least}")
+        raise ValueError(f"{rows} rows do not divide into {at_least} equal microbatches; use a multiple of {at_least}")
     if not is_one_cpu():
         return at_least
     divisors = [parts for parts in range(at_least, rows + 1) if rows % parts == 0]
-    return min(divisors, key=lambda parts: abs(math.log(rows // parts * length / TOKENS_PER_PART)))
+    return min(divisors, key=lambda parts: abs(math.log(rows // parts * length / TOKENS_PER_MICROBATCH)))
 
 
 def is_one_cpu() -> bool:
-    """Whether all that this process computes runs on one CPU device."""
+    """Whether this process computes on a single CPU device."""
     return jax.default_backend() == "cpu" and jax.local_device_count() == 1
 
 
-def in_parts(function: Callable[..., Any], *arrays: Array) -> Any:
-    """`function` of arrays `[B, S]`, part by part; the arrays of its result are `[B, ...]`."""
+def in_microbatches(function: Callable[..., Any], *arrays: Array) -> Any:
+    """`function` of arrays `[B, S]`, one microbatch after the other; the arrays of its result are `[B, ...]`."""
     rows, length = arrays[0].shape
-    parts = count_parts(rows, length)
+    parts = count_microbatches(rows, length)
     if parts == 1:
         return function(*arrays)
     divided = tuple(a.reshape(parts, rows // parts, length) for a in arrays)
@@ -58,7 +58,7 @@ def in_parts(function: Callable[..., Any], *arrays: Array) -> Any:
 
 
 def divided(batch: Batch, rows_at_once: int | None = None) -> Iterator[Batch]:
-    """A batch in equal parts of at most so many rows, whose weights sum to 1 over all of them."""
+    """Equal microbatches of at most `rows_at_once` rows; the weights sum to 1 over all of them."""
     batch = dataclasses.replace(batch, weights=batch.weights / batch.weights.sum())
     rows = len(batch.weights)
     fitting = (parts for parts in range(1, rows + 1) if rows % parts == 0 and rows // parts <= (rows_at_once or rows))
@@ -68,11 +68,11 @@ def divided(batch: Batch, rows_at_once: int | None = None) -> Iterator[Batch]:
 
 @dataclasses.dataclass(frozen=True)
 class MicroBatch:
-    """What is computed at once of a batch, on this host's D devices.
+    """One microbatch, on this host's D devices.
 
     Attributes:
-        batch: `[D, B / (all devices * parts), ...]`; the weights of all parts on all devices sum to 1.
-        rows: of each of its examples the number in the global batch, `[D, B / (all devices * parts)]`.
+        batch: `[D, B / (all devices * microbatches), ...]`; weights sum to 1 over all microbatches and devices.
+        rows: each example's index in the global batch, `[D, B / (all devices * microbatches)]`.
     """
 
     batch: Batch
@@ -80,9 +80,9 @@ class MicroBatch:
 
 
 def micro_batches(batch: Batch, at_least: int = 1) -> Iterator[MicroBatch]:
-    """The equal parts, at least so many, of a global batch on the host, `[B, ...]`."""
+    """The microbatches, at least `at_least`, of a global batch on the host, `[B, ...]`."""
     batch = dataclasses.replace(batch, weights=batch.weights / batch.weights.sum())
     examples, length = batch.inputs.shape
-    parts = count_parts(examples // devices.num_devices(), length, at_least)
+    parts = count_microbatches(examples // devices.num_devices(), length, at_least)
     for rows in np.split(np.arange(examples), parts):
         yield MicroBatch(batch=devices.shard(take(batch, rows)), rows=devices.shard(rows))

@@ -1,7 +1,7 @@
 """A model as one value, and cutting a smaller one out of it.
 
-Slicing inside a compiled function copies the weights at every call; a cut model holds dense small arrays instead,
-which is what makes it fast (`docs/measurements.md`).
+Slicing inside a compiled function copies the weights at every call; a cut model has small dense arrays instead, which
+makes it fast (`docs/measurements.md`).
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ class Model:
     params: Params
 
     def cut(self, sub: SubNetwork) -> "Model":
-        """The sub-network alone, its layers numbered anew. It answers as this model does when it runs `sub`.
+        """The sub-network as a model, its layers renumbered from 0. It answers as this model does when it runs `sub`.
 
         Raises:
-            ValueError: the sub-network keeps what the model does not have.
+            ValueError: the sub-network does not fit the model.
         """
         sub.check_fits(self.config)
         small = {name: tree for name, tree in self.params.items() if not name.startswith("layer_")}
@@ -42,7 +42,7 @@ def cut_model(config: ModelConfig, params: Params, sub: SubNetwork) -> Model:
 
 
 def part_of(params: Params, wanted: Callable[[Path], bool], path: Path = ()) -> Params:
-    """The arrays at the wanted places, in the tree that they have; branches without any are left out."""
+    """The part of the tree with the arrays whose path is wanted; branches without any are left out."""
     kept: Params = {}
     for name, value in params.items():
         place = (*path, name)
@@ -56,7 +56,7 @@ def part_of(params: Params, wanted: Callable[[Path], bool], path: Path = ()) -> 
 
 
 def merged(params: Params, part: Params) -> Params:
-    """The tree with the arrays of a part of it in their places."""
+    """The tree with its arrays replaced by those of `part`, where `part` has them."""
     return params | {
         name: merged(params[name], value) if isinstance(value, dict) else value for name, value in part.items()
     }

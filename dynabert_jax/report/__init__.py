@@ -1,4 +1,4 @@
-"""A finished run as one HTML page that needs nothing else, and as pictures."""
+"""Reports a finished run as one self-contained HTML page, and as pictures."""
 
 from dynabert_jax.report.document import write_page as write_page
 from dynabert_jax.report.facts import ReportError as ReportError

@@ -1,4 +1,4 @@
-"""Facts to one HTML document, whose styles, script and data all stand in it."""
+"""Facts to one HTML document, which includes its styles, script and data."""
 
 import dataclasses
 import html
@@ -13,10 +13,10 @@ from dynabert_jax.system.files import reason, whole
 
 
 def write_page(facts: Facts, out: Path) -> None:
-    """Writes the page, whole or not at all; an earlier one is replaced.
+    """Writes the page atomically. An earlier page is replaced.
 
     Raises:
-        ReportError: it cannot be written.
+        ReportError: the page cannot be written.
     """
     text = document(facts)
     try:
@@ -27,7 +27,7 @@ def write_page(facts: Facts, out: Path) -> None:
 
 
 def document(facts: Facts) -> str:
-    """The page. What comes from the run stands in it escaped, and its script shows it as text alone."""
+    """The page. Values from the run are escaped in it, and its script shows them only as text."""
     parts = {
         "title": html.escape(f"{facts.task}: every size"),
         "style": _part("page.css"),
@@ -38,7 +38,7 @@ def document(facts: Facts) -> str:
 
 
 def embedded(values: object) -> str:
-    """JSON that can stand in a <script> of HTML: no text in it can end that element, or begin a comment."""
+    """JSON for a <script> element of HTML: no text in it can end the element or begin a comment."""
     text = json.dumps(values, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

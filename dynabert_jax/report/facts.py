@@ -1,4 +1,4 @@
-"""What a run's folder tells, as plain values that become JSON: the page and the pictures draw these alone."""
+"""The facts of a run's folder, as plain values that become JSON. The page and the pictures draw only these."""
 
 import contextlib
 import dataclasses
@@ -20,8 +20,8 @@ from dynabert_jax.weights.rewire import by_importance
 
 log = logging.getLogger(__name__)
 
-Point = tuple[int, float]  # a step, and what there is to tell of it
-MOST_POINTS = 400  # of a curve; a screen shows no more
+Point = tuple[int, float]  # a step, and a value at that step
+MOST_POINTS = 400  # per curve; a screen shows no more
 
 
 class ReportError(UserError, RuntimeError):
@@ -30,11 +30,11 @@ class ReportError(UserError, RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What a sub-network scores on one split.
+    """A sub-network's score on one split.
 
     Attributes:
         value: the main metric x 100.
-        error: one standard error of it, x 100; None where the metric is no share of right answers.
+        error: one standard error, x 100; None unless the metric is accuracy.
     """
 
     value: float
@@ -46,12 +46,12 @@ class Size:
     """One sub-network.
 
     Attributes:
-        width, depth: None where it has none.
-        layers: the kept ones.
-        heads: of each kept layer the kept heads, by their place before rewiring.
-        neurons: how many of each kept layer.
-        flops: of one sentence of `Facts.length` tokens.
-        scores: by the split's name.
+        width, depth: None if it has no uniform ones.
+        layers: indices of the kept layers.
+        heads: the kept heads of each kept layer, by their index before rewiring.
+        neurons: the number of neurons of each kept layer.
+        flops: for one sentence of `Facts.length` tokens.
+        scores: by the name of the split.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """How long sub-networks took in one setting.
+    """Latencies of sub-networks in one setting.
 
     Attributes:
         setting: device, batch, length, data type and backend, in words.
-        backend: what ran them, by its name in `backends.py`.
-        milliseconds: a batch, the median; by the sub-network's name.
+        backend: its name in `choose/backends.py`.
+        milliseconds: the median per batch, by the sub-network's name.
     """
 
     setting: str
@@ -99,14 +99,14 @@ class Facts:
     """Everything that is shown.
 
     Attributes:
-        run: the folder, as it goes into commands.
-        splits: the names of the scored splits and their examples, dev first.
+        run: the folder, as given in commands.
+        splits: the names of the scored splits with their numbers of examples, dev first.
         length: tokens of the sentence that FLOPs are counted for.
         sizes: largest first.
-        latencies: a setting each; empty where none was measured.
-        latency_note: what is to be said of latencies, in words.
-        importance: of every head, `[layers][heads]`, before rewiring; empty where the run has none.
-        origin: what the numbers depend on, by its name.
+        latencies: one per setting; empty if none was measured.
+        latency_note: a note to show about latencies, or empty.
+        importance: of every head, `[layers][heads]`, before rewiring; empty if the run has none.
+        origin: what the numbers depend on, by name.
     """
 
     run: str
@@ -127,7 +127,7 @@ def facts(path: Path) -> Facts:
     """Reads a finished run.
 
     Raises:
-        RunFolderError: it is no run, it has not finished, or what it wrote is damaged.
+        RunFolderError: the folder is not a run, or the run has not finished or is damaged.
     """
     run = read_finished(path)
     first = run.rows[0]
@@ -180,7 +180,7 @@ def _score(row: Row) -> Score:
 
 
 def _orders(run: Finished) -> tuple[tuple[int, ...], ...]:
-    """The heads of each layer, most important first, by their place before rewiring."""
+    """The heads of each layer, most important first, by their index before rewiring."""
     if not run.folder.importance_file.is_file():
         return tuple(tuple(range(heads)) for heads in run.shape.heads)
     return tuple(tuple(order.tolist()) for order in by_importance(run.folder.read_importance()).heads)
@@ -196,15 +196,15 @@ def _importance(run: Finished) -> tuple[tuple[float, ...], ...]:
 
 
 def _latencies(run: Finished) -> tuple[tuple[Latency, ...], str]:
-    """The settings with the most sub-networks first, and what is to be said where there are none."""
+    """The latencies by setting, those with the most sub-networks first, and a note if there are none."""
     file, command = run.card_file, f"dynabert bench {run.folder.path}"
     if not file.exists():
-        return (), f"Latency has not been measured: run `{command}` on the device that counts, and make the page again."
+        return (), f"Latency has not been measured. Run `{command}` on the target device, then write the page again."
     try:
         card = read_card(file, run.fingerprint)
     except LatencyError as error:
-        log.warning("the page goes without latencies: %s", error)
-        return (), f"Latencies are left out: {error}. `{command}` measures."
+        log.warning("the page has no latencies: %s", error)
+        return (), f"Latencies are left out: {error}. `{command}` measures them."
     settings: dict[str, Latency] = {}
     for row in card.rows:
         setting = settings.setdefault(_setting(row), Latency(_setting(row), row.backend, {}))
@@ -226,11 +226,11 @@ def _curves(path: Path, stages: Sequence[str]) -> tuple[Curve, ...]:
 
 
 def _points(file: Path, value: Callable[[Any], float]) -> dict[str, list[Point]]:
-    """By stage what the lines of a log tell. What a kill left half written is left out, and what tells nothing."""
+    """The points of a log, by stage. Damaged lines and lines without such a value are left out."""
     try:
         texts = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        log.warning("%s cannot be read (%s); the page goes without its curves", file, error)
+        log.warning("%s cannot be read (%s); the page leaves out its curves", file, error)
         return {}
     points: dict[str, list[Point]] = {}
     for text in texts:
@@ -241,7 +241,7 @@ def _points(file: Path, value: Callable[[Any], float]) -> dict[str, list[Point]]
 
 
 def _means(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Of all sub-networks and splits of an evaluation, by its step."""
+    """The mean over all sub-networks and splits of each evaluation, by step."""
     scores: dict[int, list[float]] = {}
     for step, score in points:
         scores.setdefault(step, []).append(score)
@@ -249,14 +249,14 @@ def _means(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def _thinned(points: Sequence[Point]) -> tuple[Point, ...]:
-    """As many points as a screen can show, each the mean of those it stands for."""
+    """As many points as a screen can show, each the mean of a group."""
     groups = np.array_split(np.array(points, np.float64).reshape(-1, 2), min(len(points), MOST_POINTS) or 1)
     means = [group.mean(axis=0) for group in groups if len(group)]
     return _finite(means)
 
 
 def _finite(points: Iterable[Any]) -> tuple[Point, ...]:
-    """Those that JSON, and so the page, can hold."""
+    """The finite points; JSON, and so the page, cannot hold others."""
     return tuple((round(step), float(told)) for step, told in points if math.isfinite(told))
 
 
@@ -264,7 +264,7 @@ def _finite(points: Iterable[Any]) -> tuple[Point, ...]:
 
 
 def _origin(file: Path) -> dict[str, str]:
-    """As `results.json` tells it; older runs' may tell nothing."""
+    """The provenance in `results.json`; empty for older runs without it."""
     values = json.loads(file.read_text(encoding="utf-8")).get("provenance")
     if not isinstance(values, dict):
         return {}

@@ -1,4 +1,4 @@
-// Draws the facts of a run. All text goes in as text, never as HTML.
+// Draws the facts of a run. All text is inserted as text, never as HTML.
 "use strict";
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
@@ -8,11 +8,11 @@ const state = {
   split: Object.keys(facts.splits)[0],
   setting: 0, // which of the latencies
   cost: "flops",
-  share: 0.5, // of the way from the cheapest size to the dearest
+  share: 0.5, // where the limit is between the cheapest (0) and the most expensive (1) size
   pinned: null, // a size that was clicked, instead of the best that fits
 };
 
-// Numbers as people read them
+// Formats of numbers
 
 const number = (value, digits) =>
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -47,12 +47,12 @@ const costs = {
 };
 if (!facts.latencies.length) delete costs.latency;
 const detail = () => ({
-  parameters: "numbers that are stored",
+  parameters: "stored numbers",
   flops: `one text of ${facts.length} tokens`,
   latency: facts.latencies.length ? facts.latencies[state.setting].setting : "",
 });
 
-// What was timed is what is to be exported.
+// The export format that matches the timed backend.
 const formats = { jax: "stablehlo", onnxruntime: "onnx", "onnxruntime-int8": "onnx --int8" };
 const backend = () => (state.cost === "latency" ? facts.latencies[state.setting].backend : "");
 const formatOf = () => formats[backend()] || "hf";
@@ -67,7 +67,7 @@ function titleOf(size) {
   return size.width === null ? size.name : `width\u00a0${size.width} · depth\u00a0${size.depth}`;
 }
 
-// The sizes that nothing at most as dear equals, cheapest first.
+// The Pareto front, cheapest first.
 function frontOf(cost) {
   const { of } = costs[cost];
   const ordered = [...priced(cost)].sort((a, b) => of(a) - of(b) || scoreOf(b).value - scoreOf(a).value);
@@ -88,7 +88,7 @@ function limit() {
   return low + state.share * (high - low);
 }
 
-// Of a size that was not measured neither is known to be true.
+// Both are false for a size that was not measured.
 const fits = (size) => costs[state.cost].of(size) <= limit() * (1 + 1e-9);
 const isDearer = (size) => costs[state.cost].of(size) > limit() * (1 + 1e-9);
 const bestFit = () => frontOf(state.cost).filter(fits).at(-1);
@@ -112,7 +112,7 @@ function draw(tag, attributes = {}, ...children) {
 
 const defined = (term, ...values) => make("div", {}, make("dt", {}, term), make("dd", {}, ...values));
 
-// The tip beside what is pointed at
+// The tooltip
 
 const tip = byId("tip");
 let pointedAt = null;
@@ -147,7 +147,7 @@ function linesOf(size) {
   ];
 }
 
-// A size that can be pointed at, reached with the keyboard, and picked.
+// Makes an element stand for a size: it shows a tooltip, takes the focus, and can be picked.
 function offer(element, size) {
   element.dataset.sub = size.name;
   element.setAttribute("role", "button");
@@ -165,7 +165,7 @@ function offer(element, size) {
   });
 }
 
-// One stop of the tab key for many elements; arrows lead from one to the next.
+// Makes many elements one tab stop; the arrow keys move between them.
 function rove(elements, across = 1) {
   const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across };
   elements.forEach((element, i) => {
@@ -190,7 +190,7 @@ function ticks(low, high, count) {
   return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => (first + i) * step);
 }
 
-// An empty chart, as wide as its place, and where values stand in it.
+// An empty chart, as wide as its place, with the functions from values to coordinates.
 function chart(place, height, xs, ys, showX, showY, label) {
   const width = Math.max(220, place.clientWidth);
   const inner = { left: 44, right: width - 14, top: 14, bottom: height - 26 };
@@ -221,7 +221,7 @@ const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(
 function drawFronts() {
   const places = Object.keys(costs).map((cost) => figure(costs[cost].title, detail()[cost], { "data-cost": cost }));
   byId("fronts").replaceChildren(...places);
-  places.forEach(drawFront); // all stand in their places before the first is measured
+  places.forEach(drawFront); // all are in the page before the first one's width is read
 }
 
 function figure(title, words, attributes = {}) {
@@ -272,7 +272,7 @@ function drawFront(place) {
   };
 }
 
-// Where beside (x, y) a text of this width covers the fewest of the other points and stays in the chart.
+// The offset from (x, y) where a text of this width covers the fewest other points and stays in the chart.
 function roomiest(x, y, width, others, inner) {
   const starts = { start: 0, end: -width, middle: -width / 2 };
   const near = [[14, 20, "start"], [14, -10, "start"], [-14, -10, "end"], [-14, 20, "end"], [0, 28, "middle"], [0, -18, "middle"], [18, 5, "start"], [-18, 5, "end"]];
@@ -325,7 +325,7 @@ function cell(size, low, high) {
 function drawHeads() {
   const layers = facts.importance;
   if (!layers.length) {
-    byId("heads-note").textContent = "This run has no importance: it trains no widths.";
+    byId("heads-note").textContent = "This run has no importance of heads, because it trains no widths.";
     return;
   }
   const most = Math.max(...layers.map((layer) => layer.length));
@@ -365,7 +365,7 @@ function markHeads(pick) {
   }
   const kept = pick.heads.reduce((sum, heads) => sum + heads.length, 0);
   const all = facts.importance.reduce((sum, heads) => sum + heads.length, 0);
-  if (all) byId("heads-note").textContent = `The stronger the colour, the more a head matters in its layer. Dotted: the ${kept} of ${all} heads, in ${pick.layers.length} of ${facts.importance.length} layers, that your pick keeps.`;
+  if (all) byId("heads-note").textContent = `The stronger the colour, the more important the head is in its layer. Dots mark the heads that your pick keeps: ${kept} of ${all}, in ${pick.layers.length} of ${facts.importance.length} layers.`;
 }
 
 // Training
@@ -374,7 +374,7 @@ function drawTraining() {
   const drawings = facts.curves.flatMap((curve) => drawingsOf(curve)).filter(({ points }) => points.length > 1);
   byId("training").replaceChildren(...drawings.map(({ place }) => place));
   drawings.forEach(drawCurve);
-  if (!drawings.length) byId("training").append(make("p", { class: "note" }, "The run's folder holds no training curves."));
+  if (!drawings.length) byId("training").append(make("p", { class: "note" }, "The run's folder has no training curves."));
 }
 
 // A stage's loss and, where it was evaluated more than once, its dev scores.
@@ -420,7 +420,7 @@ function drawTable() {
     const values = shown.map((cost) => (costs[cost].of(size) === undefined ? "–" : costs[cost].show(costs[cost].of(size))));
     return make("tr", { "data-sub": size.name }, ...[size.name, ...scores, ...values].map((text) => make("td", {}, text)));
   });
-  const caption = make("caption", { class: "hidden" }, "Scores and costs of all sizes; behind ± stands one standard error");
+  const caption = make("caption", { class: "hidden" }, "Scores and costs of all sizes; ± is one standard error");
   byId("table").replaceChildren(make("table", { class: "list" }, caption, make("thead", {}, head), make("tbody", {}, ...rows)));
 }
 
@@ -431,7 +431,7 @@ function drawPick(pick) {
   const { of, show, title } = costs[state.cost];
   byId("limit").textContent = `${show(limit())}${state.cost === "latency" ? "" : ` ${title}`}`.replace("Parameters", "parameters");
   byId("slider").setAttribute("aria-valuetext", byId("limit").textContent);
-  byId("pick-why").textContent = state.pinned ? "The size that you pointed at" : "The best that fits";
+  byId("pick-why").textContent = state.pinned ? "The size that you selected" : "The best size within the budget";
   byId("pick-name").textContent = titleOf(pick);
   const compared = scoreOf(pick).value - (scoreOf(full) || scoreOf(pick)).value;
   const against = pick === full ? "the largest" : `${compared < 0 ? "−" : "+"}${number(Math.abs(compared), 2)} against the largest`;
@@ -487,7 +487,7 @@ function drawAll() {
   update();
 }
 
-// What does not change
+// Setup, once
 
 function options(select, names, chosen) {
   select.replaceChildren(...names.map((name, i) => make("option", { value: i }, name)));
@@ -537,7 +537,7 @@ function begin() {
   addEventListener("scroll", placeTip, { passive: true }); // the focus may have scrolled the page
   let width = innerWidth;
   addEventListener("resize", () => {
-    if (innerWidth !== width) drawAll(); // on a phone, scrolling changes the height
+    if (innerWidth !== width) drawAll(); // only the width: on a phone, scrolling changes the height
     width = innerWidth;
   });
 }
@@ -547,7 +547,7 @@ function copy() {
   range.selectNodeContents(byId("command"));
   getSelection().removeAllRanges();
   getSelection().addRange(range);
-  const copied = document.execCommand("copy"); // the newer way is closed to pages that lie in a file
+  const copied = document.execCommand("copy"); // the newer API is not available to pages opened from a file
   byId("copy").textContent = copied ? "Copied" : "Selected";
   setTimeout(() => (byId("copy").textContent = "Copy"), 1500);
 }

@@ -1,4 +1,4 @@
-"""Facts to PNG files, for papers and slides. Matplotlib is imported here alone, and only when a picture is drawn."""
+"""Facts to PNG files, for papers and slides. Matplotlib is imported only here, and only to draw a picture."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ from dynabert_jax.choose.choose import front_of
 from dynabert_jax.report.facts import Curve, Facts, ReportError, Size
 from dynabert_jax.system.packages import require
 
-# Of Okabe and Ito's palette, which every kind of colour vision tells apart.
+# From Okabe and Ito's palette, which is distinct for every kind of colour vision.
 BLUE, GREY = "#0072b2", "#8a929b"
 STYLE = {
     "figure.dpi": 160,
@@ -28,7 +28,7 @@ STYLE = {
 
 
 def write_pictures(facts: Facts, folder: Path) -> list[Path]:
-    """Draws all that the run has, and returns the files.
+    """Draws every chart that the run has data for, and returns the files.
 
     Raises:
         ReportError: matplotlib is not installed, or the folder cannot be written.
@@ -62,12 +62,12 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ReportError(f"cannot write pictures to {folder}: {error}; name another folder") from error
+        raise ReportError(f"cannot write pictures to {folder}: {error}; name another folder with --pictures") from error
 
 
 def _write(file: Path, drawing: Callable[[Any], None]) -> Path:
     import matplotlib
-    from matplotlib.figure import Figure  # pyplot would keep its figures, and a window system, for the whole process
+    from matplotlib.figure import Figure  # pyplot would keep figures and a window system alive for the whole process
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.4))
@@ -83,13 +83,13 @@ def _front(axes: Any, facts: Facts, of: Callable[[Size], float | None], label: s
     behind = [point for point in points if point not in front]
     axes.plot(*zip(*front, strict=True), "o-", color=BLUE, label="Pareto front")
     if behind:
-        axes.plot(*zip(*behind, strict=True), "o", color=GREY, markerfacecolor="white", label="behind it")
+        axes.plot(*zip(*behind, strict=True), "o", color=GREY, markerfacecolor="white", label="not on it")
     axes.set(xlabel=label, ylabel=f"{facts.metric} x 100 on {split}")
     axes.legend(frameon=False, loc="lower right")
 
 
 def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of (cost, score) those that nothing at most as dear equals, cheapest first."""
+    """The Pareto front of (cost, score) points, cheapest first."""
     return list(front_of(points, cost=operator.itemgetter(0), score=operator.itemgetter(1)))
 
 
@@ -116,7 +116,7 @@ def _heads(axes: Any, facts: Facts) -> None:
     _cells(axes, np.stack([np.pad(heads, (0, most - len(heads)), constant_values=np.nan) for heads in shares]), "Blues")
     axes.set_xticks(range(most), [str(head + 1) for head in range(most)])
     axes.set_yticks(range(len(shares)), [f"layer {layer + 1}" for layer in range(len(shares))])
-    axes.set_xlabel("head; the darkest matters most in its layer")
+    axes.set_xlabel("head; the darkest is the most important in its layer")
 
 
 def _cells(axes: Any, values: np.ndarray, colours: str) -> None:

@@ -1,4 +1,4 @@
-"""The report of a finished run, from its folder to a page and pictures."""
+"""Reports a finished run: from its folder to a page and pictures."""
 
 import dataclasses
 import json
@@ -30,10 +30,10 @@ def report_run(path: str | Path, out: str | Path | None = None, pictures: str | 
     Args:
         path: the run's folder.
         out: the page; None is `report.html` in the run's folder.
-        pictures: a folder for the same as PNG files, which need matplotlib; None draws none.
+        pictures: a folder for the charts as PNG files, which need matplotlib; None draws none.
 
     Raises:
-        ReportError: something cannot be written, or matplotlib is needed and not installed.
+        ReportError: a file cannot be written, or matplotlib is needed and not installed.
         RunFolderError, WeightsError, ConfigError: the folder holds no finished run.
     """
     path = expanded(path)

@@ -1,5 +1,5 @@
 """The files of a run: configuration, lock, logs, latency card, and the finished run read back.
 
-Promises: files appear whole or not at all; one process trains in a folder; reading a finished run imports no jax, and
+Promises: files are written atomically; only one process trains in a folder; reading a finished run imports no jax, and
 its weights are read when they are first used.
 """

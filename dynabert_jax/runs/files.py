@@ -1,4 +1,4 @@
-"""The small files of a run: written whole or not at all."""
+"""The small files of a run, written atomically."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ class RunFolderError(UserError, RuntimeError):
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a text file atomically."""
     with writing(path), whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes an .npz file whole or not at all."""
+    """Writes an .npz file atomically."""
     with writing(path), whole(path) as temporary:
         np.savez(temporary, allow_pickle=False, **arrays)
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What the system refuses is the user's to cure."""
+    """Turns an OSError into a RunFolderError, because the user can fix it."""
     try:
         yield
     except OSError as error:
         raise RunFolderError(
-            f"cannot write {path}: {reason(error)}. Free some space, or make it writable; the same command then goes "
-            f"on from the last checkpoint"
+            f"cannot write {path}: {reason(error)}. Free some space, or make it writable; the same command then "
+            f"resumes from the last checkpoint"
         ) from error

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Finished:
-    """What a run has left. Its weights are read when `model` is first used; all else needs no jax.
+    """The results of a finished run. Its weights are read when `model` is first used; all else needs no jax.
 
     Attributes:
         folder: the run's.
-        config: the run's, with the folder that it is in now.
+        config: the run's, with its current folder as run_dir.
         shape: of the model that every sub-network is cut from.
         rows: the scores of every sub-network on every dev and test split.
     """
@@ -61,14 +61,14 @@ class Finished:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """What a latency card of this model bears."""
+        """The fingerprint in latency cards of this model."""
         return latency_card.fingerprint(self.shape, self.subs)
 
     def sub(self, name: str) -> SubNetwork:
         """The sub-network of that name, such as `w0.5_d0.5`.
 
         Raises:
-            RunFolderError: the run has trained none of that name; the message names those that it has.
+            RunFolderError: the run has no sub-network of that name; the message lists those that it has.
         """
         by_name = {sub.name: sub for sub in self.subs}
         if name not in by_name:
@@ -83,7 +83,7 @@ def read_finished(path: str | Path) -> Finished:
     """Reads the folder of a run.
 
     Raises:
-        RunFolderError: it is no run's folder, the run has not finished, or its results are damaged.
+        RunFolderError: it is not a run's folder, the run has not finished, or its results are damaged.
         ConfigError: its model's config.json is damaged.
     """
     folder = RunFolder.existing(Path(path))
@@ -92,13 +92,13 @@ def read_finished(path: str | Path) -> Finished:
 
 
 def finished_config(folder: RunFolder) -> RunConfig:
-    """The run's configuration, with the folder that it lies in now: it may have been moved.
+    """The run's configuration, with its current folder as run_dir: the folder may have been moved.
 
     Raises:
         RunFolderError: the run has not finished.
     """
     if not folder.model.is_dir():
-        raise RunFolderError(f"{folder.path} holds no finished model; give its training command again to finish it")
+        raise RunFolderError(f"{folder.path} has no finished model; run its training command again to finish it")
     return folder.config().replace(run_dir=str(folder.path))
 
 
@@ -106,30 +106,30 @@ def read_shape(folder: RunFolder) -> ModelConfig:
     """The shape of the run's model.
 
     Raises:
-        RunFolderError: its config.json is not there.
+        RunFolderError: its config.json is missing or cannot be read.
         ConfigError: it is damaged.
     """
     try:
         return ModelConfig.read(folder.model / "config.json")
     except OSError as error:
         raise RunFolderError(
-            f"{folder.model / 'config.json'} cannot be read ({reason(error)}); give the training command again to "
+            f"{folder.model / 'config.json'} cannot be read ({reason(error)}); run the training command again to "
             f"write the model again"
         ) from error
 
 
 def read_rows(folder: RunFolder) -> tuple[Row, ...]:
-    """The final table, as the end of the run or the last `evaluate` wrote it.
+    """The final table, as written at the end of the run or by the last `evaluate`.
 
     Raises:
-        RunFolderError: it is not there, or damaged.
+        RunFolderError: it is missing or damaged.
     """
     file = folder.results_file
-    again = f"run `dynabert evaluate {folder.path}` to make it again"
+    again = f"run `dynabert evaluate {folder.path}` to write it again"
     try:
         rows = tuple(Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))["rows"])
     except FileNotFoundError:
-        raise RunFolderError(f"{file} is not there: the run has not finished; {again}") from None
+        raise RunFolderError(f"{file} is missing: the run has not finished; {again}") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); {again}") from error
     bad = next((row for row in rows if not _is_scored(row)), None)
@@ -141,7 +141,7 @@ def read_rows(folder: RunFolder) -> tuple[Row, ...]:
 
 
 def _is_scored(row: Row) -> bool:
-    """Whether the main metric is there, is a number and, where it is a share of the examples, can be one."""
+    """Whether the main metric is present and finite and, if it is an accuracy, between 0 and 1."""
     if row.examples < 1 or row.metric not in row.scores:
         return False
     return 0 <= row.score <= 1 if row.metric == "accuracy" else math.isfinite(row.score)

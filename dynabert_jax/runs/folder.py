@@ -1,11 +1,11 @@
 """The folder that a run writes: its configuration, logs and results.
 
-config.json        the configuration, whole
+config.json        the complete configuration
 importance.npz     the scores of heads and neurons
 STAGE/last         the two newest orbax checkpoints of a stage, to resume from
 STAGE/best         the one with the best mean dev score
 training.jsonl     one line every few steps
-evaluations.jsonl  one line for each sub-network and evaluation, the results' last
+evaluations.jsonl  one line for each sub-network and evaluation; the lines of the results are last
 tensorboard/       the same for TensorBoard
 model/             the final weights and tokenizer in Hugging Face's format
 results.json, results.md  the final table
@@ -28,22 +28,22 @@ from dynabert_jax.runs.logs import Line, Scalars, append_lines, keep_lines, read
 from dynabert_jax.system.files import check_writable, expanded
 from dynabert_jax.weights.rewire import Scores
 
-# Settings that a run may go on with other values of: its results are the same, but for the order of sums.
+# Settings that may change when a run resumes: results stay the same except for the order of sums.
 CHANGEABLE = ("gradient_accumulation", "rematerialize", "data.eval_batch_size", "log_every", "checkpoint_every")
 
 
 class RunFolder:
-    """The files of one run. Small files are written whole or not at all; logs grow by whole lines."""
+    """The files of one run. Small files are written atomically; logs grow by whole lines."""
 
     def __init__(self, path: str | Path):
         self.path = expanded(path)
 
     @classmethod
     def open(cls, config: RunConfig) -> "RunFolder":
-        """The run's folder, whether it has begun or not. Nothing is written: a run that is refused leaves nothing.
+        """The run's folder, new or existing. Nothing is written, so a run that is refused leaves no files.
 
         Raises:
-            RunFolderError: it belongs to another configuration or to no run, or cannot be written to.
+            RunFolderError: it belongs to another configuration, is not a run folder, or cannot be written to.
         """
         folder = cls(Path(config.run_dir))
         try:
@@ -51,40 +51,40 @@ class RunFolder:
             begun, foreign = folder.config_file.exists(), folder._first_file()
         except OSError as error:
             raise RunFolderError(
-                f"cannot write to the run folder {folder.path}: {error}; set run_dir to another"
+                f"cannot write to the run folder {folder.path}: {error}; set run_dir to another folder"
             ) from error
         if begun:
             folder._check_same(config)
         elif foreign:
             raise RunFolderError(
-                f"{folder.path} is no run folder: it holds {foreign} and no config.json; set run_dir to a new or empty "
-                f"folder, or bring its config.json back if it was lost"
+                f"{folder.path} is not a run folder: it holds {foreign} and no config.json; set run_dir to a new or "
+                f"empty folder, or restore its config.json if it was lost"
             )
         return folder
 
     @contextlib.contextmanager
     def begun(self, config: RunConfig) -> Iterator[None]:
-        """Makes the folder and writes its configuration; in the block, no other process can begin it.
+        """Makes the folder, writes its configuration, and locks the folder for the `with` block.
 
         Raises:
-            RunFolderError: the system refuses it, another process works in it, or it has meanwhile become the folder
-                of another configuration.
+            RunFolderError: the folder cannot be written, another process is training in it, or by now it belongs to
+                another configuration.
         """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with _locked(self.path):
             if self.config_file.exists():
-                self._check_same(config)  # once more: another run may have begun here since `open` looked
+                self._check_same(config)  # again: another run may have started here since `open`
             if not self.config_file.exists() or self.config() != config:
                 write_whole(self.config_file, config.to_json())
             yield
 
     @classmethod
     def existing(cls, path: str | Path) -> "RunFolder":
-        """A folder that a run has made."""
+        """The folder of a run that has started."""
         folder = cls(path)
         if not folder.config_file.is_file():
-            raise RunFolderError(f"{path} is no run folder: it has no config.json; name the run_dir of a run")
+            raise RunFolderError(f"{path} is not a run folder: it has no config.json; name the run_dir of a run")
         return folder
 
     @property
@@ -109,7 +109,7 @@ class RunFolder:
         write_arrays(self.importance_file, named)
 
     def read_importance(self) -> Scores:
-        """What `write_importance` wrote.
+        """The scores that `write_importance` wrote.
 
         Raises:
             RunFolderError: the file is damaged.
@@ -120,27 +120,27 @@ class RunFolder:
                 return Scores(*(tuple(arrays[f"{kind}_{i}"] for i in layers) for kind in ("heads", "neurons")))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunFolderError(
-                f"{self.importance_file} is damaged ({error}); remove it, and the same command makes it again"
+                f"{self.importance_file} is damaged ({error}); remove it, and the same command computes it again"
             ) from error
 
     def config(self) -> RunConfig:
         """The run's configuration.
 
         Raises:
-            RunFolderError: its file is damaged, or of another version of this program.
+            RunFolderError: its file is damaged, or was written by another version of this program.
         """
         try:
             return RunConfig.from_json(self.config_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:  # a ConfigError is one, too
+        except (OSError, ValueError) as error:  # ConfigError is a ValueError
             raise RunFolderError(f"{self.config_file} cannot be read: {error}; name another run folder") from error
 
     def _first_file(self) -> str | None:
-        """The name of some file in the folder; hidden ones, such as file managers leave, do not count."""
+        """The first file name in the folder, or None. Hidden files do not count: file managers leave them."""
         there = self.path.iterdir() if self.path.exists() else ()
         return min((path.name for path in there if not path.name.startswith(".")), default=None)
 
     def _check_same(self, config: RunConfig) -> None:
-        """The run_dir itself may be another: a folder can be moved."""
+        """Raises RunFolderError if fixed settings differ. run_dir may differ, because a folder can be moved."""
         old, new = (dict(_flat(json.loads(run.to_json()))) for run in (self.config(), config))
         fixed = sorted((old.keys() | new.keys()) - {"run_dir", *CHANGEABLE})
         changed = [key for key in fixed if old.get(key) != new.get(key)]
@@ -158,16 +158,16 @@ class RunFolder:
         append_lines(self.path / "evaluations.jsonl", lines)
 
     def replace_evaluations(self, stage: str, lines: Sequence[Line]) -> None:
-        """Writes a stage's lines behind all others, and drops those that it has: the same is never told twice."""
+        """Replaces a stage's lines with new ones, at the end of the log."""
         keep_lines(self.path / "evaluations.jsonl", lambda line: line["stage"] != stage)
         self.append_evaluations(lines)
 
     def scalars(self, stage: str, step: int) -> "Scalars":
-        """TensorBoard's log of a stage that goes on behind this step."""
+        """TensorBoard's log of a stage that resumes after this step."""
         return Scalars(self.path / "tensorboard" / stage, step)
 
     def count_evaluations(self, stage: str, step: int) -> int:
-        """Lines that the log has of an evaluation."""
+        """The number of lines that the log has of an evaluation."""
         lines = read_lines(self.path / "evaluations.jsonl")
         return sum(line["stage"] == stage and line["step"] == step for line in lines)
 
@@ -192,7 +192,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Nobody else has the folder in the block; the system lets go of it however this process ends."""
+    """Locks the folder for the block. The system releases the lock however this process ends."""
     lock = filelock.FileLock(folder / ".lock")
     try:
         lock.acquire(blocking=False)
@@ -202,7 +202,7 @@ def _locked(folder: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise RunFolderError(
-            f"cannot write to {folder}: {error}; make it writable, or set run_dir to another"
+            f"cannot write to {folder}: {error}; make it writable, or set run_dir to another folder"
         ) from error
     try:
         yield

@@ -1,7 +1,7 @@
-"""The latency card: how long each sub-network of one model took, on which devices. No jax: it is read anywhere.
+"""The latency card: how long each sub-network of one model took, on which devices. Reading one needs no jax.
 
-A card is a small JSON file. Cards of several devices are merged into one, and a later measurement of the same thing
-takes the place of the earlier one.
+A card is a small JSON file. Cards of several devices can be merged into one; a newer measurement replaces an older one
+of the same thing.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ class LatencyError(UserError, RuntimeError):
 
 
 class Origin(Checked):
-    """Where and when rows were measured. A device at one time: `Measurement.device` and `.time` point here.
+    """Where and when rows were measured. `Measurement.device` and `.time` refer to it.
 
     Attributes:
-        device: what people call it, such as `NVIDIA H100 80GB HBM3`, or the CPU with its threads.
+        device: its usual name, such as `NVIDIA H100 80GB HBM3`, or the CPU with its threads.
         time: when the measuring began, UTC, as in `2025-01-31T12:00:00Z`.
         platform: cpu, gpu or tpu.
         threads: CPU cores that the process could use.
-        versions: of what the times may depend on, by package.
+        versions: by package, of everything that the times may depend on.
         memory: what `Measurement.memory_bytes` counts, in words.
     """
 
@@ -51,17 +51,16 @@ class Measurement(Checked):
     Attributes:
         device, time: those of its origin.
         backend: what ran it, such as `jax` or `onnxruntime`.
-        dtype: what its products multiply in: float32, bfloat16 or int8.
+        dtype: of its matmuls: float32, bfloat16 or int8.
         batch: sentences.
-        length: tokens a sentence, none of them padding.
+        length: tokens per sentence, none of them padding.
         sub: the sub-network's name.
         rounds: how often it was timed.
-        median_ms, p95_ms: milliseconds a batch; the 95th of 100 is as slow as the latter.
+        median_ms, p95_ms: milliseconds per batch, the median and the 95th percentile.
         speed_up: how many times as fast as the full network in the same rounds; the median over rounds.
-        speed_up_low, speed_up_high: between them the speed-up lies, with a confidence of 95 %; None where it was timed
-            too seldom to say so.
+        speed_up_low, speed_up_high: the 95 % confidence interval of the speed-up; None with too few rounds for one.
         ideal_speed_up: the full network's FLOPs over its own.
-        memory_bytes: what it needs on the device; None where the backend does not tell.
+        memory_bytes: what it needs on the device; None if the backend does not report it.
     """
 
     device: str
@@ -86,12 +85,12 @@ class Measurement(Checked):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What is measured: two rows with the same key are two measurements of the same."""
+        """What was measured: rows with the same key are measurements of the same thing."""
         return self.device, self.backend, self.dtype, self.batch, self.length, self.sub
 
 
 class Card(Checked):
-    """What is known of one model's speed.
+    """All latencies measured for one model.
 
     Attributes:
         model: the fingerprint of the model that was measured.
@@ -105,9 +104,9 @@ class Card(Checked):
 
 
 class Where(Checked):
-    """Which of a card's latencies are meant: a device's name, or a part that no other one has, and exact values.
+    """Selects latencies of a card: by exact values, and by a device's name or a part that no other device's name has.
 
-    None means the only one that the card has.
+    None selects the only value that the card has.
     """
 
     device: str | None = None
@@ -118,7 +117,7 @@ class Where(Checked):
 
 
 def fingerprint(config: ModelConfig, subs: Iterable[SubNetwork]) -> str:
-    """What latencies depend on, as 64 hex digits: the model's sizes and the named sub-networks' structures."""
+    """A hash of what latencies depend on, 64 hex digits: the model's sizes, the sub-networks' names and structures."""
     sizes = config.model_dump(
         include={"model_type", "vocab_size", "hidden_size", "head_size", "heads", "neurons",
                  "max_position_embeddings", "type_vocab_size"}
@@ -135,14 +134,14 @@ def read_card(path: Path, model: str) -> Card:
         model: its fingerprint.
 
     Raises:
-        LatencyError: there is no card, it is damaged, or it is of another model.
+        LatencyError: there is no card, it is damaged, or it belongs to another model.
     """
     try:
         card = Card.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise LatencyError(f"there is no latency card {path}; `dynabert bench RUN` writes one") from None
     except (OSError, UnicodeDecodeError, ConfigError) as error:
-        raise LatencyError(f"{path} is no latency card, or damaged ({error}); name or write another one") from error
+        raise LatencyError(f"{path} is not a latency card, or is damaged ({error}); use another one") from error
     if card.model != model:
         raise LatencyError(
             f"{path} is the latency card of another model ({card.model[:12]}; this one is {model[:12]}): sizes or "
@@ -152,10 +151,10 @@ def read_card(path: Path, model: str) -> Card:
 
 
 def write_card(path: Path, card: Card) -> None:
-    """Writes a card whole or not at all; its folder is made where it is not there.
+    """Writes a card atomically, and makes its folder if needed.
 
     Raises:
-        LatencyError: the system refuses it.
+        LatencyError: it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,13 +167,13 @@ def write_card(path: Path, card: Card) -> None:
 
 
 def merge(cards: Sequence[Card]) -> Card:
-    """All of their rows in one card; of several measurements of the same the latest, of equals the last given.
+    """Merges the rows of all cards. Of measurements of the same thing the newest is kept; of equals, the last given.
 
     Raises:
-        LatencyError: there is none, or they are of different models.
+        LatencyError: there is no card, or they belong to different models.
     """
     if len({card.model for card in cards}) != 1:
-        raise LatencyError("cards are merged where there is at least one, and all are of the same model")
+        raise LatencyError("cannot merge these latency cards; give at least one, and only cards of the same model")
     rows: dict[tuple[object, ...], Measurement] = {}
     for row in sorted((row for card in cards for row in card.rows), key=lambda row: row.time):  # stable
         rows[row.key] = row
@@ -188,10 +187,10 @@ def merge(cards: Sequence[Card]) -> Card:
 
 
 def latencies(card: Card, where: Where) -> tuple[Measurement, ...]:
-    """The sub-networks' measurements at one place and shape, one each.
+    """The measurements for one device, backend, dtype and shape, one per sub-network.
 
     Raises:
-        LatencyError: the card has none, or several and `where` does not say which; the message names those it has.
+        LatencyError: the card has none, or `where` leaves several to choose from; the message lists what the card has.
     """
     rows = card.rows
     for name in Where.model_fields:
@@ -200,18 +199,18 @@ def latencies(card: Card, where: Where) -> tuple[Measurement, ...]:
 
 
 def _narrowed(rows: Sequence[Measurement], name: str, wanted: str | int | None) -> tuple[Measurement, ...]:
-    """The rows in which the field of that name has the wanted value, or the only one that there is."""
+    """The rows whose field has the wanted value or, with None, the only value that there is."""
     there = sorted({getattr(row, name) for row in rows})
     if wanted is None:
         found = there
-    elif name == "device" and isinstance(wanted, str):  # devices have long names; all else is said in full
+    elif name == "device" and isinstance(wanted, str):  # devices have long names; other values must match exactly
         found = _matching(there, wanted)
     else:
         found = [value for value in there if value == wanted]
     if not found:
         raise LatencyError(
-            f"the latency card has no {name} {wanted}; it has {', '.join(map(str, there))}. Say another --{name}, or "
-            f"measure this one with `dynabert bench`"
+            f"the latency card has no {name} {wanted}; it has {', '.join(map(str, there))}. Choose another --{name}, "
+            f"or measure this one with `dynabert bench`"
         )
     if len(found) > 1:
         raise LatencyError(
@@ -221,5 +220,5 @@ def _narrowed(rows: Sequence[Measurement], name: str, wanted: str | int | None) 
 
 
 def _matching(there: Sequence[str], wanted: str) -> list[str]:
-    """The wanted name itself, or else those that it is a part of."""
+    """The wanted name itself, or else all names that contain it."""
     return [wanted] if wanted in there else [name for name in there if wanted.casefold() in name.casefold()]

@@ -1,4 +1,4 @@
-"""The logs of a run: JSON lines and TensorBoard's files, and where numbers come from."""
+"""The logs of a run: JSON lines and TensorBoard's files, with the provenance of the numbers."""
 
 import json
 import logging
@@ -21,13 +21,13 @@ Line = dict[str, Any]
 
 
 class Scalars:
-    """A file of TensorBoard's, in a `with` block.
+    """Writes a TensorBoard file; use in a `with` block.
 
-    tensorboardX's own SummaryWriter writes in a thread, and waits for it for ever once a full disk has ended it.
+    tensorboardX's own SummaryWriter writes in a thread, and waits forever for that thread after a full disk ended it.
 
     Args:
         folder: of the stage.
-        step: the last one that counts; TensorBoard drops what it has read of later ones.
+        step: the last one that counts; TensorBoard drops what it has read about later ones.
     """
 
     def __init__(self, folder: Path, step: int):
@@ -57,7 +57,7 @@ class Scalars:
             self._file.flush()
 
     def _write(self, **event: Any) -> None:
-        """A record: the length of the event, and the event, each with a checksum behind it."""
+        """Writes a record: the length of the event, then the event, each followed by a checksum."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.record_writer import masked_crc32c
 
@@ -70,8 +70,8 @@ class Scalars:
 
 
 def provenance(config: RunConfig) -> Line:
-    """Where numbers come from: seed, versions, device, time."""
-    import jax  # only here: whoever reads logs needs none
+    """The provenance of numbers: seed, versions, device, time."""
+    import jax  # only here, because reading logs needs no jax
 
     device = jax.local_devices()[0]
     return {
@@ -88,7 +88,7 @@ def provenance(config: RunConfig) -> Line:
 
 
 def evaluation_lines(config: RunConfig, stage: str, step: int | None, rows: Sequence[Row]) -> list[Line]:
-    """Rows as lines of the log; what a run ends with is of no step."""
+    """Rows as lines of the log; the final results of a run have no step."""
     origin = provenance(config)
     return [{"stage": stage, "step": step, **row.model_dump(), **origin} for row in rows]
 
@@ -99,13 +99,13 @@ def append_lines(path: Path, lines: Sequence[Line]) -> None:
 
 
 def keep_lines(path: Path, wanted: Callable[[Line], bool]) -> None:
-    """Drops the lines that are not wanted, and those that are damaged."""
+    """Drops unwanted and damaged lines."""
     if path.exists():
         write_whole(path, "".join(json.dumps(line) + "\n" for line in read_lines(path) if wanted(line)))
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The lines of a log that are whole; none where there is no log. A kill may leave the last one half written."""
+    """The intact lines of a log; none if there is no log. A kill may leave the last line incomplete."""
     texts = path.read_bytes().splitlines() if path.exists() else []
     found = [_parsed(text) for text in texts]
     damaged = [number for number, line in enumerate(found[:-1], 1) if line is None]
@@ -115,7 +115,7 @@ def read_lines(path: Path) -> list[Line]:
 
 
 def _parsed(text: bytes) -> Line | None:
-    """None where it is no line of a log of ours."""
+    """The parsed line, or None if it is not a line of our logs."""
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):

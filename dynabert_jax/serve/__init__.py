@@ -1,4 +1,4 @@
-"""Answers to texts: a run, an export or a model, opened once and asked again and again.
+"""Predictions for texts from a run, an export or a model, which is loaded once.
 
-Promises: the same rules for texts as in training; memory does not grow with a file; nothing half written is left.
+Promises: texts are read as in training; memory does not grow with a file; output files are written atomically.
 """

@@ -1,6 +1,6 @@
-"""What answers: a sub-network of a run, a model, or an export, opened so that batches can be put to it.
+"""Opens the network that predicts: a sub-network of a run, a model, or an export.
 
-Letters in shapes: B texts at once, S tokens, C labels.
+Letters in shapes: B texts per batch, S tokens, C labels.
 """
 
 import contextlib
@@ -34,24 +34,24 @@ from dynabert_jax.infer import in_jax
 from dynabert_jax.infer.in_stablehlo import open_program
 from dynabert_jax.infer.runner import Answers, Runner
 
-LENGTHS = (16, 32, 64, 128, 256, 512)  # of a model that comes without a run, as far as it has positions for them
+LENGTHS = (16, 32, 64, 128, 256, 512)  # of a model without a run, up to its number of positions
 
 
 class PredictError(UserError, ValueError):
-    """What cannot be predicted; the message says what came, what is allowed and what to do."""
+    """Input that cannot be predicted; the message says what was given, what is allowed and what to do."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-    """One network that answers.
+    """One network that is ready to run.
 
     Attributes:
         name: what it is, for messages.
-        config: its labels, vocabulary and positions. Of StableHLO it is that of the model that programs are cut from.
-        tokenizer: what makes tokens of texts.
-        lengths: what batches are padded to, shortest first; longer texts are cut off.
-        text_columns: what its run calls its texts, one or two; empty where there is no run.
-        runner: what answers.
+        config: its labels, vocabulary and positions. For StableHLO, of the model that the program was cut from.
+        tokenizer: turns texts into tokens.
+        lengths: padded lengths in tokens, shortest first; longer texts are truncated.
+        text_columns: the names of the run's text columns, one or two; empty without a run.
+        runner: runs batches.
     """
 
     name: str
@@ -63,15 +63,15 @@ class Network:
 
 
 def open_network(path: str | Path, sub: str | None = None) -> Network:
-    """Opens what answers.
+    """Opens a network.
 
     Args:
-        path: a finished run, the folder of an export, or a fine-tuned model: a folder, or a name on the hub.
-        sub: the sub-network of a run, whose largest is taken without it, or of a StableHLO export, which may hold one.
+        path: a finished run, the folder of an export, or a fine-tuned model (a folder, or a name on the hub).
+        sub: the sub-network of a run or of a StableHLO export. None: the run's largest, or the export's only one.
 
     Raises:
         PredictError: there is no such sub-network, or the model has no classifier.
-        ExportError: the export is damaged, or what runs it is not installed.
+        ExportError: the export is damaged, or a package that runs it is not installed.
         RunFolderError, ModelNotFoundError, ConfigError, WeightsError, DataError: the run or the model cannot be read.
     """
     if sub is not None and not isinstance(sub, str):
@@ -85,8 +85,8 @@ def open_network(path: str | Path, sub: str | None = None) -> Network:
         return _open_stablehlo(folder, manifest, sub)
     if sub is not None:
         raise PredictError(
-            f"{path} is one network and no run, so that it has no sub-network {sub!r}; name the folder of the run, or "
-            "leave the sub-network out"
+            f"{path} is a single network, not a run, so it has no sub-network {sub!r}; name the run's folder, or leave "
+            "the sub-network out"
         )
     return _open_onnx(folder, manifest) if format == "onnx" else _open_model(path, folder, manifest)
 
@@ -94,14 +94,14 @@ def open_network(path: str | Path, sub: str | None = None) -> Network:
 def _known_format(folder: Path, manifest: Manifest) -> str:
     if manifest.format not in FORMATS:
         raise ExportError(
-            f"{folder} was exported by {manifest.written_by} in the format {manifest.format!r}; this version knows "
-            f"{', '.join(FORMATS)}; install that version"
+            f"{folder} was exported by {manifest.written_by} in the format {manifest.format!r}; this version reads "
+            f"{', '.join(FORMATS)}; install {manifest.written_by}"
         )
     return manifest.format
 
 
 def _format_without_manifest(folder: Path) -> str:
-    """Of an older export, by its files; empty for a model."""
+    """The format of an older export, by its files; empty for a model."""
     if (folder / WEIGHTS).exists() or any(folder.glob(f"*{ENDING}")):
         return "stablehlo"
     return "onnx" if (folder / FLOAT).exists() or (folder / INT8).exists() else ""
@@ -134,18 +134,18 @@ def _open_run(path: Path, name: str | None) -> Network:
 
 
 def _open_model(path: str | Path, folder: Path, manifest: Manifest | None) -> Network:
-    """A model in Hugging Face's format, as other programs or three of the exports write it."""
+    """A model in Hugging Face's format, from another program or from one of three export formats."""
     model = load_model(folder)
     if model.new:
         raise PredictError(
-            f"{path} has no {' and no '.join(model.new)}, so that its answers would be random; fine-tune it first, and "
+            f"{path} has no {' and no '.join(model.new)}, so its answers would be random; fine-tune it first, then "
             "name the folder of that run"
         )
     return _alone(folder, manifest, model.config, in_jax.open_model(model))
 
 
 def _alone(folder: Path, manifest: Manifest | None, config: ModelConfig, runner: Runner) -> Network:
-    """The network of a folder that is not a run's."""
+    """The network of a folder without a run."""
     tokenizer = load_tokenizer(folder)
     name, lengths = f"the network in {folder}", _lengths(folder, manifest, config, tokenizer)
     return Network(name, config, tokenizer, lengths, () if manifest is None else manifest.text_columns, runner)
@@ -154,22 +154,22 @@ def _alone(folder: Path, manifest: Manifest | None, config: ModelConfig, runner:
 def _lengths(
     folder: Path, manifest: Manifest | None, config: ModelConfig, tokenizer: "PreTrainedTokenizerBase"
 ) -> tuple[int, ...]:
-    """The run's own or, where nothing says so, usual ones as far as model and tokenizer go."""
+    """The run's lengths, from the manifest. Without one, usual lengths up to the limit of model and tokenizer."""
     if manifest is not None:
         return manifest.lengths
     longest = min(LENGTHS[-1], config.max_length, tokenizer.model_max_length, truncation_of(folder))
     return (*(length for length in LENGTHS if length < longest), longest)
 
 
-# Exports that something else runs
+# Exports that run outside of this package
 
 
 def _open_onnx(folder: Path, manifest: Manifest | None) -> Network:
-    """The export in ONNX Runtime. model.onnx answers, not model_int8.onnx: an answer shall be the run's own."""
+    """The export in ONNX Runtime. Only model.onnx is used, because model_int8.onnx gives other answers than the run."""
     require(("onnxruntime",), f"predicting from {folder / FLOAT}", FORMATS["onnx"].install)
     config = _read_config(folder)
     if not (folder / FLOAT).exists():
-        raise ExportError(f"{folder / FLOAT} is not there; {INT8} does not answer in its place; export it again")
+        raise ExportError(f"{folder / FLOAT} does not exist, and {INT8} is not used instead; export it again")
     with _damage_told(folder / FLOAT):
         runner = open_file(folder / FLOAT, config.num_layers)
     return _alone(folder, manifest, config, _guarded(folder / FLOAT, config, runner))
@@ -187,12 +187,12 @@ def _open_stablehlo(folder: Path, manifest: Manifest | None, name: str | None) -
 
 
 def _program_name(folder: Path, wanted: str | None) -> str:
-    """The sub-network that is asked for, or the only one there is."""
+    """The wanted sub-network, or the only one."""
     there = sorted(path.name.removesuffix(ENDING) for path in folder.glob(f"*{ENDING}"))
     if wanted is None and len(there) == 1:
         return there[0]
     if not there:
-        raise ExportError(f"{folder} is not complete: it has weights, but no *{ENDING}; export it again")
+        raise ExportError(f"{folder} is incomplete: it has weights, but no *{ENDING}; export it again")
     if wanted is None:
         raise PredictError(f"{folder} holds several sub-networks; name one with --sub: {', '.join(there)}")
     if wanted not in there:
@@ -208,14 +208,14 @@ def _read_config(folder: Path) -> ModelConfig:
 
 
 def _guarded(file: Path, config: ModelConfig, runner: Runner) -> Runner:
-    """Some damage shows only when the file is run, and its config.json may be another network's."""
+    """Checks every answer: some damage shows only at run time, and config.json may belong to another network."""
 
     def answer(inputs: Inputs) -> Answers:
         with _damage_told(file):
             answers = runner(inputs)
             if answers.logits.shape != (inputs.shape[0], config.num_labels):
                 raise ValueError(
-                    f"its answers are {answers.logits.shape}, but its config.json names {config.num_labels} labels"
+                    f"its answers have the shape {answers.logits.shape}, but config.json has {config.num_labels} labels"
                 )
             return answers
 
@@ -224,7 +224,7 @@ def _guarded(file: Path, config: ModelConfig, runner: Runner) -> Runner:
 
 @contextlib.contextmanager
 def _damage_told(file: Path) -> Iterator[None]:
-    """What reads these files raises whatever its parsing stumbles over."""
+    """Turns any error into an ExportError: readers of damaged files raise errors of many types."""
     try:
         yield
     except Exception as error:

@@ -1,6 +1,6 @@
-"""Answers of one network: (a run, an export or a model, texts) -> what each of them is.
+"""Predictions of one network: (a run, an export or a model, texts) -> a prediction per text.
 
-Letters in shapes: B texts at once, S tokens, C labels.
+Letters in shapes: B texts per batch, S tokens, C labels.
 """
 
 import dataclasses
@@ -23,20 +23,20 @@ from dynabert_jax.system import devices
 from dynabert_jax.system.files import expanded, reason, whole
 from dynabert_jax.system.memory import is_out_of_memory
 
-NOT_UNICODE = "it holds half a character, or was not UTF-8 where it came from; mend it, or read it in its own encoding"
-CHUNK = 64  # batches of a file that are in memory, and sorted by length, together
+NOT_UNICODE = "it has half a surrogate pair, or its source is not UTF-8; fix it, or read it in the source's encoding"
+CHUNK = 64  # batches of a file that are held in memory and sorted by length together
 
 Text = str | tuple[str, str]  # a sentence, or a pair of them
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The answer to one text.
+    """The prediction for one text.
 
     Attributes:
         label: the most probable class; None for a regression.
-        probabilities: of every class by its name; empty for a regression.
-        number: a regression's answer; None where there are classes.
+        probabilities: by class name; empty for a regression.
+        number: the output of a regression; None for a classification.
     """
 
     label: str | None
@@ -45,7 +45,7 @@ class Prediction:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """As it stands in a file, beside the text: see `Predictor.columns`."""
+        """The columns that a file gets next to the text; see `Predictor.columns`."""
         if self.number is not None:
             return {"prediction": _rounded(self.number)}
         shares = {f"probability_{name}": _rounded(share) for name, share in self.probabilities.items()}
@@ -55,37 +55,37 @@ class Prediction:
 def predict_texts(
     path: str | Path, texts: Sequence[Text], sub: str | None = None, batch_size: int = 32
 ) -> list[Prediction]:
-    """What each text is, in their order. To ask again and again, keep a `Predictor`, which tells what can go wrong.
+    """Predicts texts, in their order. For repeated calls, keep a `Predictor`, which also documents the errors.
 
     Args:
         path: a finished run, an export, or a fine-tuned model in Hugging Face's format.
-        texts: sentences, or pairs of them.
+        texts: sentences, or pairs of sentences.
         sub: the sub-network, such as `w0.5_d0.5`; None is a run's largest.
-        batch_size: texts at once.
+        batch_size: texts per batch.
     """
     return Predictor(path, sub, batch_size)(texts)
 
 
 class Predictor:
-    """One network, ready to answer: loaded, cut out and on its device. Every shape is compiled once.
+    """One network, loaded, cut out and on its device. Every shape is compiled once.
 
-    A text alone is run alone; more of them are run `batch_size` at once, those of similar length together.
+    A single text runs as a batch of one. Several texts run `batch_size` at a time, sorted by length.
 
     Args:
         path: a finished run; the folder of an export; or a fine-tuned model in Hugging Face's format, a folder or a
             name on the hub.
-        sub: the sub-network, such as `w0.5_d0.5`. None is a run's largest. A StableHLO export may hold several; all
-            others, and models, are one network.
-        batch_size: texts at once, over all devices together.
+        sub: the sub-network, such as `w0.5_d0.5`, of a run or a StableHLO export. None is a run's largest, or the
+            export's only one. Models and other exports are one network and take none.
+        batch_size: texts per batch, over all devices together.
 
     Attributes:
-        name: what answers, in words.
-        labels: the classes' names; of a regression the one name of its number.
-        text_columns: what the run calls its texts, one or two; empty where there is no run.
+        name: the network's name, for messages.
+        labels: the names of the classes; for a regression, the one name of its output.
+        text_columns: the names of the run's text columns, one or two; empty without a run.
 
     Raises:
         PredictError: there is no such sub-network, the model has no classifier, or the batch size cannot be used.
-        ExportError: the export is damaged, or ONNX Runtime is needed and not installed.
+        ExportError: the export is damaged, or needs ONNX Runtime, which is not installed.
         RunFolderError, ModelNotFoundError, ConfigError, WeightsError, DataError: the run or the model cannot be read.
     """
 
@@ -98,18 +98,18 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What a prediction adds to a row: the class and the probability of each, or the number of a regression."""
+        """The columns that a prediction adds: the class and all probabilities, or the number of a regression."""
         return ("prediction", *_FORMS[self._config.head].more_columns(self.labels))
 
     def __call__(self, texts: Sequence[Text]) -> list[Prediction]:
-        """What each text is, in their order."""
+        """One prediction per text, in their order; raises as `logits` does."""
         return _FORMS[self._config.head].predictions(self.labels, self.logits(texts))
 
     def logits(self, texts: Sequence[Text]) -> np.ndarray:
-        """The network's own answers, float32 `[n, C]`, in the texts' order.
+        """The network's logits, float32 `[n, C]`, in the texts' order.
 
         Raises:
-            PredictError: a text is no string, they are not all sentences or all pairs, or memory is short.
+            PredictError: a text is not a string, sentences and pairs are mixed, or memory is not enough.
             EvaluationError: an answer is NaN or infinite.
         """
         split = self._encode(texts)
@@ -119,14 +119,14 @@ class Predictor:
             if not is_out_of_memory(error):
                 raise
             raise PredictError(
-                f"there is not enough memory for {self.batch_size} texts at once; take a smaller --batch"
+                f"there is not enough memory for {self.batch_size} texts at once; use a smaller --batch"
             ) from error
         check_finite(self.name, split, logits)
         return logits
 
     def _answers(self, split: Split) -> np.ndarray:
         logits = np.zeros((len(split), self._config.num_labels), np.float32)
-        # All are under way before the first is waited for: the device has work while the next batches are made.
+        # Dispatch all before waiting for the first: the device works while the next batches are made.
         running = list(self._run(split))
         for part in running:
             logits[part.rows] = np.asarray(part.logits)[: len(part.rows)]
@@ -145,33 +145,33 @@ class Predictor:
         largest = max((int(one.max()) for one in ids), default=0)
         if largest >= self._config.vocab_size:
             raise PredictError(
-                f"the tokenizer gives token {largest}, but the weights know {self._config.vocab_size} tokens; bring "
-                "the tokenizer and the weights of one model"
+                f"the tokenizer returned token id {largest}, but the weights have {self._config.vocab_size} tokens; "
+                "use a tokenizer and weights of the same model"
             )
         return split
 
     def _parts(self, texts: Sequence[Text]) -> list[tuple[str, ...]]:
-        """Every text as a tuple of its sentences, all of the same number."""
+        """Every text as a tuple of its sentences; all have the same number."""
         if isinstance(texts, str):
-            raise PredictError(f"a list of texts is needed; got the text {texts[:40]!r} alone; put it in [ ]")
+            raise PredictError(f"texts must be a list; got the single text {texts[:40]!r}; put it in [ ]")
         parts = [_sentences(text) for text in texts]
         for text in parts:
             self.check_kind(text, parts[0])
         return parts
 
     def check_kind(self, parts: Sequence[str], first: Sequence[str]) -> None:
-        """Raises PredictError where sentences came among pairs: the run's texts tell or, without one, the first."""
-        kinds = {1: "sentences alone", 2: "pairs of sentences"}
+        """Raises PredictError if sentences and pairs are mixed. The run decides which is valid; without one, `first`."""
+        kinds = {1: "single sentences", 2: "pairs of sentences"}
         wanted = len(self.text_columns or first)
         if len(parts) != wanted:
-            raise PredictError(f"{kinds[wanted]} are read here; got {', '.join(map(repr, parts))}")
+            raise PredictError(f"{kinds[wanted]} are needed here; got {', '.join(map(repr, parts))}")
 
 
 def _sentences(text: Text) -> tuple[str, ...]:
-    """The one or two that the text consists of."""
+    """The one or two sentences of a text."""
     parts = (text,) if isinstance(text, str) else text
     if not (isinstance(parts, tuple | list) and len(parts) in (1, 2) and all(isinstance(part, str) for part in parts)):
-        raise PredictError(f"a text is a string, or a pair of them; got {text!r}")
+        raise PredictError(f"a text must be a string or a pair of strings; got {text!r}")
     for part in parts:
         if not is_unicode(part):
             raise PredictError(f"a text must be valid Unicode; got {part[:40]!r}; {NOT_UNICODE}")
@@ -180,36 +180,36 @@ def _sentences(text: Text) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Answers:
-    """Of the rows `[b]` of a batch: logits `[B, C]`, those of filler rows behind; perhaps still being computed."""
+    """The rows `[b]` of a batch, and logits `[B, C]`, filler rows last. The logits may still be in computation."""
 
     rows: np.ndarray
     logits: Any
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """`[n, C]` to probabilities."""
+    """Probabilities `[n, C]` from logits `[n, C]`."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _classes(labels: Sequence[str], logits: np.ndarray) -> list[Prediction]:
-    """Of logits `[n, C]` the most probable class, and the probability of each."""
+    """The most probable class and all probabilities, from logits `[n, C]`."""
     shares, best = softmax(logits).tolist(), logits.argmax(axis=1).tolist()
     return [Prediction(labels[i], dict(zip(labels, row, strict=True))) for i, row in zip(best, shares, strict=True)]
 
 
 def _numbers(_: Sequence[str], logits: np.ndarray) -> list[Prediction]:
-    """Outputs `[n, 1]` as they are."""
+    """Outputs `[n, 1]`, unchanged."""
     return [Prediction(None, {}, number) for number in logits[:, 0].tolist()]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Form:
-    """The form that answers of one kind of head take.
+    """The form of the predictions of one kind of head.
 
     Attributes:
-        predictions: labels and logits `[n, C]` to a prediction for each text.
-        more_columns: what a file gets next to the column `prediction`.
+        predictions: (labels, logits `[n, C]`) -> one prediction per text.
+        more_columns: labels -> the columns after `prediction`.
     """
 
     predictions: Callable[[Sequence[str], np.ndarray], list[Prediction]]
@@ -223,7 +223,7 @@ _FORMS: Mapping[Kind, _Form] = {
 
 
 def _rounded(value: float) -> float:
-    """float32 has no more digits to tell."""
+    """Six digits, because float32 has no more."""
     return float(f"{value:.6g}")
 
 
@@ -247,19 +247,19 @@ def predict_file(
     *,
     force: bool = False,
 ) -> int:
-    """Writes the rows of a file with their predictions behind them, in their order, and returns how many there are.
+    """Writes the rows of a file, in their order, with their predictions added. Returns the number of rows.
 
-    Every row is read and checked before the first one is predicted. Memory does not grow with the file, and nothing
-    half written is left.
+    Every row is read and checked before the first one is predicted. Memory does not grow with the file. The output is
+    written atomically.
 
     Args:
-        source: a .csv, .tsv, .jsonl or .parquet, read as training reads it; see `open_rows`.
+        source: a .csv, .tsv, .jsonl or .parquet, read as in training; see `open_rows`.
         out: a .csv, .tsv or .jsonl.
-        text_columns: the column of the sentence, or the two of a pair; empty: the run's own.
-        force: write over a file that is there.
+        text_columns: the column of the sentences, or the two columns of pairs; empty: the run's own.
+        force: replace an existing file.
 
     Raises:
-        PredictError: out cannot be written, or the columns do not suit the network.
+        PredictError: out cannot be written, or the columns do not fit the network.
         DataError: the source cannot be read; the message names the row.
     """
     source, out = expanded(source), expanded(out)
@@ -269,7 +269,7 @@ def predict_file(
     rows.check(columns)
     taken = [name for name in predictor.columns if name in rows.columns]
     if taken:
-        raise PredictError(f"{source} has a column {taken[0]!r} of its own, which is to be written; rename it")
+        raise PredictError(f"{source} already has a column {taken[0]!r}, which the predictions need; rename it")
     lines = Lines(out.suffix.lower(), (*rows.columns, *predictor.columns))
     header, total = lines.header, sum(1 for _ in map(lines.line, _with_texts(rows, columns)))
     try:
@@ -285,27 +285,29 @@ def predict_file(
 
 
 def check_out(out: Path, force: bool) -> None:
-    """Raises PredictError unless the file can be written, and may."""
+    """Raises PredictError unless the file can be written and does not exist, or may be replaced."""
     if out.is_dir() or not out.parent.is_dir():
-        raise PredictError(f"{out} {'is a folder' if out.is_dir() else 'is in no folder that is there'}; name a file")
+        raise PredictError(
+            f"{out} {'is a folder' if out.is_dir() else 'is in a folder that does not exist'}; name a file"
+        )
     if out.suffix.lower() not in WRITTEN:
         raise PredictError(f"{out}: the extension {out.suffix!r} is not supported; name a {', '.join(WRITTEN)}")
     if out.exists() and not force:
-        raise PredictError(f"{out} is there already; name another file, or give --force to write over it")
+        raise PredictError(f"{out} already exists; name another file, or replace it with --force")
 
 
 def _text_columns(predictor: Predictor, given: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
     columns = tuple(given) or predictor.text_columns
     if not columns:
-        raise PredictError(f"name the column of the texts with --text-columns; there are: {', '.join(there)}")
+        raise PredictError(f"name the text column with --text-columns; the file has: {', '.join(there)}")
     if len(columns) > 2:
-        raise PredictError(f"a text is one column, or a pair of them; got {', '.join(columns)}")
+        raise PredictError(f"a text is one column, or a pair of columns; got {', '.join(columns)}; name at most two")
     predictor.check_kind(columns, columns)
     return columns
 
 
 def _with_texts(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
-    """The rows, each of them checked to have its texts."""
+    """The rows, after checking that each has its texts."""
     for row in rows:
         for name in columns:
             fault = text_fault(name, row.values.get(name))

@@ -1,1 +1,1 @@
-"""The machine: devices, signals, memory, files, packages. Nothing here knows of models or runs."""
+"""The machine: devices, signals, memory, files, packages. Independent of models and runs."""

@@ -1,4 +1,4 @@
-"""Paths as people write them, and files that are written whole."""
+"""Expanding paths as users write them, and writing files atomically."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def expanded(path: str | Path) -> Path:
-    """With the home folder in place of ~; where ~ is followed by no user of this machine, as it stands."""
+    """The path with ~ replaced by the home folder; unchanged if ~ is followed by an unknown user."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -15,34 +15,34 @@ def expanded(path: str | Path) -> Path:
 
 
 def reason(error: Exception) -> str:
-    """Why the system refused, in its words; the names of temporary files, which mean nothing to a user, left out."""
+    """Why the system refused, in its own words, without file names: a temporary one means nothing to a user."""
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def first_line(error: Exception) -> str:
-    """Of what an error says; its kind where it says nothing."""
+    """The first line of the error's message; its type if the message is empty."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary file, with the same ending, that takes the path's name once it is written."""
+    """Yields a temporary file with the same ending, renamed to `path` at the end: the file appears atomically."""
     temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # such as that there is no folder: that was told when writing failed
+        with contextlib.suppress(OSError):  # such as no folder, reported when writing failed
             temporary.unlink()
 
 
 def nearest_existing(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that is there."""
+    """The path itself, or the nearest folder above it that exists."""
     return next(place for place in (path, *path.absolute().parents) if place.exists())
 
 
 def check_writable(path: Path) -> None:
-    """Raises OSError where a folder cannot be made or written to."""
+    """Raises OSError if a folder cannot be created or written to."""
     nearest = nearest_existing(path)
     if not nearest.is_dir():
         raise NotADirectoryError(f"{nearest} is a file")

@@ -1,4 +1,4 @@
-"""Which packages are installed here, and what a feature that needs another one says."""
+"""Which packages are installed, and the error of a feature that needs another one."""
 
 import importlib.metadata
 import importlib.util
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from dynabert_jax.errors import MissingPackageError
 
-# What numbers may depend on; the log names their versions.
+# Packages that results may depend on; the log lists their versions.
 PACKAGES = ("dynabert_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers")
 
 
 def version(package: str) -> str | None:
-    """None where it is not installed, which this package need not be."""
+    """The installed version; None if it is not installed, as even this package may not be."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Stopping by SIGTERM or Ctrl-C: at once or, where work would be lost, as soon as it is saved."""
+"""Stopping by SIGTERM or Ctrl-C: at once or, if work would be lost, as soon as it is saved."""
 
 import signal
 import sys
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-AGAIN = 0.2  # seconds until a signal that went unheard comes again
+AGAIN = 0.2  # seconds until a dropped signal is sent again
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has ended the program; the message says what is kept.
+    """A signal ended the program; the message says what was saved.
 
     Attributes:
-        number: of the signal.
+        number: the signal's number.
     """
 
     def __init__(self, number: int, kept: str = ""):
@@ -25,20 +25,20 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals:
-    """In a `with` block, SIGTERM and Ctrl-C raise Stopped: at once or, from `hold` on, when the loop has seen to it.
+    """In a `with` block, SIGTERM and Ctrl-C raise Stopped: at once or, after `hold`, when the loop has handled it.
 
-    A second signal waits for nobody. Python drops what is raised in a finalizer or a callback of its garbage collector,
-    of which jax has one: a signal that came there comes again. Outside the main thread, which alone gets signals, this
+    A second signal raises at once. Python drops exceptions in finalizers and in callbacks of its garbage collector, of
+    which jax has one; a signal dropped there is sent again. Only the main thread gets signals; in other threads this
     does nothing.
 
     Attributes:
-        came: the number of a signal that waits; 0 where there is none.
+        came: the number of a pending signal; 0 if there is none.
     """
 
     def __init__(self) -> None:
         self.came = 0
         self._held = False
-        self._unheard = 0  # the number of a signal that is to come again
+        self._unheard = 0  # number of a dropped signal that is to be sent again
         self._again = threading.Timer(AGAIN, lambda: None)
 
     def __enter__(self) -> Self:
@@ -56,21 +56,21 @@ class Signals:
             signal.signal(number, handler)
         sys.unraisablehook = self._hook_before
         came = self.came or self._unheard
-        if came and kind is None:  # nobody has seen to it, and what comes next must not go on without it
+        if came and kind is None:  # not handled yet, and later code must not ignore it
             raise Stopped(came)
 
     def forget(self) -> None:
-        """All is done: there is nothing left to stop."""
+        """Discards a pending signal: the work is done, and there is nothing left to stop."""
         self._again.cancel()
         self.came = self._unheard = 0
 
     def hold(self) -> None:
-        """From now on there is something to lose: signals wait in `came`."""
+        """From now on there is work to lose: signals are kept in `came`."""
         self._held = True
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """In the block nothing can be lost: signals raise Stopped at once, one that has waited, too."""
+        """In the block nothing can be lost: signals raise Stopped at once, and so does a pending one."""
         held, self._held = self._held, False
         if self.came:
             raise Stopped(self.came)
@@ -80,7 +80,7 @@ class Signals:
             self._held = held
 
     def _dropped(self, unraisable: Any) -> None:
-        """In the place of `sys.unraisablehook`, which is told what Python drops."""
+        """Replaces `sys.unraisablehook`, which gets the exceptions that Python drops."""
         if not isinstance(unraisable.exc_value, Stopped):
             self._hook_before(unraisable)
             return

@@ -1,5 +1,5 @@
-"""Training: (state, batch) to state, from the first check to the results. `run.py` is the walk, on one page.
+"""Training: (state, batch) to state, from the first check to the results. `run.py` shows the whole run on one page.
 
-Promises: what can be wrong is found before the first step; a run that was stopped resumes and ends bit for bit as it
-would have ended; adding a stage is a new objective and does not edit the loop.
+Promises: errors are found before the first step where possible; a run that was stopped resumes and ends bit for bit as
+it would have without the stop; adding a stage means adding an objective, without editing the loop.
 """

@@ -1,4 +1,4 @@
-"""Checkpoints with orbax: a tree of arrays and a small JSON record, written whole or not at all."""
+"""Checkpoints with orbax: a tree of arrays and a small JSON record, written atomically."""
 
 import dataclasses
 import hashlib
@@ -26,12 +26,12 @@ class CheckpointError(UserError, RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
-        step: of training.
+        step: the training step.
         tree: the arrays.
-        record: what belongs to them and is not an array.
+        record: everything that is not an array.
     """
 
     step: int
@@ -40,16 +40,16 @@ class Saved:
 
 
 class Checkpoints:
-    """The newest checkpoints in a folder of a stage's. In a `with` block: leaving it waits for what is being written.
+    """The newest checkpoints in one folder of a stage. Use in a `with` block: leaving it waits for pending writes.
 
-    Saving goes on in the background. orbax writes into a temporary folder and renames it, so a checkpoint that was
-    interrupted is never taken for a whole one; one that was damaged later is told by its checksums.
+    Checkpoints are saved in the background. orbax writes into a temporary folder and renames it, so an interrupted
+    checkpoint is never taken for a complete one. Checksums detect later damage.
 
     All processes of a run write together, into a folder that all of them see.
 
     Args:
-        folder: of these checkpoints alone.
-        keep: how many of the newest.
+        folder: only for these checkpoints.
+        keep: the number of newest checkpoints to keep.
     """
 
     def __init__(self, folder: Path, keep: int = 1):
@@ -59,7 +59,7 @@ class Checkpoints:
             max_to_keep=keep,
             cleanup_tmp_directories=True,
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._write_checksums),
-            # Two of these work side by side, and the processes of a run must not take one's barriers for the other's.
+            # Two managers are open at once. Separate prefixes keep the processes from mixing up their barriers.
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 barrier_sync_key_prefix=f"{self.folder.parent.name}_{self.folder.name}"
             ),
@@ -77,21 +77,21 @@ class Checkpoints:
     ) -> None:
         try:
             self._manager.close()
-        except Exception as failure:  # what orbax and TensorStore raise has no base of its own, here and below
-            if error is None:  # otherwise that one came first
+        except Exception as failure:  # orbax and TensorStore have no base class for their errors, here and below
+            if error is None:  # otherwise the first error matters
                 raise self._cannot_write(failure) from failure
 
     def save(self, step: int, tree: Any, record: Record) -> None:
-        """Writes a checkpoint and then drops the oldest. A step that is there already is left as it is.
+        """Writes a checkpoint, then drops the oldest. If the step already has one, nothing changes.
 
         Args:
-            step: of training.
+            step: the training step.
             tree: arrays that are the same on every device.
-            record: what JSON can hold.
+            record: anything that JSON can hold.
 
         Raises:
-            CheckpointError: this one, or the one before it that was still being written, cannot be written.
-            ValueError: there is a later one, which this one would not take the place of.
+            CheckpointError: this checkpoint, or the previous one that was still pending, cannot be written.
+            ValueError: there is a newer checkpoint, so this one would not be kept.
         """
         if step in self._manager.all_steps():
             return
@@ -108,7 +108,7 @@ class Checkpoints:
 
     @property
     def newest(self) -> int:
-        """The step of the newest; 0 where there is none."""
+        """The step of the newest checkpoint; 0 if there is none."""
         return max(self._manager.all_steps(), default=0)
 
     def wait(self) -> None:
@@ -123,16 +123,16 @@ class Checkpoints:
             raise self._cannot_write(error) from error
 
     def restore(self, like: Any) -> Saved | None:
-        """The newest checkpoint that is whole, or None where there is none. Damaged ones are reported and removed.
+        """The newest undamaged checkpoint, or None if there are no checkpoints. Damaged ones are reported and removed.
 
         Args:
-            like: a tree of arrays (or of their shapes) with the structure and shapes to restore.
+            like: a tree of arrays, or of their shapes, with the structure to restore.
 
         Returns:
             Arrays on every device.
 
         Raises:
-            CheckpointError: all are damaged, or the newest belongs to another model.
+            CheckpointError: all checkpoints are damaged, or the newest belongs to another model.
         """
         step = self._newest_undamaged()
         if step is None:
@@ -142,7 +142,7 @@ class Checkpoints:
         return Saved(step, devices.of_this_host(restored["tree"]), restored["record"])
 
     def record(self) -> Record | None:
-        """What belongs to the newest checkpoint, without its arrays; None where there is none.
+        """The record of the newest checkpoint, without its arrays; None if there is none.
 
         Raises:
             CheckpointError: it is damaged.
@@ -154,7 +154,7 @@ class Checkpoints:
         return record
 
     def _restored(self, step: int, **items: Any) -> Any:
-        """These items of a checkpoint."""
+        """Restores these items of a checkpoint."""
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:
@@ -162,10 +162,10 @@ class Checkpoints:
             raise self._cannot_read(step, reason[0] if reason else repr(error)) from error
 
     def _newest_undamaged(self) -> int | None:
-        """Its step. Looked for before orbax reads anything: it takes changed numbers as they are.
+        """Its step. Checked before orbax reads anything, because orbax does not notice changed numbers.
 
         Raises:
-            CheckpointError: there are checkpoints, and all are damaged; or they cannot be read.
+            CheckpointError: there are checkpoints but all are damaged, or they cannot be read.
         """
         newest_first = sorted(self._manager.all_steps(), reverse=True)
         if not newest_first:
@@ -176,13 +176,13 @@ class Checkpoints:
             if damage is None:
                 break
             damages[step] = damage
-        bad = devices.of_the_first(len(damages))  # of the newest ones: every process goes by what the first has found
+        bad = devices.of_the_first(len(damages))  # number of newest ones; all processes use the first one's result
         if bad == len(newest_first):
             newest, too = newest_first[0], "; so are those before it" if bad > 1 else ""
             raise self._cannot_read(newest, damages.get(newest, "the first process found it damaged") + too)
         for step in newest_first[:bad]:
             log.warning(
-                "the checkpoint %s is damaged (%s) and is removed; going on from the one before it",
+                "the checkpoint %s is damaged (%s) and is removed; resuming from the one before it",
                 self.folder / str(step), damages.get(step, "as the first process found"),
             )  # fmt: skip
             self._manager.delete(step)
@@ -190,53 +190,50 @@ class Checkpoints:
         return newest_first[bad]
 
     def _damage(self, step: int) -> str | None:
-        """What is wrong with a checkpoint's files, in words; None where nothing is.
+        """What is wrong with a checkpoint's files, in words; None if nothing is.
 
         Raises:
-            CheckpointError: they cannot be read now, which may pass.
+            CheckpointError: they cannot be read now, which may be temporary.
         """
         checkpoint = self.folder / str(step)
         try:
             written, found = json.loads((checkpoint / CHECKSUMS).read_text()), _checksums(checkpoint)
             changed = [name for name in written.keys() | found.keys() if written.get(name) != found.get(name)]
-        except (FileNotFoundError, ValueError, AttributeError) as error:  # the last where the file holds no object
+        except (FileNotFoundError, ValueError, AttributeError) as error:  # AttributeError: not a JSON object
             return str(error)
         except OSError as error:
             raise CheckpointError(
-                f"the checkpoint {checkpoint} cannot be read: {error}. Make it readable, and give the same "
-                f"command again"
+                f"the checkpoint {checkpoint} cannot be read: {error}. Make it readable, and run the same command again"
             ) from error
         return f"{min(changed)} is missing or not as it was written" if changed else None
 
     def _write_checksums(self) -> None:
-        """orbax calls this when the files of a new checkpoint are written, and then gives its folder its name."""
+        """orbax calls this after writing a new checkpoint's files and before renaming its folder."""
         for checkpoint in self.folder.glob("*.orbax-checkpoint-tmp"):
             if not (checkpoint / CHECKSUMS).exists():
                 (checkpoint / CHECKSUMS).write_text(json.dumps(_checksums(checkpoint)))
 
     def _cannot_read(self, step: int, reason: str) -> CheckpointError:
         return CheckpointError(
-            f"the checkpoint {self.folder / str(step)} cannot be read: {reason}. It is damaged, or of another model; "
-            f"remove {self.folder.parent}, and the same command trains that stage again"
+            f"the checkpoint {self.folder / str(step)} cannot be read: {reason}. It is damaged, or belongs to another "
+            f"model; remove {self.folder.parent}, and the same command trains that stage again"
         )
 
     def _cannot_write(self, error: Exception) -> CheckpointError:
-        cure = (
-            "free some space" if devices.num_hosts() == 1 else "free some space, if that is it, or start all processes"
-        )
+        cure = "free some space" if devices.num_hosts() == 1 else "free some space if needed, start all processes"
         return CheckpointError(
-            f"cannot write a checkpoint to {self.folder}: {error}. The one before it, if there is one, is whole; "
-            f"{cure}, and the same command goes on from there"
+            f"cannot write a checkpoint to {self.folder}: {error}. The one before it, if there is one, is intact; "
+            f"{cure}, and the same command resumes from there"
         )
 
 
 def newest_step(folder: Path) -> int:
-    """Of the checkpoints in a folder, without making or opening anything; 0 where there is none."""
+    """The newest step among the checkpoints in a folder; 0 if there is none. Creates and opens nothing."""
     return max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
 
 
 def _checksums(checkpoint: Path) -> dict[str, str]:
-    """The SHA-256 of every file of the tree and the record; what else lies there, orbax does without."""
+    """The SHA-256 of every file of the tree and the record. orbax does not need the other files."""
     files = sorted(path for item in ("tree", "record") for path in (checkpoint / item).rglob("*") if path.is_file())
     return {str(path.relative_to(checkpoint)): _checksum(path) for path in files}
 

@@ -1,4 +1,4 @@
-"""What all stages of one run share, and the batches and evaluations that follow from its configuration."""
+"""What all stages of one run share, and how many steps and evaluations its configuration gives."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ from dynabert_jax.config.stages import Stage
 from dynabert_jax.data.encode import TaskData
 from dynabert_jax.errors import UserError
 from dynabert_jax.model.bert import Bert
-from dynabert_jax.model.matmul import product_rate
+from dynabert_jax.model.matmul import matmul_rate
 from dynabert_jax.plan import Plan
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
@@ -19,20 +19,20 @@ from dynabert_jax.system import devices
 from dynabert_jax.system.packages import PACKAGES, version
 from dynabert_jax.weights.files import Pretrained
 
-# What a checkpoint has learnt from, as users know it.
+# What a checkpoint was trained from, in words that users know.
 ORIGINS = {"data": "train or dev data (texts, labels or tokens)", "weights": "pretrained weights"}
 
 
 class TrainingError(UserError, RuntimeError):
-    """Training that cannot go on; the message says where it stopped and what to do."""
+    """Training that cannot continue; the message says where it stopped and what to do."""
 
 
 class Context:
-    """What all stages of one run work with.
+    """What all stages of one run share.
 
     Attributes:
         plan: the stages that this call trains.
-        origins: what every checkpoint has learnt from, by name: checksums of the data and of the pretrained weights.
+        origins: what every checkpoint was trained from: checksums of the data and of the pretrained weights, by name.
     """
 
     def __init__(self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder):
@@ -42,17 +42,17 @@ class Context:
 
     @functools.cached_property
     def peak_flops(self) -> float:
-        """What all devices together could do in a second, going by large products on one of them."""
+        """FLOP/s that all devices together could reach, as measured with large matmuls on one of them."""
         alone = 1 if jax.default_backend() == "cpu" else jax.local_device_count()  # a CPU's devices share its cores
-        return product_rate(self.config.dtype) * alone * devices.num_hosts()
+        return matmul_rate(self.config.dtype) * alone * devices.num_hosts()
 
 
 @contextlib.contextmanager
 def begun(context: Context) -> Iterator[None]:
-    """The run's folder, made and locked by the first process; the others wait until it is there.
+    """The first process makes and locks the run's folder; the others wait until it exists.
 
     Raises:
-        RunFolderError: the system refuses it, another process works in it, or the processes see different folders.
+        RunFolderError: it cannot be written, another run trains in it, or the processes see different folders.
     """
     folder, here = context.folder, "the run folder is there"
     if devices.is_first():
@@ -62,12 +62,12 @@ def begun(context: Context) -> Iterator[None]:
         return
     devices.wait_for_all(here)
     if not folder.config_file.exists():
-        raise RunFolderError(f"{folder.path} is not the folder of the first process; all need to see the same one")
+        raise RunFolderError(f"{folder.path} is not the folder of the first process; all must see the same one")
     yield
 
 
 def check_same_run(context: Context) -> None:
-    """Raises ParallelError where the processes of a run are not of one mind: they would train a mixture."""
+    """Raises ParallelError if the processes of a run differ in configuration, data, weights or versions."""
     devices.check_same_everywhere(context.config.to_json(), "the configuration is")
     for origin, fingerprint in context.origins.items():
         devices.check_same_everywhere(fingerprint, f"the {ORIGINS[origin]} are")
@@ -79,7 +79,7 @@ def steps_per_epoch(context: Context) -> int:
 
 
 def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:
-    """After how many steps the dev set is scored: evenly through every epoch, and at its end."""
+    """The steps after which the dev set is scored: evenly spread over every epoch, and at its end."""
     parts = min(settings.evaluations, per_epoch)
     return {
         epoch * per_epoch + -(-per_epoch * part // parts)

@@ -28,7 +28,7 @@ class Targets:
 
 @struct.dataclass
 class DistillationLosses:
-    """One student's mean losses over the batch, and their weighted sum. On a device: that device's share of them."""
+    """One student's mean losses over the batch, and their weighted sum. On a device, that device's share."""
 
     logit: jax.Array
     hidden: jax.Array
@@ -53,7 +53,7 @@ class Distillation(Objective):
         model: Bert, params: Params, batch: Batch, targets: Any, terms: LossWeights, keys: jax.Array,
         family: tuple[SubNetwork, ...],
     ) -> tuple[jax.Array, tuple[DistillationLosses, ...]]:  # fmt: skip
-        """Dropout drops the same for all of a family."""
+        """All students of a family share one dropout mask."""
         answers = model.apply({"params": params}, *batch.inputs, family, dropout=keys, method="run_together")
         pairs = zip(family, answers, strict=True)
         found = tuple(student_losses(model, batch, targets, terms, student, outputs) for student, outputs in pairs)
@@ -63,7 +63,7 @@ class Distillation(Objective):
 def student_losses(
     model: Bert, batch: Batch, targets: Targets | None, weights: LossWeights, student: SubNetwork, outputs: Outputs
 ) -> DistillationLosses:
-    """What one student loses, in parts and in all."""
+    """One student's losses and their weighted total."""
 
     def mean(per_example: jax.Array) -> jax.Array:
         return jnp.sum(per_example * batch.weights)
@@ -72,7 +72,7 @@ def student_losses(
     label = mean(losses.task_loss(head, outputs.logits, batch.labels))
     logit = hidden = jnp.zeros(())
     if targets is not None:
-        # The teacher's states that enter the student's layers, and the last one (section 2.2 of the paper).
+        # The teacher's states that are inputs of the student's layers, and the last one (section 2.2 of the paper).
         matched = [targets.hidden_states[i] for i in (*student.layers, -1)]
         logit = mean(losses.prediction_loss(head, outputs.logits, targets.logits))
         hidden = mean(losses.hidden_loss(outputs.hidden_states, matched))

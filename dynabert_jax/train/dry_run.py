@@ -1,4 +1,4 @@
-"""A run tried out: what it would do, and how long that would take, without writing anything."""
+"""A dry run: what a run would do and how long that would take, without writing anything."""
 
 import dataclasses
 import time
@@ -23,20 +23,20 @@ from dynabert_jax.train.importance import importance_plan
 from dynabert_jax.train.objective import Objective
 from dynabert_jax.train.preflight import disk_needed
 from dynabert_jax.train.step import init_state, make_update, place_teacher, programs_for, train_step, training_flops
-from dynabert_jax.train.steps import batch_of, steps_from
+from dynabert_jax.train.step_order import batch_of, steps_from
 
-MEASURED = 3  # steps, behind the one that compiles
+MEASURED = 3  # steps, after the one that compiles
 
 
 @dataclasses.dataclass(frozen=True)
 class Tried:
-    """What is known of a stage after a few of its steps.
+    """What is known about a stage after a few of its steps.
 
     Attributes:
-        steps: that it would take.
-        first_step: seconds of the first one, compiling included.
-        step: seconds of one behind it, the mean over its batches.
-        total: seconds, with compiling for every length and the evaluations.
+        steps: that the stage would take.
+        first_step: seconds of the first step, including compilation.
+        step: seconds of a later step, the mean over the batches.
+        total: seconds, including evaluations and compilation for every length.
         second_per_flop: of its steps.
     """
 
@@ -51,7 +51,7 @@ class Tried:
 
 @dataclasses.dataclass(frozen=True)
 class DryRun:
-    """What a run would do, in words: its stages, how long each would take, what it needs."""
+    """A description of a run: its stages, how long each would take, and what the run needs."""
 
     lines: tuple[str, ...]
 
@@ -60,14 +60,14 @@ class DryRun:
 
 
 def try_out(context: Context, objectives: Sequence[Objective], params: Params) -> DryRun:
-    """Takes a few steps of every stage, and writes nothing."""
+    """Runs a few steps of every stage, and writes nothing."""
     bar = tqdm(objectives, desc="dry run", unit=" stages", disable=not devices.is_first())
     tried = [try_stage(context, objective, params) for objective in bar]
     return DryRun(tuple(described(context, tried)))
 
 
 def try_stage(context: Context, objective: Objective, params: Params) -> Tried:
-    """Steps with the first weights; their time goes by the matmuls of a batch, and so does the estimate."""
+    """Times steps with the first weights, and scales the time to all batches by the FLOPs of their matmuls."""
     per_epoch, config, stage = steps_per_epoch(context), context.config, objective.stage
     total = stage.settings.epochs * per_epoch
     update, state = make_update(objective, total), init_state(objective, params, total)
@@ -97,7 +97,7 @@ def try_stage(context: Context, objective: Objective, params: Params) -> Tried:
 
 
 def scoring_flops(context: Context, subs: Sequence[SubNetwork], splits: Iterable[Split]) -> int:
-    """Of the forward passes that score sub-networks on splits."""
+    """FLOPs of the forward passes that score sub-networks on splits."""
     data, shape = context.config.data, context.model.config
     return sum(
         len(planned.rows) * cost.flops(shape, sub, planned.length)
@@ -108,7 +108,7 @@ def scoring_flops(context: Context, subs: Sequence[SubNetwork], splits: Iterable
 
 
 def seconds_between(context: Context, tried: Sequence[Tried]) -> dict[str, float]:
-    """What a run does beside its stages, by name: estimates that go by the products, as fast as a stage has them."""
+    """Estimated seconds of the work outside the stages, by name, from its FLOPs and the speed of a stage."""
     if not tried:
         return {}
     config, plan, data, shape = context.config, context.plan, context.data, context.model.config
@@ -117,12 +117,12 @@ def seconds_between(context: Context, tried: Sequence[Tried]) -> dict[str, float
     if plan.width and config.importance:
         planned, full = importance_plan(context, config.importance), SubNetwork.full(shape)
         forward = sum(len(one.rows) * cost.flops(shape, full, one.length) for one in planned)
-        seconds["importance"] = tried[0].second_per_flop * 3 * forward  # two products backwards for each one
+        seconds["importance"] = tried[0].second_per_flop * 3 * forward  # two backward matmuls for each forward one
     return seconds
 
 
 def described(context: Context, tried: Sequence[Tried]) -> list[str]:
-    """The plan in words, line by line."""
+    """The plan as text, line by line."""
     config, plan, data, shape = context.config, context.plan, context.data, context.model.config
     full = SubNetwork.full(shape)
     splits = {"train": data.train, **data.dev, **data.test}
@@ -152,9 +152,9 @@ def described(context: Context, tried: Sequence[Tried]) -> list[str]:
         "",
         markdown(("sub-network", "parameters", "FLOPs"), networks),
         "",
-        f"in all about {spoken(sum(one.total for one in tried) + sum(between.values()))} from the beginning: the "
-        f"stages with their evaluations{told}; without compiling what evaluates",
-        f"memory: {peak_memory() / 2**30:.1f} GiB at most so far",
+        f"in total about {spoken(sum(one.total for one in tried) + sum(between.values()))} from the start: the "
+        f"stages with their evaluations{told}; compilation for the evaluations is not included",
+        f"memory: peak of {peak_memory() / 2**30:.1f} GiB so far",
         f"disk: {disk_needed(config, 4 * cost.parameters(shape, full)) / 2**30:.1f} GiB for checkpoints",
         f"nothing was written to {context.folder.path}",
     ]

@@ -1,4 +1,4 @@
-"""How much each attention head and each neuron matters: (params, batches) -> scores.
+"""The importance of attention heads and neurons: (params, batches) -> scores.
 
 The score is the first-order change of the loss when the head or neuron is removed (the paper, section 2.1, equation 3;
 `compute_neuron_head_importance` in the reference's `run_glue.py`).
@@ -31,7 +31,7 @@ from dynabert_jax.weights.rewire import Scores
 
 @struct.dataclass
 class Gradients:
-    """Of the mean loss: with respect to the heads' gates `[layers, N]` and to the parameters."""
+    """Gradients of the mean loss, with respect to the heads' gates `[layers, N]` and to the parameters."""
 
     gates: jax.Array
     params: Params
@@ -41,18 +41,18 @@ def importance(
     model: Bert, params: Params, batches: Iterable[Batch], gradients: Literal["per_batch", "running"] = "per_batch",
     rows_at_once: int | None = None,
 ) -> Scores:  # fmt: skip
-    """Sums the scores over batches, dropout off.
+    """Sums the scores over batches, without dropout.
 
     Args:
-        model: whose full network is scored.
+        model: its full network is scored.
         params: its parameters.
         batches: at least one; rows of weight 0 do not count.
         gradients: `per_batch` scores each batch by its own gradients (the paper); `running` by the sum of all
             gradients so far (the released code, which does not zero them between batches).
-        rows_at_once: a batch's gradient is summed up over parts of at most so many examples; None: taken at once.
+        rows_at_once: the largest microbatch that a batch's gradient is summed over; None: the whole batch.
 
     Raises:
-        ValueError: there is no batch.
+        ValueError: there are no batches.
     """
     gradient = jax.jit(functools.partial(loss_gradients, model))
     scored = jax.jit(functools.partial(score, model))
@@ -73,7 +73,7 @@ def _add(left: Any, right: Any) -> Any:
 
 
 def loss_gradients(model: Bert, params: Params, batch: Batch) -> Gradients:
-    """Gradients of the loss on the labels, of which every row has its weight."""
+    """Gradients of the loss on the labels, each row multiplied by its weight."""
     config = model.config
 
     def loss(gates: jax.Array, params: Params) -> jax.Array:
@@ -91,7 +91,7 @@ def loss_gradients(model: Bert, params: Params, batch: Batch) -> Gradients:
 
 
 def score(model: Bert, params: Params, gradients: Gradients) -> Scores:
-    """|dL/d gate| of each head; |w dL/dw| summed over what enters a neuron, and over what leaves it."""
+    """|dL/d gate| of each head; for each neuron, |sum of w dL/dw| of its inputs plus that of its outputs."""
     heads, neurons = [], []
     for i, num_heads in enumerate(model.config.heads):
         layer, by_layer = params[f"layer_{i}"], gradients.params[f"layer_{i}"]
@@ -104,7 +104,7 @@ def score(model: Bert, params: Params, gradients: Gradients) -> Scores:
 
 
 def score_importance(context: Context, settings: Importance, params: Params) -> Scores:
-    """The importance of heads and neurons, computed once a run and kept in its folder."""
+    """The importance of heads and neurons, computed once per run and kept in its folder."""
     if devices.any_host(not context.folder.importance_file.exists()):
         batches = importance_batches(context, settings)
         scores = importance(context.model, params, batches, settings.gradients, rows_at_once(context.config))
@@ -120,7 +120,7 @@ def importance_split(context: Context, settings: Importance) -> Split:
 
 
 def importance_plan(context: Context, settings: Importance) -> list[PlannedBatch]:
-    """The batches of a split in its own order, or of so many of its rows, drawn with the run's seed."""
+    """The batches of a split in its own order; with `max_examples`, of that many rows, drawn with the run's seed."""
     split = importance_split(context, settings)
     shuffled = np.random.default_rng(context.config.seed).permutation(len(split))
     rows = np.sort(shuffled[: settings.max_examples or len(split)])
@@ -141,5 +141,5 @@ def importance_batches(context: Context, settings: Importance) -> Iterator[Batch
 
 
 def rows_at_once(config: RunConfig) -> int:
-    """Examples that a device computes gradients of at once in training, at most; importance takes no more."""
+    """The most examples that a device computes gradients of at once in training; importance uses no more."""
     return rows_of_a_device(config) // config.gradient_accumulation

@@ -17,21 +17,21 @@ from dynabert_jax.system.memory import peak_memory
 from dynabert_jax.train.context import Context, TrainingError, steps_per_epoch
 from dynabert_jax.train.objective import Objective, StepReport
 from dynabert_jax.train.step import training_flops
-from dynabert_jax.train.steps import PlannedStep
+from dynabert_jax.train.step_order import PlannedStep
 
 log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Taken:
-    """A step that was taken and not yet looked at."""
+    """A step that was taken and whose numbers were not checked yet."""
 
     step: PlannedStep
     report: StepReport
 
 
 def check_finite(stage: StagePlan, taken: Taken) -> None:
-    """Raises TrainingError where a loss or the gradient of a step is NaN or infinite. Looking waits for the device."""
+    """Raises TrainingError if a loss or the gradient of a step is NaN or infinite. Waits for the device."""
     if taken.report.finite:
         return
     pairs = zip(stage.students, taken.report.losses, strict=True)
@@ -40,14 +40,14 @@ def check_finite(stage: StagePlan, taken: Taken) -> None:
     examples, rows = taken.step.examples, taken.step.planned.rows
     rows = rows if examples.origins is None else examples.origins[rows]
     raise TrainingError(
-        f"{what} is not finite in stage {stage.name}, step {taken.step.number + 1}. Its batch is of these rows of the "
-        f"training data, the first being 1: {', '.join(map(str, np.sort(rows) + 1))}. Try a smaller learning rate, "
-        f"in a new run_dir; the checkpoints in this one are of before"
+        f"{what} is not finite in stage {stage.name}, step {taken.step.number + 1}. Its batch has these rows of the "
+        f"training data, counted from 1: {', '.join(map(str, np.sort(rows) + 1))}. Try a smaller learning rate, in a "
+        f"new run_dir; the checkpoints in this one are from before that step"
     )
 
 
 class StageLog(contextlib.ExitStack):
-    """The progress bar, the lines of the run folder and TensorBoard's scalars of one stage; the first host's alone."""
+    """The progress bar, log lines and TensorBoard scalars of one stage; only the first host writes them."""
 
     def __init__(self, context: Context, objective: Objective):
         super().__init__()
@@ -74,7 +74,7 @@ class StageLog(contextlib.ExitStack):
         self.since, self.examples, self.flops = time.perf_counter(), 0, 0
 
     def step(self, taken: PlannedStep, report: StepReport) -> None:
-        """Counts a step, and looks at its numbers every few steps only: looking waits for the device."""
+        """Counts a step. Reads its numbers only every few steps, because reading waits for the device."""
         self.unchecked.append(Taken(taken, report))
         step, planned = taken.number + 1, taken.planned
         look = step % self.context.config.log_every == 0 or step == self.total
@@ -90,12 +90,12 @@ class StageLog(contextlib.ExitStack):
         if look:
             self.log_step(step, report)
         elif step == self.first:
-            self.count_from_here()  # without compiling
+            self.count_from_here()  # leaves out compilation
         if step == self.total:
-            log.info(f"{self.stage.name}: {peak_memory() / 2**30:.1f} GiB of memory at most")
+            log.info(f"{self.stage.name}: {peak_memory() / 2**30:.1f} GiB peak memory")
 
     def check_finite(self) -> None:
-        """Raises TrainingError where a step that was taken since the last look is not finite."""
+        """Raises TrainingError if a step since the last check is not finite."""
         for taken in self.unchecked:
             check_finite(self.stage, taken)
         self.unchecked.clear()
@@ -122,15 +122,15 @@ class StageLog(contextlib.ExitStack):
         self.count_from_here()
 
     def first_step(self, step: int, report: StepReport) -> None:
-        """Tells how long it took from the start of the stage, or of what is left of it: users wait for this."""
+        """Reports the time from the start of the stage (or the resume) to its first step: users wait for this."""
         jax.block_until_ready(report)
         self.bar.set_postfix_str("", refresh=False)
         seconds = time.perf_counter() - self.since
         self.scalars.add(step, {"seconds_to_first_step": seconds})
-        log.info(f"{self.stage.name}: first step after {seconds:.1f} s, compilation included")
+        log.info(f"{self.stage.name}: first step after {seconds:.1f} s, including compilation")
 
     def evaluation(self, step: int, rows: list[Row]) -> None:
-        """Tells and writes the rows of an evaluation."""
+        """Logs and writes the rows of an evaluation."""
         if not devices.is_first():
             return
         lines = evaluation_lines(self.context.config, self.stage.name, step, rows)

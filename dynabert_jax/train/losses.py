@@ -1,4 +1,4 @@
-"""The losses, one value an example, by the kind of head; means over examples are taken where their weights are known.
+"""The losses of each kind of head, one value per example. The caller takes the mean over examples.
 
 Letters in shapes: B examples, S tokens, H hidden size, C labels.
 """
@@ -16,7 +16,7 @@ from dynabert_jax.data.batches import Array
 def task_loss(kind: Kind, logits: jax.Array, labels: Array) -> jax.Array:
     """The loss on the labels, `[B]`.
 
-    Classification: cross-entropy with labels `[B]` of integers. Regression: squared error of the one output with
+    Classification: cross-entropy with labels `[B]` of integers. Regression: squared error of the single output with
     labels `[B]` of floats. Source: `BertForSequenceClassification.forward` of the reference.
     """
     return _TASK_LOSSES[kind](logits, labels)

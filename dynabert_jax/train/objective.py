@@ -1,6 +1,6 @@
-"""What the training loop asks of a stage: `Objective`. DynaBERT's own stages are in `distillation.py`.
+"""`Objective`: what the training loop needs from a stage. DynaBERT's own stages are in `distillation.py`.
 
-A new stage is a subclass in a file of its own, named in `run.py`; the loop and the step stay as they are.
+A new stage is a subclass in its own file, named in `run.py`; the loop and the step stay as they are.
 """
 
 import dataclasses
@@ -29,13 +29,13 @@ class Losses(Protocol):
 
 @struct.dataclass
 class StepReport:
-    """What one training step did; the numbers stay on the devices until somebody looks.
+    """The numbers of one training step. They stay on the devices until they are read.
 
     Attributes:
-        losses: of each student, in their order: means over the global batch.
+        losses: of each student, in order: means over the global batch.
         grad_norm: of all students' gradients together, before clipping.
-        learning_rate: that the step was taken with.
-        finite: whether all of the above are.
+        learning_rate: of this step.
+        finite: whether the losses' totals and the norm are finite.
     """
 
     losses: tuple[Losses, ...]
@@ -48,8 +48,8 @@ class StepReport:
 class Objective(ABC):
     """How one stage learns.
 
-    `targets`, `loss` and `trains` belong to the class and not to the value: they are compiled in, and stages of one
-    class share their programs. What differs from stage to stage is in `terms`, which the programs take as arguments.
+    `targets`, `loss` and `trains` belong to the class, not to the instance: they are compiled in, and stages of one
+    class share their programs. What differs between stages is in `terms`, which the programs take as arguments.
 
     Attributes:
         stage: the students, grouped by their teacher, with the stage's settings.
@@ -60,7 +60,7 @@ class Objective(ABC):
     @property
     @abstractmethod
     def terms(self) -> Any:
-        """A pytree of numbers that the loss is weighted with."""
+        """A pytree of numbers that weight the loss."""
 
     @staticmethod
     @abstractmethod
@@ -73,23 +73,23 @@ class Objective(ABC):
         model: Bert, params: Params, batch: Batch, targets: Any, terms: Any, keys: jax.Array,
         family: tuple[SubNetwork, ...],
     ) -> tuple[jax.Array, tuple[Losses, ...]]:  # fmt: skip
-        """The sum of the losses of students that run together, and each one's parts.
+        """The sum of the losses of students that run together, and each student's losses.
 
         Args:
             batch: whose weights sum to 1 over the whole (global) batch.
-            targets: what `targets` gave; None where the students have no teacher.
-            keys: `[B]`, of each example's dropout.
+            targets: the result of `targets`; None if the students have no teacher.
+            keys: `[B]`, one for each example's dropout.
         """
 
     @staticmethod
     def trains(path: Path) -> bool:  # noqa: ARG004
-        """Whether the parameter at this place is trained; all others stay as they are, bit for bit."""
+        """Whether the parameter at this path is trained; all others stay the same, bit for bit."""
         return True
 
     def examples(self, context: Context, epoch: int) -> Split:  # noqa: ARG002
-        """What an epoch goes through: as many examples in every epoch, and the same ones when a run resumes."""
+        """The examples of an epoch: the same number in every epoch, and the same examples when a run resumes."""
         return context.data.train
 
     def logged(self, report: StepReport) -> Mapping[str, float]:  # noqa: ARG002
-        """What a line of the training log gets in addition, by name."""
+        """Additional values for a line of the training log, by name."""
         return {}

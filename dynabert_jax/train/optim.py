@@ -1,8 +1,8 @@
 """Clip, AdamW and the linear schedule, as an optax chain.
 
-Two details are those of the optimizer that BERT and the reference were trained with, not those of `optax.adamw`:
-eps is added to the square root of the second moment before that is bias-corrected, and weights decay after the
-update. Biases and layer norms do not decay.
+Two details follow the optimizer that BERT and the reference were trained with, not `optax.adamw`: eps is added to the
+square root of the second moment before bias correction, and weights decay after the update. Biases and layer norms do
+not decay.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ def linear_schedule(settings: Optimizer, total_steps: int) -> optax.Schedule:
 
     Source: `WarmupLinearSchedule` of transformers 2.1, which the reference uses.
     """
-    warmup_steps = int(settings.warmup * total_steps + 1e-9)  # 3/47 * 47 is a hair below 3
+    warmup_steps = int(settings.warmup * total_steps + 1e-9)  # 3/47 * 47 is slightly below 3
     rise = optax.linear_schedule(0.0, settings.learning_rate, warmup_steps)
     fall = optax.linear_schedule(settings.learning_rate, 0.0, max(1, total_steps - warmup_steps))
     return optax.join_schedules([rise, fall], [warmup_steps])

@@ -1,4 +1,4 @@
-"""What is checked before a run trains anything."""
+"""The checks before a run trains anything."""
 
 import logging
 import shutil
@@ -16,8 +16,8 @@ from dynabert_jax.data.encode import Split, TaskData
 from dynabert_jax.evaluate.evaluate import check_finite, logits_of
 from dynabert_jax.evaluate.metrics import label_order_warning
 from dynabert_jax.infer import in_jax
-from dynabert_jax.model.matmul import product_rate
-from dynabert_jax.model.microbatch import count_parts
+from dynabert_jax.model.matmul import matmul_rate
+from dynabert_jax.model.microbatch import count_microbatches
 from dynabert_jax.plan import StagePlan
 from dynabert_jax.system import devices
 from dynabert_jax.system.files import expanded, nearest_existing
@@ -26,11 +26,11 @@ from dynabert_jax.weights.files import Pretrained
 
 log = logging.getLogger(__name__)
 
-SLOWER = 0.9  # times the rate of float32: what is worth a word
+SLOWER = 0.9  # times the rate of float32: below this, warn
 
 
 def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
-    """What can be known before a text is encoded.
+    """The checks that are possible before texts are encoded.
 
     Raises:
         ConfigError: the run does not fit the model or the devices.
@@ -49,50 +49,50 @@ def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
     if not config.fine_tune and pretrained.new_classifier:
         raise ConfigError(
             f"fine_tune is None, but {config.model} has no classifier for the labels {model.labels}: it would be "
-            f"random. Add the fine-tuning stage, or bring a model that is fine-tuned on this task"
+            f"random. Add the fine-tuning stage, or use a model that is fine-tuned on this task"
         )
 
 
 def warn_of_dtype(config: RunConfig) -> None:
-    """Says where bfloat16 only costs time: a CPU without instructions for it converts every number."""
+    """Warns if bfloat16 only costs time: a CPU without instructions for it converts every number."""
     if jax.default_backend() != "cpu" or config.dtype != "bfloat16":
         return
-    ours, plain = (product_rate(dtype, size=1024) / 1e9 for dtype in ("bfloat16", "float32"))
+    ours, plain = (matmul_rate(dtype, size=1024) / 1e9 for dtype in ("bfloat16", "float32"))
     if ours < SLOWER * plain:
         log.warning(
-            "this CPU is slow in bfloat16: %.0f GFLOP/s in large products, and %.0f in float32; --dtype float32 is "
-            "faster, in a new run_dir", ours, plain,
+            "this CPU is slow in bfloat16: %.0f GFLOP/s in large matmuls, and %.0f in float32; --dtype float32 is "
+            "faster and needs a new run_dir", ours, plain,
         )  # fmt: skip
 
 
 def check_data(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
-    """Warns of labels that may not be what they seem, and of batches that are never full.
+    """Warns about labels that may be in another order, and about batches that are never full.
 
     Raises:
-        ConfigError: the data and the model do not belong together.
+        ConfigError: the data and the model do not match.
     """
     check_tokens(config, pretrained, data)
     if len(data.train) < config.data.batch_size:
         log.warning(
-            "data.batch_size %d is more than the %d training examples: the rest of every batch is filled up with rows "
-            "that do not count; set it to less", config.data.batch_size, len(data.train),
+            "data.batch_size %d is more than the %d training examples: the rest of every batch is filled with rows "
+            "that do not count; use a smaller value", config.data.batch_size, len(data.train),
         )  # fmt: skip
     warn_of_labels(config, pretrained, data)
 
 
 def check_tokens(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
-    """Raises ConfigError where the tokenizer knows tokens that the weights have no embedding for."""
+    """Raises ConfigError if the tokenizer gives tokens that the weights have no embedding for."""
     for split in (data.train, *data.dev.values(), *data.test.values()):
         largest = max(int(ids.max()) for ids in split.input_ids)
         if largest >= pretrained.config.vocab_size:
             raise ConfigError(
-                f"{config.model}: the tokenizer gives token {largest} in {split.name}, but the weights know "
-                f"{pretrained.config.vocab_size} tokens; bring the tokenizer and the weights of one model"
+                f"{config.model}: the tokenizer gives token {largest} in {split.name}, but the weights have "
+                f"only {pretrained.config.vocab_size} tokens; use the tokenizer and the weights of the same model"
             )
 
 
 def check_space(config: RunConfig, pretrained: Pretrained) -> None:
-    """Raises ConfigError where the disk is too full for the run's checkpoints."""
+    """Raises ConfigError if the disk has too little space for the run's checkpoints."""
     folder = expanded(config.run_dir)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
     used = sum(map(_size, folder.rglob("*")))
@@ -101,25 +101,26 @@ def check_space(config: RunConfig, pretrained: Pretrained) -> None:
     if free < needed:
         raise ConfigError(
             f"{config.run_dir} has {size_of(free)} free, and the run's checkpoints need up to {size_of(needed)}; free "
-            f"some, or set run_dir to a larger disk"
+            f"some space, or set run_dir to a folder on a larger disk"
         )
 
 
 def size_of(size: int) -> str:
-    """Bytes to read, such as 1.5 GiB."""
+    """Bytes as readable text, such as 1.5 GiB."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.1f} MiB"
 
 
 def disk_needed(config: RunConfig, size: int) -> int:
     """Bytes of all checkpoints of a run whose parameters have `size` bytes.
 
-    Every stage keeps parameters with Adam's two moments twice, and the best parameters; one writes the next of both.
+    Every stage keeps two checkpoints of parameters and Adam's two moments, and the best parameters. One stage at a time
+    also writes the next checkpoint of each kind.
     """
     return size * (7 * len(config.stages) + 4)
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; 0 of a folder, and of what another process has just removed."""
+    """Bytes of a file; 0 for a folder, and for a file that another process has just removed."""
     try:
         return path.stat().st_size if path.is_file() else 0
     except FileNotFoundError:
@@ -127,7 +128,7 @@ def _size(path: Path) -> int:
 
 
 def check_memory(config: RunConfig, stages: Sequence[StagePlan], pretrained: Pretrained, data: TaskData) -> None:
-    """Raises ConfigError where a device surely has too little memory for a training step."""
+    """Raises ConfigError if a device certainly has too little memory for a training step."""
     if not stages:
         return
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
@@ -135,7 +136,7 @@ def check_memory(config: RunConfig, stages: Sequence[StagePlan], pretrained: Pre
     sharing = jax.local_device_count() if jax.default_backend() == "cpu" else 1  # devices of a CPU share its memory
     needed, free = sharing * (fixed + kept_activations(config, pretrained, data, stages)), available_memory()
     if free < needed:
-        cure, more = "use more or larger devices, or a smaller model", more_parts(config, data)
+        cure, more = "use more or larger devices, or a smaller model", more_microbatches(config, data)
         if sharing * fixed < free and more is not None:
             cure = f"set gradient_accumulation to {more}, or use a smaller data.batch_size or more devices"
         elif sharing * fixed < free:
@@ -147,8 +148,8 @@ def check_memory(config: RunConfig, stages: Sequence[StagePlan], pretrained: Pre
 
 
 def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, stages: Sequence[StagePlan]) -> int:
-    """Bytes that the backward pass of the largest family keeps at least of what one device computes at once."""
-    examples = rows_of_a_device(config) // parts_of_longest(config, data)
+    """The least bytes that one device keeps for the backward pass of the largest family, over one microbatch."""
+    examples = rows_of_a_device(config) // microbatches_of_longest(config, data)
     length = longest_batch(config, data).length
     numbers = max(
         cost.activations(pretrained.config, family, length, config.rematerialize)
@@ -159,37 +160,39 @@ def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, 
     return examples * numbers * (2 if config.dtype == "bfloat16" else 4)
 
 
-def parts_of_longest(config: RunConfig, data: TaskData) -> int:
-    """How many parts a device works through its share of the longest batch in."""
-    return count_parts(rows_of_a_device(config), longest_batch(config, data).length, config.gradient_accumulation)
+def microbatches_of_longest(config: RunConfig, data: TaskData) -> int:
+    """The number of microbatches in a device's share of the longest batch."""
+    return count_microbatches(
+        rows_of_a_device(config), longest_batch(config, data).length, config.gradient_accumulation
+    )
 
 
-def more_parts(config: RunConfig, data: TaskData) -> int | None:
-    """The next larger number of parts that a device's share of a batch divides into; None where each is one example."""
-    rows, now = rows_of_a_device(config), parts_of_longest(config, data)
+def more_microbatches(config: RunConfig, data: TaskData) -> int | None:
+    """The next larger number of microbatches that a device's rows divide into; None if each has one row."""
+    rows, now = rows_of_a_device(config), microbatches_of_longest(config, data)
     return next((parts for parts in range(now + 1, rows + 1) if rows % parts == 0), None)
 
 
 def rows_of_a_device(config: RunConfig) -> int:
-    """Its share of a training batch."""
+    """A device's share of a training batch, in rows."""
     return config.data.batch_size // devices.num_devices()
 
 
 def longest_batch(config: RunConfig, data: TaskData) -> PlannedBatch:
-    """One with the longest training sentence."""
+    """A batch with the longest training sentence."""
     return plan_batch(data.train, np.array([data.train.sizes.argmax()]), config.data.lengths)
 
 
 def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
-    """Says where the checkpoint's classes are not called and ordered like the data's, or do not seem to mean the same.
+    """Warns if the checkpoint's classes differ from the data's in name or order, or do not seem to mean the same.
 
-    A classifier that is not fine-tuned here, but taught from as it is, is tried out on the dev split.
+    A classifier that teaches without being fine-tuned first is tested on the dev split.
     """
     theirs, ours = ", ".join(pretrained.checkpoint_labels), ", ".join(pretrained.config.labels)
     if pretrained.label_order_changed:
         log.warning("%s: its classes, %s, were put into the data's order, %s", config.model, theirs, ours)
     if pretrained.labels_by_position:
-        log.warning("%s: its classes, %s, are taken for the data's %s, in this order", config.model, theirs, ours)
+        log.warning("%s: its classes, %s, are matched in this order with the data's, %s", config.model, theirs, ours)
     if config.fine_tune or pretrained.config.head != "classification":
         return
     split = next(iter(data.dev.values()))
@@ -199,7 +202,7 @@ def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) ->
 
 
 def accuracy(config: RunConfig, pretrained: Pretrained, split: Split) -> float:
-    """The checkpoint's own, before anything is trained."""
+    """The checkpoint's accuracy before anything is trained."""
     runner = in_jax.open_model(pretrained, config.dtype)
     logits = logits_of(runner, split, config.data, pretrained.config.pad_token_id)
     check_finite(config.model, split, logits)

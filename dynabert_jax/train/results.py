@@ -1,4 +1,4 @@
-"""The end of a run: the weights that every sub-network is cut from, and what each of them scores."""
+"""The end of a run: the weights that every sub-network is cut from, and the scores of all of them."""
 
 import dataclasses
 import json
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What every sub-network scores.
+    """The scores of every sub-network.
 
     Attributes:
         rows: one for each split and sub-network.
-        provenance: where the numbers come from: seed, versions, device, time.
-        file: the table that was written, next to results.json; None where the run goes on with other stages.
+        provenance: of the numbers: seed, versions, device, time.
+        file: the table that was written, next to results.json; None if the run has more stages to train.
     """
 
     rows: tuple[Row, ...]
@@ -45,14 +45,14 @@ class Results:
         return table(self.rows) + ("" if self.file is None else f"\n\nwritten to {self.file}")
 
     def to_json(self) -> str:
-        """As results.json holds them."""
+        """The content of results.json."""
         return json.dumps({"provenance": self.provenance, "rows": [row.model_dump() for row in self.rows]}, indent=2)
 
 
 def publish(context: Context, params: Params) -> Results:
     """Writes the run's model, scores its sub-networks on every dev and test split, and writes the results.
 
-    After a stage that is not the run's last, nothing is written: the model is what the whole run ends with.
+    After a stage that is not the run's last, nothing is written: the model folder is for the end of the whole run.
     """
     model, subs = Model(context.model.config, params), results_of(context.model.config, context.plan)
     if len(context.plan.stages) < len(context.config.stages):
@@ -69,7 +69,7 @@ def evaluate_run(path: str | Path) -> Results:
         path: the run's folder.
 
     Raises:
-        RunFolderError: the folder is no run's, or the run has not finished.
+        RunFolderError: the folder is not a run's, the run has not finished, or its classes are not the data's.
     """
     folder = RunFolder.existing(path)
     config = finished_config(folder)
@@ -77,7 +77,7 @@ def evaluate_run(path: str | Path) -> Results:
     trained = load_model(folder.model, labels=task.outputs(data.labels), head=task.kind)
     if trained.new:
         raise RunFolderError(
-            f"{path}: its model has other classes than the data has now, {data.labels}; bring the data it learnt"
+            f"{path}: its model has other classes than the data now, {data.labels}; restore the data of the run"
         )
     subs = results_of(trained.config, plan_run(trained.config, config))
     check_settings(config, trained)
@@ -86,14 +86,14 @@ def evaluate_run(path: str | Path) -> Results:
 
 
 def _rows(config: RunConfig, model: Model, subs: Sequence[SubNetwork], data: TaskData) -> list[Row]:
-    """Every sub-network on every dev and test split."""
+    """Scores every sub-network on every dev and test split."""
     rows = evaluate(model, subs, [*data.dev.values(), *data.test.values()], config.data, config.dtype)
     _warn_of_labels(data.labels, [row for row in rows if row.sub == SubNetwork.full(model.config).name])
     return rows
 
 
 def _write(folder: RunFolder, config: RunConfig, rows: Sequence[Row]) -> Results:
-    """Writes results.json, results.md and the evaluations' last lines."""
+    """Writes results.json, results.md and the last lines of the evaluation log."""
     results = Results(tuple(rows), provenance(config), folder.path / "results.md")
     if devices.is_first():
         folder.replace_evaluations("results", evaluation_lines(config, "results", None, rows))
@@ -103,7 +103,7 @@ def _write(folder: RunFolder, config: RunConfig, rows: Sequence[Row]) -> Results
 
 
 def _warn_of_labels(labels: Sequence[str], full: Sequence[Row]) -> None:
-    """Says where the full network, of which much can be expected, is far below chance."""
+    """Warns if the accuracy of the full network is far below chance."""
     for row in full:
         if "accuracy" in row.scores:
             warning = label_order_warning(labels, row.scores["accuracy"], row.examples)

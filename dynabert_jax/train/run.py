@@ -1,8 +1,8 @@
-"""A run, in time order, on one page.
+"""A run, in order, on one page.
 
 Data and weights; fine-tune; score and rewire; learn every width; learn every width and depth; optionally fine-tune
-them all on the labels; score every sub-network. A run that was stopped resumes from its last checkpoint when it is
-started again with the same configuration. On several hosts, every one makes the same call (docs/scale.md).
+all sub-networks on the labels; score every sub-network. A stopped run resumes from its last checkpoint when it is
+started again with the same configuration. On several hosts, every host makes the same call (docs/scale.md).
 """
 
 from dynabert_jax.config.run import RunConfig
@@ -23,17 +23,17 @@ from dynabert_jax.weights.rewire import by_importance, rewire
 
 
 def train_run(config: RunConfig, only: str | None = None) -> Results:
-    """Goes through the stages that the configuration names and scores the last one's sub-networks.
+    """Trains the stages of the configuration and scores the sub-networks of the last one.
 
     Args:
         config: the whole run.
-        only: train the stage of this name alone and end after it; the ones before it must be finished.
+        only: the name of the only stage to train; the stages before it must be finished.
 
     Raises:
         UserError: something is wrong that the user can fix; most of it is found before the first step.
-        Stopped: by SIGTERM or Ctrl-C, once all work is saved; the same call resumes.
+        Stopped: by SIGTERM or Ctrl-C, after all work is saved; the same call resumes.
     """
-    # 1. The data, the pretrained weights, the run folder: what can be wrong is found before anything is written.
+    # 1. Read and check the data, the pretrained weights and the run folder before anything is written.
     context = prepare(config, only)
     plan, params = context.plan, context.pretrained.params
 
@@ -60,13 +60,13 @@ def train_run(config: RunConfig, only: str | None = None) -> Results:
 
 
 def dry_run(config: RunConfig, only: str | None = None) -> DryRun:
-    """Checks everything, takes a few steps of every stage, and says what `train_run` would do. Writes nothing."""
+    """Checks everything, runs a few steps of every stage, and reports what `train_run` would do. Writes nothing."""
     context = prepare(config, only)
     return try_out(context, [Distillation(stage) for stage in context.plan.stages], context.pretrained.params)
 
 
 def prepare(config: RunConfig, only: str | None = None) -> Context:
-    """Reads and checks all that a run starts from; writes nothing."""
+    """Reads and checks everything that a run needs. Writes nothing."""
     folder, task = RunFolder.open(config), config.data.task
     texts = read_texts(config.data)
     source = find_model(config.model)

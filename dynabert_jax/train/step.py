@@ -1,6 +1,6 @@
 """The training step that all stages share, compiled.
 
-It asks an `Objective` for targets and losses, runs a teacher once a batch for all of its students, adds up the
+It gets targets and losses from an `Objective`, runs each teacher once per batch for all of its students, sums the
 gradients of all students, and updates once (algorithm 1 of the paper).
 """
 
@@ -32,7 +32,7 @@ from dynabert_jax.train.optim import adamw, linear_schedule
 
 @struct.dataclass
 class TrainState:
-    """What a stage carries from step to step."""
+    """The state of a stage that changes from step to step."""
 
     step: jax.Array
     params: Params
@@ -40,7 +40,7 @@ class TrainState:
 
 
 def example_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
-    """A key for each row `[B]` of the global batch, so that the number of devices changes nothing."""
+    """A key for each row `[B]` of the global batch, so that results do not depend on the number of devices."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
 
 
@@ -48,9 +48,9 @@ Kind = type[Objective]  # the class of an objective: what is compiled in
 
 
 class Programs:
-    """The compiled functions of training; each is traced once a kind, teacher or family of students, and batch shape.
+    """The compiled functions of training. Each is traced once per kind, teacher or student family, and batch shape.
 
-    The terms of a loss are arguments: other weights are the same program.
+    The terms of a loss are arguments, so other weights use the same program.
     """
 
     def __init__(self, model: Bert):
@@ -83,7 +83,7 @@ class Programs:
 
 @functools.lru_cache(maxsize=1)
 def programs_for(model: Bert) -> Programs:
-    """The programs of a model, made once: the stages of a run share them."""
+    """The programs of a model, created once, because the stages of a run share them."""
     return Programs(model)
 
 
@@ -91,9 +91,9 @@ Update = Callable[[TrainState, Params, tuple[Losses, ...]], tuple[TrainState, St
 
 
 def training_flops(config: ModelConfig, stage: StagePlan, planned: PlannedBatch) -> int:
-    """Floating point operations of a step's products: forward once for every teacher, three times for every student.
+    """FLOPs of a step's matmuls: one forward pass for every teacher, and three times that for every student.
 
-    A backward pass has two products for each one of the forward pass. Padding counts, filler rows do not, and what
+    A backward pass has two matmuls for each one of the forward pass. Padding counts, filler rows do not, and what
     students share counts once.
     """
     teachers = [(group.teacher,) for group in stage.groups if group.teacher]
@@ -121,7 +121,7 @@ def make_update(objective: Objective, total_steps: int) -> Update:
 
 def init_state(objective: Objective, params: Params, total_steps: int) -> TrainState:
     """A stage's first state, on all devices."""
-    # A copy: training reuses the state's memory, and the teacher may be made of the same arrays.
+    # A copy: training reuses the state's memory, and the teacher may use the same arrays.
     params = jax.tree.map(np.array, params)
     optimizer = adamw(objective.stage.settings.optimizer, total_steps)
     return devices.replicate(
@@ -130,13 +130,13 @@ def init_state(objective: Objective, params: Params, total_steps: int) -> TrainS
 
 
 def place_teacher(params: Params, dtype: Dtype) -> Params:
-    """What a stage's teachers run with, on all devices."""
+    """The weights of a stage's teachers, on all devices."""
     return devices.replicate(rounded_kernels(params, dtype))
 
 
 @dataclasses.dataclass(frozen=True)
 class Summed:
-    """Gradients added up over the students, `[devices, ...]` like the parameters, and each student's losses."""
+    """Gradients summed over the students, `[devices, *shape of the parameter]`, and each student's losses."""
 
     grads: Params
     losses: dict[SubNetwork, Losses]
@@ -144,23 +144,23 @@ class Summed:
 
 def gradients(
     programs: Programs, objective: Objective, params: Params, teacher: Params | None, batch: Batch, key: jax.Array,
-    parts_at_least: int = 1,
+    microbatches_at_least: int = 1,
 ) -> Summed:  # fmt: skip
     """Each teacher answers once; every student adds its gradient.
 
     Args:
         params: on all devices.
-        teacher: that of `place_teacher`.
+        teacher: the result of `place_teacher`; None if there are no teachers.
         batch: the global batch on the host, `[B, ...]`; rows of weight 0 do not count.
         key: of this step; every family of students draws its own dropout.
-        parts_at_least: micro-batches that the batch is worked through in at least: less memory, the same sums.
+        microbatches_at_least: the least number of microbatches: more need less memory and give the same sums.
     """
     kind, stage = type(objective), objective.stage
     each = [family for group in stage.groups for family in group.families]
     keys = dict(zip(each, jax.random.split(key, len(each)), strict=True))
     grads = programs.zeros(part_of(params, kind.trains), np.arange(jax.local_device_count()))
     found: dict[SubNetwork, Losses] = {}
-    for part in micro_batches(batch, parts_at_least):
+    for part in micro_batches(batch, microbatches_at_least):
         for group in stage.groups:
             targets = None if group.teacher is None else programs.teach(teacher, part.batch, (kind, group.teacher))
             for family in group.families:
@@ -169,14 +169,14 @@ def gradients(
                 )
                 for student, lost in zip(family, own, strict=True):
                     found[student] = jax.tree.map(jnp.add, found[student], lost) if student in found else lost
-            del targets  # before the next ones come
+            del targets  # frees them before the next ones are computed
     return Summed(grads, {student: found[student] for student in stage.students})
 
 
 def train_step(
     programs: Programs, update: Update, objective: Objective, state: TrainState, teacher: Params | None, batch: Batch,
-    key: jax.Array, parts_at_least: int = 1,
+    key: jax.Array, microbatches_at_least: int = 1,
 ) -> tuple[TrainState, StepReport]:  # fmt: skip
-    """One batch: the gradients of all students are added up, and the parameters move once."""
-    summed = gradients(programs, objective, state.params, teacher, batch, key, parts_at_least)
+    """Trains on one batch: sums the gradients of all students and updates the parameters once."""
+    summed = gradients(programs, objective, state.params, teacher, batch, key, microbatches_at_least)
     return update(state, summed.grads, tuple(summed.losses.values()))

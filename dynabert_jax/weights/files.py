@@ -31,7 +31,7 @@ from dynabert_jax.weights.names import (
 from dynabert_jax.weights.torch_file import WeightsError as WeightsError
 from dynabert_jax.weights.torch_file import read_torch_file
 
-# What numpy, with ml_dtypes, can read, as safetensors calls it.
+# safetensors' names of the types that numpy, with ml_dtypes, can read.
 _SAFETENSORS_KINDS = frozenset(
     ("F16", "BF16", "F32", "F64", "BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "C64")
 )
@@ -42,17 +42,17 @@ _LFS_POINTER = b"version https://git-lfs"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pretrained(Model):
-    """A model as it was loaded.
+    """A loaded model.
 
     Attributes:
-        config: its shape, with the labels that were asked for.
+        config: its shape, with the requested labels.
         params: its parameters, float32.
-        folder: where it was found; its tokenizer is there, too.
-        new: what the checkpoint does not have (or has for another number of labels) and was initialised anew.
-        checkpoint_labels: the labels by the checkpoint's own names and in its own order.
-        label_order_changed: the classifier's rows were put into the order of the labels that were asked for.
-        labels_by_position: the classifier was kept though its labels have other names than those asked for; that its
-            first label means the first one asked for is an assumption.
+        folder: the folder it was loaded from; its tokenizer is there, too.
+        new: newly initialised heads: the checkpoint lacks them, or has them for another number of labels.
+        checkpoint_labels: the labels with the checkpoint's names, in its order.
+        label_order_changed: the classifier's rows were put into the order of the requested labels.
+        labels_by_position: the classifier was kept although its labels have other names than the requested ones. It is
+            an assumption that its first label means the first requested one.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class Pretrained(Model):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 of the parameters: another one as soon as a number changes."""
+        """A SHA-256 of the parameters. It changes with any number."""
         digest = hashlib.sha256()
         for name, array in sorted(flatten_dict(self.params, sep="/").items()):
             digest.update(f"{name} {array.shape}".encode())
@@ -72,7 +72,7 @@ class Pretrained(Model):
 
     @property
     def new_classifier(self) -> bool:
-        """The classifier was initialised anew: the model has to be fine-tuned before its answers mean anything."""
+        """Whether the classifier is newly initialised: without fine-tuning, the model's answers mean nothing."""
         return "classifier" in self.new
 
 
@@ -83,14 +83,14 @@ def load_model(
 
     Args:
         folder_or_name: a local folder, a name on the hub or `sample:minilm`.
-        labels: the classes' names in the order that the classifier shall have; None keeps the checkpoint's own.
-        seed: seed of what has to be initialised anew: the classifier where the checkpoint has none or one for another
-            number of labels, the pooler where the checkpoint is one of a masked language model.
-        head: what the labels are; None: one label is a regression's number, more are classes.
+        labels: the requested class names, in the classifier's order; None keeps the checkpoint's.
+        seed: seed of newly initialised heads: the classifier if the checkpoint has none, or one for another number of
+            labels; the pooler if the checkpoint is a masked language model.
+        head: the kind of head; None: one label means regression, more mean classification.
 
     Raises:
         ModelNotFoundError: there is no such model, or it cannot be reached.
-        ConfigError: config.json describes something else than a BERT or RoBERTa.
+        ConfigError: config.json is not the configuration of a BERT or RoBERTa.
         WeightsError: the weights cannot be read, are damaged or do not fit config.json.
     """
     folder = find_model(folder_or_name)
@@ -98,7 +98,7 @@ def load_model(
         found = ModelConfig.read(folder / "config.json")
         stored = _read_tensors(folder)
     except OSError as error:
-        raise WeightsError(f"{folder} cannot be read ({error}); name a model that you may read") from error
+        raise WeightsError(f"{folder} cannot be read ({error}); choose a model that you can read") from error
     config = found if labels is None else found.replace(labels=labels, head=head or head_of(labels))
     is_masked_lm = any(name.startswith(_MASKED_LM_HEAD) for name in stored)
     try:
@@ -127,14 +127,14 @@ def load_model(
 def save_model(folder: str | Path, config: ModelConfig, params: Params, tokenizer_from: Path | None = None) -> None:
     """Writes config.json and model.safetensors, as `from_pretrained` of Hugging Face's transformers reads them.
 
-    Everything is written beside the folder first and then moved: a new folder appears whole or not at all; in a folder
-    that is there already, each file is replaced whole and other files stay.
+    Files are written next to the folder first and then moved. A new folder appears atomically. In an existing folder,
+    each file is replaced atomically, and other files stay.
 
     Args:
-        folder: where to; made, with its parents, where it does not exist.
-        config: the model's shape. That of a cut model has keys that only this package reads.
+        folder: the folder to write to; created, with its parents, if it does not exist.
+        config: the model's shape. In config.json, a cut model has keys that only this package reads.
         params: the parameters.
-        tokenizer_from: a folder whose tokenizer files are copied along.
+        tokenizer_from: a folder whose tokenizer files are copied, too.
 
     Raises:
         WeightsError: the tree does not fit the configuration, tokenizer_from has no tokenizer, or writing failed.
@@ -153,7 +153,7 @@ def save_model(folder: str | Path, config: ModelConfig, params: Params, tokenize
         _put_in_place(temporary, folder)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"cannot write {folder}: {error}; free the space, or name a folder that you may write"
+            f"cannot write {folder}: {error}; free some space, or choose a folder that you can write to"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -165,7 +165,7 @@ def _write_model(folder: Path, config: ModelConfig, tensors: dict[str, np.ndarra
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
     config_file.write_text(json.dumps(config.to_hugging_face(), indent=2) + "\n")
     save_file(tensors, weights_file, metadata={"format": "pt"})
-    shutil.copymode(config_file, weights_file)  # safetensors makes files that only their owner can read
+    shutil.copymode(config_file, weights_file)  # safetensors creates files that only their owner can read
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
@@ -179,7 +179,9 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
 def _tokenizer_files(folder: Path) -> list[Path]:
     files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not files:
-        raise WeightsError(f"{folder} has no tokenizer to copy; it would have one of {', '.join(TOKENIZER_FILES)}")
+        raise WeightsError(
+            f"{folder} has no tokenizer to copy; choose a folder with one of {', '.join(TOKENIZER_FILES)}"
+        )
     return files
 
 
@@ -190,8 +192,8 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
         if (folder / f"{name}.index.json").is_file():
             return _read_shards(folder / f"{name}.index.json")
     raise WeightsError(
-        f"{folder} holds no weights, neither model.safetensors nor pytorch_model.bin; weights of TensorFlow or Flax "
-        "have to be converted to PyTorch's first, with the version of transformers that wrote them"
+        f"{folder} holds no weights, neither model.safetensors nor pytorch_model.bin; convert weights of TensorFlow or "
+        "Flax to PyTorch first, with the version of transformers that wrote them"
     )
 
 
@@ -210,7 +212,7 @@ def _read_shards(index: Path) -> dict[str, np.ndarray]:
 def _read_file(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise WeightsError(f"{path} is a placeholder of Git LFS, not the weights; run `git lfs pull` there")
+            raise WeightsError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its folder")
     if path.suffix == ".bin":
         return read_torch_file(path)
     return _read_safetensors(path)
@@ -229,11 +231,11 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_readable(path: Path, kinds: Mapping[str, str]) -> None:
-    """Refuses the numbers of 8 bits and fewer that quantized models have and numpy has not."""
+    """Refuses the types of at most 8 bits that quantized models have and numpy lacks."""
     strange = [f"{name} {kind}" for name, kind in kinds.items() if kind not in _SAFETENSORS_KINDS]
     if strange:
         raise WeightsError(
-            f"{path} holds numbers that cannot be read: {listed(strange, limit=3)}; bring the model that is not "
+            f"{path} holds numbers that cannot be read: {listed(strange, limit=3)}; use the model that is not "
             "quantized, in float32, float16 or bfloat16"
         )
 
@@ -243,7 +245,7 @@ def _head(config: ModelConfig, head: Head) -> tuple[Parameter, ...]:
 
 
 def _without_other_classifier(config: ModelConfig, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Leaves the classifier out if it is one for another number of labels."""
+    """Leaves the classifier out if it has another number of labels."""
     names = {parameter.name for parameter in _head(config, "classifier")}
     rows = {tensors[name].shape[:1] for name in names if name in tensors}
     if rows <= {(config.num_labels,)}:
@@ -252,7 +254,7 @@ def _without_other_classifier(config: ModelConfig, tensors: dict[str, np.ndarray
 
 
 def _new_heads(config: ModelConfig, tensors: Mapping[str, np.ndarray], is_masked_lm: bool) -> tuple[Head, ...]:
-    """The heads that are to be initialised anew: only whole ones, and only where that is to be expected."""
+    """The heads to initialise: only complete ones, and only if such a checkpoint may lack them."""
     heads: tuple[Head, ...] = ("pooler", "classifier")
     absent = tuple(h for h in heads if not any(parameter.name in tensors for parameter in _head(config, h)))
     # RoBERTa's pooler is part of its classifier; BERT's is pretrained, but not by every masked language model.
@@ -263,9 +265,9 @@ def _new_heads(config: ModelConfig, tensors: Mapping[str, np.ndarray], is_masked
 def _with_new_heads(
     config: ModelConfig, tensors: dict[str, np.ndarray], heads: Iterable[Head], seed: int
 ) -> dict[str, np.ndarray]:
-    """Adds the heads that are initialised anew.
+    """Adds the newly initialised heads.
 
-    All others are checked first: a config.json with a wrong size could ask for heads larger than the memory.
+    All other tensors are checked first: a wrong size in config.json could ask for heads larger than the memory.
     """
     new = {parameter.name: parameter for head in heads for parameter in _head(config, head)}
     check_tensors({p.name: p.torch_shape for p in parameters(config) if p.name not in new}, tensors)
@@ -274,7 +276,7 @@ def _with_new_heads(
 
 
 def _label_order(checkpoint: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Where each wanted label stands in the checkpoint, upper and lower case alike; None if the names differ."""
+    """Each wanted label's index in the checkpoint, ignoring case; None if the names differ."""
     place = {name.casefold(): i for i, name in enumerate(checkpoint)}
     names = [name.casefold() for name in wanted]
     if sorted(names) != sorted(place) or len(place) != len(checkpoint):
@@ -283,6 +285,6 @@ def _label_order(checkpoint: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[
 
 
 def _reordered(config: ModelConfig, tensors: dict[str, np.ndarray], order: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Takes the classifier's rows, of the kernel [labels, hidden] and the bias [labels], in another order."""
+    """Reorders the rows of the classifier's kernel [labels, hidden] and bias [labels]."""
     names = [parameter.name for parameter in _head(config, "classifier") if parameter.name in tensors]
     return tensors | {name: tensors[name][list(order)] for name in names}

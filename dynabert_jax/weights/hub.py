@@ -15,20 +15,20 @@ _SAMPLE = "sample:minilm"
 
 
 class ModelNotFoundError(UserError, ValueError):
-    """A model that is not where its name points; the message says what was looked for and what to do."""
+    """There is no model of that name; the message says what was looked for and what to do."""
 
 
 def find_model(name: str | Path) -> Path:
-    """The folder of a model in Hugging Face's format, fetched where necessary.
+    """The folder of a model in Hugging Face's format, downloaded if necessary.
 
     Args:
-        name: a local folder with a config.json, `sample:minilm`, or the name of a repository on the hub. Of that
-            only the configuration, the tokenizer and the weights are fetched, into the hub's own cache:
-            safetensors where there are any, else pytorch_model.bin.
+        name: a local folder with a config.json, `sample:minilm`, or the name of a repository on the hub. Only its
+            configuration, tokenizer and weights are downloaded, to the hub's cache: safetensors if there are any, else
+            pytorch_model.bin.
 
     Raises:
         ModelNotFoundError: there is no such model, or no way to reach it.
-        SampleError: the sample backbone could not be fetched.
+        SampleError: the sample backbone could not be downloaded.
     """
     if str(name).startswith("sample:"):
         return _find_sample(str(name))
@@ -37,10 +37,10 @@ def find_model(name: str | Path) -> Path:
         if folder.is_dir():
             return _check_folder(folder)
         is_file = folder.exists()
-    except OSError as error:  # a name that is too long, or a folder that may not be looked into
-        raise ModelNotFoundError(f"{name} cannot be read ({error}); name a folder that you may read") from error
+    except OSError as error:  # a name that is too long, or a folder that may not be opened
+        raise ModelNotFoundError(f"{name} cannot be read ({error}); choose a folder that you can read") from error
     if is_file:
-        raise ModelNotFoundError(f"{name} is a file; name the folder that holds it and its config.json")
+        raise ModelNotFoundError(f"{name} is a file; name the folder that contains it and its config.json")
     if isinstance(name, Path) or _looks_local(name):
         raise ModelNotFoundError(
             f"there is no folder {name} (looked for {folder.absolute()}); correct the path, or give the name of a "
@@ -51,7 +51,7 @@ def find_model(name: str | Path) -> Path:
 
 def _find_sample(name: str) -> Path:
     if name != _SAMPLE:
-        raise ModelNotFoundError(f"there is no sample model {name!r}; there is {_SAMPLE!r}")
+        raise ModelNotFoundError(f"there is no sample model {name!r}; use {_SAMPLE!r}")
     from dynabert_jax.data.samples import fetch_minilm
 
     return fetch_minilm()
@@ -68,13 +68,13 @@ def _check_folder(folder: Path) -> Path:
 
 
 def _looks_local(name: str) -> bool:
-    """Whether a name that is no folder was meant as one: hub names are `model` or `organization/model`."""
+    """Whether a name that is not a folder was meant as a path: hub names are `model` or `organization/model`."""
     parts = Path(name).parts
     return name.startswith((".", "~", "/")) or len(parts) > 2 or (len(parts) == 2 and Path(parts[0]).is_dir())
 
 
 def _download(name: str) -> Path:
-    """The hub repository's snapshot in the hub's cache."""
+    """Downloads a repository of the hub to the hub's cache; returns its folder there."""
     from huggingface_hub import errors
 
     try:
@@ -82,7 +82,9 @@ def _download(name: str) -> Path:
         if not any(folder.glob("model*.safetensors")):
             folder = _fetch(name, ("config.json", *TOKENIZER_FILES, *_TORCH_FILES))
     except errors.HFValidationError as error:
-        raise ModelNotFoundError(f"{name!r} is neither a folder here nor a name on the hub ({error})") from error
+        raise ModelNotFoundError(
+            f"{name!r} is neither a folder here nor a name on the hub ({error}); correct the name"
+        ) from error
     except errors.GatedRepoError as error:
         raise ModelNotFoundError(
             f"the hub's model {name!r} is gated; ask for access at its page on the hub, log in with `hf auth login`, "
@@ -111,7 +113,7 @@ def _unreachable(name: str, error: Exception) -> str:
     local = name.rpartition("/")[2]
     why = "HF_HUB_OFFLINE is set" if is_offline_mode() else f"{type(error).__name__}: {error}"
     return (
-        f"there is no folder {name!r} here, the hub's cache does not hold the model whole, and it could not be fetched "
-        f"({why}). On a machine with network run `hf download {name} --local-dir {local}`, bring the folder here, and "
-        f"name it as the model: ./{local}"
+        f"there is no folder {name!r} here, the hub's cache does not have the whole model, and it could not be "
+        f"downloaded ({why}). On a machine with network access, run `hf download {name} --local-dir {local}`, copy the "
+        f"folder here, and name it as the model: ./{local}"
     )

@@ -1,7 +1,7 @@
-"""One table of names: where a parameter stands in our tree, what PyTorch calls it, and its shape. Both directions.
+"""The table of parameters: path in our tree, PyTorch's name, and shape; for loading and saving.
 
-`TABLE` says for every module where it stands in our tree, what PyTorch calls it, and which sizes it has. Loading reads
-a row from right to left, saving from left to right, and the shapes of a cut model follow from the same row.
+`TABLE` gives for every module its path in our tree, PyTorch's name, and its sizes. Loading maps names to paths, saving
+maps paths to names, and the shapes of a cut model follow from the same row.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ class TableRow:
     """One kind of module.
 
     Attributes:
-        path: its place in our tree; `{i}` is the layer.
+        path: its path in our tree; `{i}` is the layer.
         kind: decides its parameters, `LEAVES`. PyTorch keeps a dense kernel as [out, in] and flattens heads.
-        inputs, outputs: the sizes of its kernel or embedding, by name; a bias or scale has the outputs alone.
-        name: what PyTorch calls it; `{model}` is bert or roberta.
-        roberta: what RoBERTa calls it, where that differs.
+        inputs, outputs: the sizes of its kernel or embedding, by name; a bias or scale has only the outputs.
+        name: PyTorch's name; `{model}` is bert or roberta.
+        roberta: PyTorch's name in RoBERTa, if it differs.
     """
 
     path: str
@@ -78,7 +78,7 @@ LEAVES: Mapping[Kind, tuple[tuple[str, str], ...]] = {
 
 _FLOATS = {np.dtype(kind) for kind in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)}
 
-# Parts of a checkpoint that a classifier does without: a constant, and the heads of pretraining.
+# Prefixes of tensors that a classifier does not use: a constant, and the heads of pretraining.
 _NOT_USED = ("embeddings.position_ids", "cls.", "lm_head.")
 
 
@@ -87,7 +87,7 @@ class Parameter:
     """One parameter of one model: a leaf of our tree and a tensor of PyTorch's state dict.
 
     Attributes:
-        path: its place in our tree, such as `layer_0/query/kernel`.
+        path: its path in our tree, such as `layer_0/query/kernel`.
         name: PyTorch's name.
         inputs, outputs: its sizes; inputs are empty for a bias or scale.
         transposed: PyTorch keeps it as [outputs, inputs].
@@ -179,11 +179,11 @@ def new_parameter(parameter: Parameter, rng: np.random.Generator) -> np.ndarray:
 def from_torch_names(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> Params:
     """A PyTorch state dict -> our tree, float32.
 
-    Names may lack the prefix `bert.` or `roberta.`, and may be of the time when LayerNorm had gamma and beta. What a
+    Names may lack the prefix `bert.` or `roberta.`, and may have the older gamma and beta of LayerNorm. What a
     classifier does not use (heads of pretraining, RoBERTa's own pooler) is left out.
 
     Raises:
-        WeightsError: tensors are missing, not known, of another shape or no floating-point numbers; all are listed.
+        WeightsError: tensors are missing, not known, of another shape or not floating-point; all are listed.
     """
     tensors = standard_names(config.model_type, tensors)
     expected = parameters(config)
@@ -204,7 +204,7 @@ def to_torch_names(config: ModelConfig, params: Params) -> dict[str, np.ndarray]
 
 
 def standard_names(model_type: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors under the names that today's transformers gives them, without those that are not used."""
+    """The tensors with the names of current transformers, without those that are not used."""
     not_used = (*_NOT_USED, "pooler.") if model_type == "roberta" else _NOT_USED
     standard: dict[str, np.ndarray] = {}
     for name, tensor in tensors.items():
@@ -215,7 +215,7 @@ def standard_names(model_type: str, tensors: Mapping[str, np.ndarray]) -> dict[s
         is_encoder = bare.startswith(("embeddings.", "encoder.", "pooler."))
         full = f"{model_type}.{bare}" if is_encoder else bare
         if full in standard:
-            raise WeightsError(f"{full} is there twice, once as {name}; remove one")
+            raise WeightsError(f"{full} appears twice, once as {name}; remove one")
         standard[full] = tensor
     return standard
 
@@ -235,7 +235,9 @@ def check_tensors(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, n
     }
     if any(problems.values()):
         shown = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
-        raise WeightsError(f"the weights do not fit the configuration; bring those that belong together. {shown}")
+        raise WeightsError(
+            f"the weights do not fit the configuration; use config.json and weights of the same model. {shown}"
+        )
 
 
 def listed(names: list[str], limit: int = 20) -> str:

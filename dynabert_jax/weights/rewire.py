@@ -37,7 +37,7 @@ class Order:
 
 
 def by_importance(importance: Scores) -> Order:
-    """Most important first; equals keep their old order."""
+    """Most important first; ties keep their old order."""
 
     def descending(scores: Any) -> np.ndarray:
         return np.argsort(-np.asarray(scores), kind="stable")

@@ -43,7 +43,7 @@ _LEGACY_VERSION = 1001
 
 
 class _Storage(NamedTuple):
-    """A flat run of numbers that the pickle refers to by its key; `size` counts numbers, not bytes."""
+    """A flat array that the pickle refers to by its key; `size` counts numbers, not bytes."""
 
     dtype: np.dtype[Any]
     key: str
@@ -69,7 +69,7 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
         The tensors by name. They are read-only views; tied tensors share their memory.
 
     Raises:
-        WeightsError: the file is damaged, holds something else than tensors, or names code to run.
+        WeightsError: the file is damaged, contains anything but tensors, or names code to run.
         OSError: the file cannot be opened.
     """
     with Path(path).open("rb") as file:
@@ -87,9 +87,12 @@ def _read_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(file) as archive:
             pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             if len(pickles) != 1:
-                raise WeightsError(f"this zip file is not one that torch.save wrote: it holds {len(pickles)} data.pkl")
+                raise WeightsError(
+                    f"torch.save did not write this zip file: it holds {len(pickles)} data.pkl instead of one; copy or "
+                    "download it again"
+                )
             folder = pickles[0].removesuffix("data.pkl")
-            byte_order = f"{folder}byteorder"  # not there before PyTorch 2.1
+            byte_order = f"{folder}byteorder"  # absent before PyTorch 2.1
             if byte_order in archive.namelist():
                 _check_little_endian(_read_stored(archive, byte_order) == b"little")
             views = _views(_unpickle(io.BytesIO(_read_stored(archive, pickles[0]))))
@@ -103,13 +106,13 @@ def _read_zip(file: IO[bytes]) -> dict[str, np.ndarray]:
 
 
 def _read_stored(archive: zipfile.ZipFile, name: str) -> bytes:
-    """One file out of the archive. PyTorch never compresses; a compressed file could unpack to any size."""
+    """One file of the archive. PyTorch never compresses; a compressed file could unpack to any size."""
     try:
         info = archive.getinfo(name)
     except KeyError:
         raise _damaged(f"{name} is missing in the archive") from None
     if info.compress_type != zipfile.ZIP_STORED:
-        raise WeightsError(f"{name} is compressed, so torch.save did not write it; unpack and save it with PyTorch")
+        raise WeightsError(f"{name} is compressed, so torch.save did not write it; save the file again with PyTorch")
     return archive.read(info)
 
 
@@ -119,7 +122,7 @@ def _read_legacy(file: IO[bytes]) -> dict[str, np.ndarray]:
     Each of the first five is a pickle; each storage is its length, int64, and its numbers.
     """
     if _unpickle(file) != _LEGACY_MAGIC or _unpickle(file) != _LEGACY_VERSION:
-        raise _damaged("it does not begin as one")
+        raise _damaged("its beginning is not that of such a file")
     machine = _unpickle(file)
     _check_little_endian(isinstance(machine, dict) and machine.get("little_endian") is True)
     views = _views(_unpickle(file))
@@ -131,13 +134,13 @@ def _read_legacy(file: IO[bytes]) -> dict[str, np.ndarray]:
 
 
 def _read_legacy_storage(file: IO[bytes], storage: _Storage) -> bytes:
-    """One storage, behind its length."""
+    """One storage, which follows its length."""
     length = int.from_bytes(file.read(8), "little")
     here = file.tell()
     left = file.seek(0, io.SEEK_END) - here
     file.seek(here)
     if length != storage.size or length * storage.dtype.itemsize > left:
-        raise _damaged(f"{length} numbers of {storage.size} in storage {storage.key}, {left} bytes left")
+        raise _damaged(f"storage {storage.key}: {length} numbers instead of {storage.size}, {left} bytes left")
     return file.read(length * storage.dtype.itemsize)
 
 
@@ -147,11 +150,10 @@ def _check_little_endian(is_little_endian: bool) -> None:
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that can make nothing but containers, numbers, texts, `_Storage` and `_View`."""
+    """An unpickler that can create only containers, numbers, texts, `_Storage` and `_View`."""
 
     def find_class(self, module: str, name: str) -> Any:
-        # What is returned here can be changed by the pickle (setattr), so it is made anew for every mention,
-        # or cannot be changed.
+        # The pickle can change what is returned here (setattr), so it is created anew each time, or is immutable.
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -171,7 +173,9 @@ class _Unpickler(pickle.Unpickler):
                 return _Storage(_DTYPES[name], key, size)
             case ("storage", str(name), str(key), str(), int(size), None) if name in _DTYPES:  # the legacy format's
                 return _Storage(_DTYPES[name], key, size)
-        raise WeightsError(f"it refers to something that is not a tensor's storage: {pid!r:.200}")
+        raise WeightsError(
+            f"it refers to something other than a tensor's storage: {pid!r:.200}; save model.state_dict() alone"
+        )
 
 
 def _unpickle(stream: IO[bytes]) -> Any:
@@ -185,7 +189,7 @@ def _unpickle(stream: IO[bytes]) -> Any:
 
 
 def _check_memo(stream: IO[bytes]) -> None:
-    """Refuses a pickle that numbers its objects higher than it can have any: Python would make room for so many."""
+    """Refuses a pickle with an object number above its number of objects: Python would allocate that many."""
     start = stream.tell()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if opcode.name.endswith("PUT") and isinstance(argument, int) and argument > count:
@@ -196,7 +200,9 @@ def _check_memo(stream: IO[bytes]) -> None:
 def _views(state: Any) -> dict[str, _View]:
     """The tensors of an unpickled state dict."""
     if not isinstance(state, dict):
-        raise WeightsError(f"it holds {_kind(state)}; only a state dict, tensors by name, is read")
+        raise WeightsError(
+            f"it holds {_kind(state)}; only a state dict, tensors by name, is read: save model.state_dict() alone"
+        )
     views = dict(dict.items(state))
     for name, view in views.items():
         if not isinstance(name, str) or not isinstance(view, _View) or not isinstance(view.storage, _Storage):
@@ -230,7 +236,7 @@ def _array(name: str, view: _View, data: bytes) -> np.ndarray:
 
 
 def _lies_within(view: _View, size: int) -> bool:
-    """Whether the view's last number still lies in its storage. In Python's integers: numpy's own check overflows."""
+    """Whether the view's last number is in its storage. Uses Python's integers: numpy's own check overflows."""
     match (view.offset, view.shape, view.strides):
         case (int(offset), tuple(shape), tuple(strides)) if len(shape) == len(strides):
             if not all(isinstance(number, int) and number >= 0 for number in (offset, *shape, *strides)):

@@ -50,10 +50,10 @@ def test_a_size_faster_than_promised_has_nothing_that_stays() -> None:
 @pytest.mark.parametrize(
     ("sub", "full_ms", "words"),
     [
-        ("w0.5_d0.5", 0.9, "mostly the start of the program"),
+        ("w0.5_d0.5", 0.9, "mostly launch overhead"),
         ("w1_d0.5", 9.0, "cost the same at every depth"),
         ("w0.5_d1", 9.0, "layer norms, residuals and the softmax keep their size at every width"),
-        ("w0.0833333_d1", 9.0, "its narrowest products have 64 columns"),
+        ("w0.0833333_d1", 9.0, "its narrowest matmuls have 64 columns"),
     ],
 )
 def test_the_cause_is_told_by_the_shape(sub: str, full_ms: float, words: str) -> None:

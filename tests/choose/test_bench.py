@@ -273,7 +273,7 @@ def test_what_a_backend_does_not_do_is_told_before_anything_is_measured(
     with pytest.raises(LatencyError) as error:
         bench_run(run, BenchSettings(backends=("onnxruntime", "onnxruntime-int8"), dtypes=("float32", "bfloat16")))
     assert str(error.value) == (
-        "--dtype bfloat16 is of none of the backends: onnxruntime runs in float32; onnxruntime-int8 runs in int8. "
+        "no backend has --dtype bfloat16: onnxruntime runs in float32; onnxruntime-int8 runs in int8. "
         "Leave it out, or add --backend jax"
     )
     gpu = SimpleNamespace(platform="gpu", device_kind="NVIDIA H100")

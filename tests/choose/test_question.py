@@ -86,7 +86,7 @@ def test_a_card_can_come_from_another_device(measured: Finished, tmp_path: Path)
 def test_without_a_card_it_is_said_how_to_make_one(run: Finished) -> None:
     with pytest.raises(LatencyError) as error:
         best(run, Limits(max_latency_ms=5.0))
-    assert f"Run `dynabert bench {run.folder.path}` on the device that is meant" in str(error.value)
+    assert f"Run `dynabert bench {run.folder.path}` on the target device" in str(error.value)
     with pytest.raises(LatencyError, match="there is no latency card"):
         best(run, Limits(max_latency_ms=5.0), cards=(Path("missing.json"),))
 
@@ -104,9 +104,11 @@ def test_what_was_not_measured_is_left_out_and_named(
     write_card(file, card(measurement(sub="w0.5_d1", median_ms=1.0), model=model(run)))
     with caplog.at_level(logging.WARNING):
         assert best(run, Limits(max_latency_ms=5.0), cards=(file,)) == "w0.5_d1"
-    assert "not measured there, and left out: w0.5_d0.5, w1_d0.5, w1_d1" in caplog.text
+    assert "left out, because no card has these latencies for them: w0.5_d0.5, w1_d0.5, w1_d1" in caplog.text
     write_card(file, card(measurement(sub="other"), model=model(run)))
-    with pytest.raises(LatencyError, match=r"no card has these latencies of w0.5_d0.5, .+; run `dynabert bench`"):
+    with pytest.raises(
+        LatencyError, match=r"no card has these latencies for w0.5_d0.5, .+; measure them with `dynabert"
+    ):
         best(run, Limits(max_latency_ms=5.0), cards=(file,))
 
 
@@ -185,7 +187,7 @@ def test_what_is_far_beyond_its_limit_is_so_many_times_it() -> None:
 )
 def test_what_describes_latencies_that_do_not_matter_is_refused(more: dict[str, Any], named: str) -> None:
     question = Question(**({"limits": Limits(max_parameters=20e6), "where": Where()} | more))
-    with pytest.raises(ChoiceError, match=f"^{named}this says which latencies are meant, and nothing asks for"):
+    with pytest.raises(ChoiceError, match=f"^{named}without a latency limit these options have no effect"):
         choose_run("run", question)
 
 

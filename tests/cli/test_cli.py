@@ -215,9 +215,7 @@ def test_a_run_folder_of_other_files(refused: Command, config_file: Path, tmp_pa
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
     said = refused(config_file, "--run-dir", tmp_path / "other")
-    assert (
-        f"{tmp_path / 'other'} is no run folder: it holds thesis.tex and no config.json; set run_dir to a new" in said
-    )
+    assert f"{tmp_path / 'other'} is not a run folder: it holds thesis.tex and no config.json; set run_dir to a" in said
 
 
 def test_a_run_folder_of_another_configuration(refused: Command, finished: Finished, tmp_path: Path) -> None:
@@ -230,7 +228,7 @@ def test_a_stage_before_the_one_asked_for_is_not_finished(
 ) -> None:
     assert main([str(config_file), "--stage", "width"]) == 2
     errors = capsys.readouterr().err
-    assert "one stage alone was asked for, but stage fine_tune before it has done 0 of 12 steps" in errors
+    assert "only one stage was requested, but stage fine_tune before it has done 0 of 12 steps" in errors
 
 
 def test_a_damaged_checkpoint_is_named_with_its_cure(
@@ -365,7 +363,7 @@ def test_a_full_disk_ends_a_run_with_a_message_and_the_next_one_goes_on(
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert f"error: cannot write a checkpoint to {tmp_path / 'run' / 'fine_tune' / 'last'}" in last
-    assert "free some space, and the same command goes on" in last
+    assert "free some space, and the same command resumes" in last
     assert [row.sub for row in train_run(config).rows] == ["w1_d1"] * 2
 
 
@@ -383,16 +381,19 @@ def dynabert(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
         ([], "Missing subcommand"),
         (["evaluat", "run"], "Unrecognized options: evaluat"),
         (["evaluate"], "required"),
-        (["evaluate", "/missing"], "/missing is no run folder: it has no config.json; name the run_dir of a run"),
-        (["bench", "/missing"], "/missing is no run folder: it has no config.json; name the run_dir of a run"),
+        (["evaluate", "/missing"], "/missing is not a run folder: it has no config.json; name the run_dir of a run"),
+        (["bench", "/missing"], "/missing is not a run folder: it has no config.json; name the run_dir of a run"),
         (["bench", "run", "--rounds", "0"], "rounds = 0: should be greater than or equal to 1"),
         (["bench", "run", "--dtype", "float16"], "Invalid choice"),
         (["bench", "run", "--backend", "onnxruntime", "--dtype", "bfloat16"], "onnxruntime runs in float32"),
         (["bench", "run", "--no-json"], "Unrecognized options: --no-json"),
         (["choose", "run", "--no-json"], "Unrecognized options: --no-json"),
-        (["choose", "/missing"], "/missing is no run folder: it has no config.json; name the run_dir of a run"),
-        (["choose", "run", "--max-parameters", "3X"], "'3X' is no size: write a number above 0, with K, M, G, B or T"),
-        (["choose", "run", "--max-flops", "0"], "'0' is no size"),
+        (["choose", "/missing"], "/missing is not a run folder: it has no config.json; name the run_dir of a run"),
+        (
+            ["choose", "run", "--max-parameters", "3X"],
+            "'3X' is not a size; write a number above 0, optionally followed by K",
+        ),
+        (["choose", "run", "--max-flops", "0"], "'0' is not a size"),
         (["choose", "run", "--max-latency-ms", "-1"], "max_latency_ms = -1.0: should be greater than 0"),
         (["choose", "run", "--min-score", "80"], "min_score = 80.0: scores are fractions; write 0.8 for 80"),
     ],
@@ -491,4 +492,4 @@ def test_a_run_that_has_not_finished_has_nothing_to_evaluate(
 ) -> None:
     shutil.copy(finished.folder / "config.json", tmp_path)
     assert dynabert(monkeypatch, "evaluate", str(tmp_path)) == 2
-    assert "holds no finished model; give its training command again" in capsys.readouterr().err
+    assert "has no finished model; run its training command again" in capsys.readouterr().err

@@ -126,15 +126,15 @@ def test_checkpoints_without_a_model_type_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; bring a 'bert' or a 'roberta'"),
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; use a 'bert' or 'roberta' model"),
         ({"model_type": None}, "model_type None is not supported"),
-        ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported; only 'gelu'"),
+        ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported; use a model with 'gelu'"),
         ({"hidden_act": "gelu_new"}, "hidden_act 'gelu_new' is not supported"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key' is not supported"),
-        ({"num_attention_heads": 5}, "hidden_size 12 does not divide into 5 attention heads"),
-        ({"num_attention_heads": 0}, "num_attention_heads = 0: must be whole numbers of at least 1"),
-        ({"hidden_size": 12.0, "vocab_size": "31"}, "vocab_size = '31', hidden_size = 12.0: must be whole numbers"),
-        ({"pad_token_id": 31}, "pad_token_id 31 is not one of the 31 tokens"),
+        ({"num_attention_heads": 5}, "must be a multiple of num_attention_heads; got 12 and 5"),
+        ({"num_attention_heads": 0}, "num_attention_heads = 0: each must be a whole number, at least 1"),
+        ({"hidden_size": 12.0, "vocab_size": "31"}, "vocab_size = '31', hidden_size = 12.0: each must be"),
+        ({"pad_token_id": 31}, "pad_token_id must be less than vocab_size, 31; got 31"),
         ({"hidden_dropout_prob": 1.0}, "hidden_dropout = 1.0: should be less than 1"),
         ({"layer_norm_eps": 0.0}, "layer_norm_eps = 0.0: should be greater than 0"),
         ({"type_vocab_size": 0}, "type_vocab_size = 0"),
@@ -149,19 +149,19 @@ def test_a_model_that_is_not_supported_is_refused(changes: dict[str, Any], messa
 
 def test_all_missing_keys_are_named() -> None:
     values = {key: value for key, value in SIZES.items() if key not in ("hidden_size", "intermediate_size")}
-    with pytest.raises(ConfigError, match=r"config\.json lacks hidden_size, intermediate_size; is it"):
+    with pytest.raises(ConfigError, match=r"config\.json has no hidden_size, intermediate_size; use"):
         ModelConfig.from_hugging_face({"model_type": "bert", **values})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"heads": (3,)}, "heads and neurons need one entry a layer; got 1 and 2"),
-        ({"heads": (), "neurons": ()}, "need one entry a layer; got 0 and 0"),
+        ({"heads": (3,)}, "heads and neurons need one entry per layer; got 1 and 2"),
+        ({"heads": (), "neurons": ()}, "need one entry per layer; got 0 and 0"),
         ({"heads": (3, 0)}, r"heads\.1 = 0: should be greater than or equal to 1"),
         ({"labels": ()}, "a classification head needs two or more labels"),
-        ({"labels": ("score",)}, "a head with one number is head='regression'"),
-        ({"head": "regression"}, "a regression head has one output; labels must name it"),
+        ({"labels": ("score",)}, "to predict a number, set head='regression'"),
+        ({"head": "regression"}, "a regression head has one output, so labels must be one name"),
         ({"hidden_dropout": float("nan")}, "hidden_dropout = nan"),
     ],
 )
@@ -271,12 +271,12 @@ def test_a_stage_that_cannot_work_is_refused(values: dict[str, Any], message: st
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"train_file": "a.csv", "hub": "b"}, "name one source of data; got train_file and hub"),
+        ({"train_file": "a.csv", "hub": "b"}, "name only one source of data; got train_file and hub"),
         ({"dev_file": "a.csv"}, "dev_file and test_file need a train_file"),
         ({"test_file": "a.csv"}, "dev_file and test_file need a train_file"),
-        ({"lengths": (64, 32)}, r"lengths must ascend and name each length once; got \(64, 32\)"),
-        ({"lengths": (32, 32)}, "lengths must ascend"),
-        ({"lengths": ()}, "lengths must ascend"),
+        ({"lengths": (64, 32)}, r"lengths must be .+ in ascending order, without repeats; got \(64, 32\)"),
+        ({"lengths": (32, 32)}, "in ascending order"),
+        ({"lengths": ()}, "lengths must be one or more numbers"),
         ({"lengths": (2,)}, r"lengths \(2,\) leave no room for a token"),
         ({"max_length": 64}, "unknown key 'max_length'; did you mean 'lengths'"),
         ({"batch_size": 0}, "batch_size = 0"),

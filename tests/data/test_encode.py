@@ -312,14 +312,14 @@ BAD_TABLES = [
     ("train.tsv", "", "train.tsv: the file is empty"),
     ("train.tsv", "\n\n", "train.tsv: the file holds no rows"),
     ("train.tsv", "text\tlabel\n", "train.tsv: the file holds no rows"),
-    ("train.txt", GOOD, "the extension '.txt' is not supported; bring .csv, .tsv, .jsonl, .parquet"),
+    ("train.txt", GOOD, "the extension '.txt' is not supported; use .csv, .tsv, .jsonl, .parquet"),
     ("train.tsv", "txt\tid\tlabel\na\t1\tgood\n", "no column 'text'; did you mean 'txt'? there are: txt, id, label"),
     ("train.tsv", "text\tlable\na\tgood\n", "no column 'label'; did you mean 'lable'?"),
     ("train.tsv", "text\ttext\tlabel\na\ta\tgood\n", "names a column twice"),
     ("train.tsv", GOOD + "\nc\tugly\n", "row 3 (line 5): label 'ugly' is not a class; allowed: bad (0), good (1)"),
     ("train.tsv", GOOD + "c\t2\n", "row 3 (line 4): label '2' is not a class"),
     ("train.tsv", GOOD + "c\t\n", "row 3 (line 4): label is missing"),
-    ("train.tsv", GOOD + "c\n", "row 3 (line 4): cells: 1, columns: 2 (text, label); a .tsv knows no quotes"),
+    ("train.tsv", GOOD + "c\n", "row 3 (line 4): cells: 1, columns: 2 (text, label); a text in a .tsv cannot"),
     (
         "train.csv",
         'text,label\n"a\nb",good\na, b,bad\n',
@@ -327,12 +327,12 @@ BAD_TABLES = [
     ),
     ("train.csv", 'text,label\n"a,good\nb,bad\n', "line 2: unexpected end of data on line 3; close its quotes"),
     ("train.csv", 'text,label\n"a" b,good\nb,bad\n', "line 2: ',' expected after '\"'; close its quotes"),
-    ("train.tsv", "text\tlabel\na\tgood\nb\tgood\n", "every example is of the class 'good'"),
+    ("train.tsv", "text\tlabel\na\tgood\nb\tgood\n", "every example has the class 'good'"),
     ("train.csv", "text,label\n,good\n  ,bad\n", "train.csv: the column 'text' is empty in every row; name one"),
     (
         "train.csv",
         "text;label\na;good\n",
-        "the header is a single cell, 'text;label', and must name text, label; cells",
+        "the header is a single cell, 'text;label', but must name text, label; sep",
     ),
     ("train.csv", GOOD, "the header is a single cell, 'text\\tlabel'"),
 ]
@@ -353,7 +353,7 @@ BAD_JSON_LINES = [
     ('{"text": "", "label": 1}\n{"text": " ", "label": 0}\n', "the column 'text' is empty in every row"),
     ('[\n{"text": "a",\n"label": 1},\n{"text": "b",\n"label": 7}\n]', "row 2: label 7 is not a class"),
     ('[\n{"text": "a", "label": 1}\n{"text": "b", "label": 0}]', "not JSON (Expecting ',' delimiter: line 3 column 1"),
-    ("[1]", "row 1: a JSON object is needed; got 1; write one JSON object a line"),
+    ("[1]", "row 1: a JSON object is needed; got 1; write one JSON object per line"),
     ("[]", "the file holds no rows"),
 ]
 
@@ -398,7 +398,7 @@ def test_a_file_that_may_not_be_read_is_named(
 
     monkeypatch.setattr(Path, "open", forbidden)
     with pytest.raises(
-        DataError, match=r"train.csv: cannot be read \(.*Permission denied.*\); bring a file that you may"
+        DataError, match=r"train.csv: cannot be read \(.*Permission denied.*\); choose a file that you can"
     ):
         load_data(config(SENTENCES, train_file=file), tokenizer)
 
@@ -451,7 +451,7 @@ def test_a_task_without_labels_takes_no_half_characters_for_classes(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     file = write(tmp_path / "train.jsonl", '{"text": "a", "label": "x"}\n{"text": "b", "label": "\\udfff"}\n')
-    with pytest.raises(DataError, match=r"row 2 \(line 2\): the label '\\udfff' is not valid Unicode; fix it"):
+    with pytest.raises(DataError, match=r"row 2 \(line 2\): the label '\\udfff' is not valid Unicode; fix the label"):
         load_data(config(UNNAMED, train_file=file), tokenizer)
 
 
@@ -550,7 +550,7 @@ def test_a_saved_tokenizer_loads_as_hugging_face_loads_it(tmp_path: Path, tokeni
 def test_a_folder_without_a_vocabulary_is_refused(files: list[str], tmp_path: Path) -> None:
     for name in files:
         (tmp_path / name).write_text("{}")
-    with pytest.raises(DataError, match=r"no tokenizer; there must be a tokenizer.json, a vocab.txt"):
+    with pytest.raises(DataError, match=r"no tokenizer; add a tokenizer.json, a vocab.txt"):
         load_tokenizer(tmp_path)
 
 

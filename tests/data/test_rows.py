@@ -164,7 +164,7 @@ def test_a_jsonl_names_its_columns_in_its_first_row(read: Callable[[Path], Any],
     with pytest.raises(DataError, match=r"in\.jsonl, row 1 \(line 2\): no column 'text'"):
         trained_on(path)
     path.write_text("[3]")
-    with pytest.raises(DataError, match=r"in\.jsonl, row 1: a JSON object is needed; got 3; write one JSON object a"):
+    with pytest.raises(DataError, match=r"in\.jsonl, row 1: a JSON object is needed; got 3; write one JSON object per"):
         read(path)
 
 
@@ -277,9 +277,7 @@ def test_a_damaged_archive_is_reported(read: Callable[[Path], Any], damage: str,
 @pytest.mark.parametrize("name", ["in.parquet.gz", "in.gz", "in.csv.zip", "in"])
 def test_other_extensions_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("text\ngood\n")
-    with pytest.raises(
-        DataError, match=r"is not supported; bring \.csv, \.tsv, \.jsonl, \.parquet; .+ as in \.csv\.gz"
-    ):
+    with pytest.raises(DataError, match=r"is not supported; use \.csv, \.tsv, \.jsonl, \.parquet; .+ as in \.csv\.gz"):
         open_rows(tmp_path / name)
 
 
@@ -313,5 +311,5 @@ def test_a_time_that_python_has_no_room_for_is_reported_where_it_is_read(tmp_pat
 
 
 def test_a_name_that_no_file_can_have_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot be read .*File name too long.*bring a file that you may read"):
+    with pytest.raises(DataError, match=r"cannot be read .*File name too long.*choose a file that you can read"):
         open_rows(tmp_path / ("x" * 300 + ".csv"))

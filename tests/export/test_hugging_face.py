@@ -76,7 +76,7 @@ def test_without_torch_it_is_told_who_was_asked(tmp_path: Path, monkeypatch: pyt
     source = source_of(CONFIG, PER_LAYER)
     hugging_face.write_padded(source, tmp_path)
     monkeypatch.setattr("dynabert_jax.infer.in_transformers.is_installed", lambda _: False)
-    assert "PyTorch is not installed here, so transformers was not asked" in open_folder(tmp_path).by
+    assert "PyTorch is not installed here, so transformers was not used" in open_folder(tmp_path).by
 
 
 def test_the_exact_class_is_not_loaded_unasked(tmp_path: Path) -> None:

@@ -94,6 +94,6 @@ def test_every_product_with_weights_is_quantized(config: ModelConfig, tmp_path: 
 
 def test_a_model_that_one_file_cannot_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_file, "LARGEST", 1000)
-    with pytest.raises(ExportError, match="do not fit into one ONNX file, which ends at 2 GiB; export a smaller"):
+    with pytest.raises(ExportError, match="do not fit into one ONNX file of at most 2 GiB; export a smaller"):
         onnx_file.write(source_of(CONFIG, FULL), tmp_path)
     assert not any(tmp_path.iterdir())

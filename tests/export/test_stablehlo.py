@@ -87,7 +87,7 @@ def test_jax_and_safetensors_are_enough(grid_folder: Path) -> None:
 def test_a_network_that_is_not_there(grid_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"it has no network 'w9'; there are .*w1_d1"):
         load_stablehlo(grid_folder, "w9")
-    with pytest.raises(FileNotFoundError, match=r"say which network is wanted; there are .*w1_d1"):
+    with pytest.raises(FileNotFoundError, match=r"name the network; there are .*w1_d1"):
         load_stablehlo(grid_folder)
     with pytest.raises(FileNotFoundError, match="there are none"):
         load_stablehlo(tmp_path)

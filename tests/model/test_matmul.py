@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from dynabert_jax.config import Dtype
-from dynabert_jax.model import bert
+from dynabert_jax.model import bert, dense
 from dynabert_jax.model.bert import Bert
-from dynabert_jax.model.matmul import product, rounded_kernels
+from dynabert_jax.model.matmul import matmul, rounded_kernels
 from dynabert_jax.subnetwork import SubNetwork
 from tiny import CONFIG, GRID, by_path, random_batch, random_params
 
 # Found in the code, so that an equation that is added there is tested here.
-EQUATIONS = sorted(set(re.findall(r'"([a-z]+,[a-z]+->[a-z]+)"', inspect.getsource(bert))))
+EQUATIONS = sorted(set(re.findall(r'"([a-z]+,[a-z]+->[a-z]+)"', inspect.getsource(bert) + inspect.getsource(dense))))
 # Letters as in bert.py. Sizes of one and odd ones: some shapes are refused by XLA on a CPU, and only when they run.
 SIZES = {
     "one head": {"b": 1, "s": 7, "q": 7, "k": 7, "i": 12, "o": 20, "n": 1, "d": 3},
@@ -45,7 +45,7 @@ def operands(equation: str, sizes: dict[str, int]) -> tuple[np.ndarray, np.ndarr
 
 @functools.partial(jax.jit, static_argnums=(0, 4))  # what XLA cannot run shows once it has moved transpositions
 def with_gradients(equation: str, a: jax.Array, b: jax.Array, g: jax.Array, dtype: Dtype) -> tuple[jax.Array, ...]:
-    out, backward = jax.vjp(lambda a, b: product(equation, a, b, dtype), a, b)
+    out, backward = jax.vjp(lambda a, b: matmul(equation, a, b, dtype), a, b)
     return out, *backward(g)
 
 
@@ -111,12 +111,12 @@ def test_float32_is_einsum_and_so_are_its_gradients(equation: str, sizes: dict[s
 )
 def test_other_forms_are_refused(equation: str) -> None:
     with pytest.raises(ValueError, match=f"^'{equation}' is not of the form 'ri,io->ro' or 'bri,bio->bro' "):
-        product(equation, np.ones((2, 2, 2, 2)), np.ones((2, 2, 2, 2)), "float32")
+        matmul(equation, np.ones((2, 2, 2, 2)), np.ones((2, 2, 2, 2)), "float32")
 
 
 def test_batches_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match=r"'bnqd,bnkd->bnqk': the batches differ: \(2, 3\) and \(3, 2\)"):
-        product("bnqd,bnkd->bnqk", np.ones((2, 3, 4, 5)), np.ones((3, 2, 6, 5)), "float32")
+        matmul("bnqd,bnkd->bnqk", np.ones((2, 3, 4, 5)), np.ones((3, 2, 6, 5)), "float32")
 
 
 # Kernels that are rounded once

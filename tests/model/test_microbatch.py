@@ -20,7 +20,7 @@ from dynabert_jax.infer import in_jax
 from dynabert_jax.infer.in_jax import forward_program
 from dynabert_jax.model import microbatch
 from dynabert_jax.model.bert import Bert
-from dynabert_jax.model.microbatch import TOKENS_PER_PART, count_parts, in_parts, micro_batches
+from dynabert_jax.model.microbatch import TOKENS_PER_MICROBATCH, count_microbatches, in_microbatches, micro_batches
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.plan import StagePlan, depth, fine_tune
 from dynabert_jax.system import devices
@@ -41,7 +41,7 @@ def _one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _one_row_each(_one_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynabert_jax.model.microbatch.TOKENS_PER_PART", LENGTH)
+    monkeypatch.setattr("dynabert_jax.model.microbatch.TOKENS_PER_MICROBATCH", LENGTH)
 
 
 @pytest.mark.usefixtures("_one_cpu")
@@ -61,33 +61,33 @@ def _one_row_each(_one_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_how_many(rows: int, length: int, least: int, expected: int) -> None:
-    assert count_parts(rows, length, least) == expected
+    assert count_microbatches(rows, length, least) == expected
 
 
 @pytest.mark.usefixtures("_one_cpu")
 @given(st.integers(1, 64), st.integers(1, 512), st.integers(1, 8))
 def test_they_are_equal_and_no_other_number_of_them_is_nearer(share: int, length: int, least: int) -> None:
     rows = share * least
-    chosen = count_parts(rows, length, least)
+    chosen = count_microbatches(rows, length, least)
     assert rows % chosen == 0
     assert chosen >= least
 
     def ratio(parts: int) -> float:
         tokens = rows / parts * length
-        return max(tokens / TOKENS_PER_PART, TOKENS_PER_PART / tokens)
+        return max(tokens / TOKENS_PER_MICROBATCH, TOKENS_PER_MICROBATCH / tokens)
 
     assert all(ratio(chosen) <= ratio(other) * (1 + 1e-9) for other in range(least, rows + 1) if rows % other == 0)
 
 
 def test_rows_that_do_not_divide_are_told() -> None:
-    with pytest.raises(ValueError, match="7 rows do not divide into 2 equal parts; take a multiple of 2"):
-        count_parts(7, 128, at_least=2)
+    with pytest.raises(ValueError, match="7 rows do not divide into 2 equal microbatches; use a multiple of 2"):
+        count_microbatches(7, 128, at_least=2)
 
 
 @pytest.mark.skipif(jax.local_device_count() == 1, reason="needs several devices")
 def test_several_devices_take_the_batch_at_once() -> None:
-    assert count_parts(32, 128) == 1
-    assert count_parts(32, 128, at_least=2) == 2
+    assert count_microbatches(32, 128) == 1
+    assert count_microbatches(32, 128, at_least=2) == 2
 
 
 @pytest.mark.usefixtures("_one_row_each")
@@ -99,7 +99,7 @@ def test_an_answer_of_parts_is_that_of_the_whole() -> None:
         seen.append(a.shape)
         return a.sum(axis=1, keepdims=True) - b[:, :1]
 
-    np.testing.assert_array_equal(in_parts(answer, rows, rows), rows.sum(axis=1, keepdims=True) - rows[:, :1])
+    np.testing.assert_array_equal(in_microbatches(answer, rows, rows), rows.sum(axis=1, keepdims=True) - rows[:, :1])
     assert seen == [(1, LENGTH)]
 
 
@@ -161,7 +161,7 @@ def test_gradients_are_summed_over_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(programs, "accumulate", watched)
     whole = summed(objective, programs, batch)
     monkeypatch.setattr("dynabert_jax.model.microbatch.is_one_cpu", lambda: True)
-    monkeypatch.setattr("dynabert_jax.model.microbatch.TOKENS_PER_PART", LENGTH)
+    monkeypatch.setattr("dynabert_jax.model.microbatch.TOKENS_PER_MICROBATCH", LENGTH)
     parted = summed(objective, programs, batch)
     assert sizes == [2, 1, 1]
     assert_trees_close(parted, whole, atol=1e-6 * norm(whole))

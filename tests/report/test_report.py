@@ -102,10 +102,10 @@ def test_the_command_on_the_page_is_one_that_there_is(page: Any, monkeypatch: py
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        (None, "Latency has not been measured: run `dynabert bench"),
-        ("{", "latency.json is no latency card, or damaged"),
-        ("[]", "is no latency card, or damaged"),
-        ('{"model": "abc", "origins": [], "rows": []}', "is no latency card, or damaged"),
+        (None, "Latency has not been measured. Run `dynabert bench"),
+        ("{", "latency.json is not a latency card, or is damaged"),
+        ("[]", "is not a latency card, or is damaged"),
+        ('{"model": "abc", "origins": [], "rows": []}', "is not a latency card, or is damaged"),
     ],
 )
 def test_a_page_without_latencies_says_why(
@@ -349,7 +349,7 @@ def test_the_keyboard_reaches_and_picks_every_point(page: Any) -> None:
     assert "width 1 · depth 0.5" in text_of(page, "#tip")
     page.switch_to.active_element.send_keys(Keys.ENTER)
     assert picked(page) == {"w1_d0.5"}
-    assert text_of(page, "#pick-why") == "The size that you pointed at"
+    assert text_of(page, "#pick-why") == "The size that you selected"
     page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT, Keys.SPACE)
     assert picked(page) == {"w0.5_d1"}
 
@@ -451,7 +451,7 @@ def test_the_command_writes_the_page(
     assert report(finished.folder, "--out", tmp_path) == 2
     assert "Is a directory; name" in capsys.readouterr().err
     assert report(tmp_path) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_paths_in_the_home_folder(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,5 +464,5 @@ def test_paths_in_the_home_folder(finished: Finished, tmp_path: Path, monkeypatc
 
 
 def test_a_run_that_has_not_finished_has_no_page(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="is no run folder"):
+    with pytest.raises(RunFolderError, match="is not a run folder"):
         facts(tmp_path)

@@ -48,7 +48,7 @@ def test_a_row_whose_score_can_be_none_is_told(change: dict[str, Any], finished:
 
 
 def test_a_run_that_is_not_whole_is_told(finished: FinishedRun, tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="is no run folder"):
+    with pytest.raises(RunFolderError, match="is not a run folder"):
         read_finished(tmp_path)
     run = tmp_path / "run"
     shutil.copytree(finished.folder, run)
@@ -62,8 +62,8 @@ def test_a_run_that_is_not_whole_is_told(finished: FinishedRun, tmp_path: Path) 
     with pytest.raises(RunFolderError, match=r"results\.json is damaged \(maximum recursion depth"):
         read_finished(run)
     (run / "results.json").unlink()
-    with pytest.raises(RunFolderError, match=r"results\.json is not there: the run has not finished"):
+    with pytest.raises(RunFolderError, match=r"results\.json is missing: the run has not finished"):
         read_finished(run)
     shutil.rmtree(run / "model")
-    with pytest.raises(RunFolderError, match="holds no finished model; give its training command again"):
+    with pytest.raises(RunFolderError, match="has no finished model; run its training command again"):
         read_finished(run)

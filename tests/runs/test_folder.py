@@ -85,7 +85,7 @@ def test_a_folder_of_other_files_is_refused(config: RunConfig) -> None:
     Path(config.run_dir).mkdir(parents=True)
     Path(config.run_dir, "thesis.tex").touch()
     with pytest.raises(
-        RunFolderError, match=r"runs/one is no run folder: it holds thesis\.tex and no config\.json; set"
+        RunFolderError, match=r"runs/one is not a run folder: it holds thesis\.tex and no config\.json; set"
     ):
         RunFolder.open(config)
     assert [path.name for path in Path(config.run_dir).iterdir()] == ["thesis.tex"]
@@ -167,7 +167,7 @@ def test_a_folder_that_may_not_be_written_to_is_an_error(
 
 def test_a_folder_that_no_run_made_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(RunFolderError, match=f"{path} is no run folder: it has no config.json"):
+        with pytest.raises(RunFolderError, match=f"{path} is not a run folder: it has no config.json"):
             RunFolder.existing(path)
 
 
@@ -266,7 +266,7 @@ def test_damaged_importance_is_an_error(config: RunConfig, keep: int) -> None:
     data = folder.importance_file.read_bytes()
     assert len(data) > keep
     folder.importance_file.write_bytes(data[:keep])
-    with pytest.raises(RunFolderError, match=r"importance\.npz is damaged .+ remove it, and the same command makes it"):
+    with pytest.raises(RunFolderError, match=r"importance\.npz is damaged .+ remove .+ the same command computes it"):
         folder.read_importance()
 
 
@@ -286,7 +286,7 @@ def test_a_full_disk_leaves_what_was_there(write: Any, tmp_path: Path) -> None:
     path = tmp_path / "file.npz"
     path.write_text("before")
     with (
-        pytest.raises(RunFolderError, match=f"cannot write {path}: .+ the same command then goes on"),
+        pytest.raises(RunFolderError, match=f"cannot write {path}: .+ the same command then resumes"),
         files_up_to(3000),
     ):
         write(path)

@@ -48,7 +48,7 @@ def test_a_card_that_cannot_be_used_is_told(tmp_path: Path) -> None:
         read_card(file, "abc")
     for text in ("{", "[]", '{"model": "abc"}', file.read_text().replace("median_ms", "median")):
         file.write_text(text)
-        with pytest.raises(LatencyError, match=r"card\.json is no latency card, or damaged"):
+        with pytest.raises(LatencyError, match=r"card\.json is not a latency card, or is damaged"):
             read_card(file, "abc")
     with pytest.raises(LatencyError, match=r"cannot write .+; free some space, or name another file with --out"):
         write_card(file / "card.json", card(measurement()))
@@ -99,7 +99,7 @@ def test_shapes_stay_beside_each_other() -> None:
 
 def test_cards_of_different_models_are_not_merged() -> None:
     for cards in ([], [card(measurement()), card(measurement(), model="def")]):
-        with pytest.raises(LatencyError, match="all are of the same model"):
+        with pytest.raises(LatencyError, match="only cards of the same model"):
             merge(cards)
 
 
@@ -136,9 +136,9 @@ def test_a_backend_is_meant_exactly() -> None:
     [
         (Where(), f"more than one device: {CPU}, {GPU}, {GPU} NVL; say which with --device"),
         (Where(device="nvidia"), f"more than one device: {GPU}, {GPU} NVL; say which with --device"),
-        (Where(device="TPU"), f"has no device TPU; it has {CPU}, {GPU}, {GPU} NVL. Say another --device, or measure"),
+        (Where(device="TPU"), f"has no device TPU; it has {CPU}, {GPU}, {GPU} NVL. Choose another --device, or"),
         (Where(device=CPU, length=32), "more than one batch: 1, 8; say which with --batch"),
-        (Where(device=CPU, batch=1, length=64), "has no length 64; it has 32, 128. Say another --length"),
+        (Where(device=CPU, batch=1, length=64), "has no length 64; it has 32, 128. Choose another --length"),
         (Where(device=CPU, dtype="bfloat16"), "has no dtype bfloat16; it has float32"),
         (Where(device=CPU, dtype="float"), "has no dtype float; it has float32"),
         (Where(device=CPU, backend="onnx"), "has no backend onnx; it has jax"),

@@ -60,7 +60,7 @@ def test_a_program_is_named_where_there_are_several(exports: Path, finished: Fin
     with pytest.raises(PredictError, match=r"holds no sub-network 'w2_d2'; it holds w1_d0\.5, w1_d1"):
         Predictor(exports / "several", "w2_d2")
     for format in ("hf", "onnx"):
-        with pytest.raises(PredictError, match=r"one network and no run, so that it has no sub-network 'w1_d0\.5'"):
+        with pytest.raises(PredictError, match=r"a single network, not a run, so it has no sub-network 'w1_d0\.5'"):
             Predictor(exports / format, HALF)
 
 
@@ -85,7 +85,7 @@ def overwrite(file: Path) -> None:
         ("stablehlo", f"{HALF}.stablehlo", Path.unlink, r"has weights, but no \*.stablehlo; export it again"),
         ("stablehlo", "weights.safetensors", cut_off, "weights.safetensors is damaged or not complete"),
         ("stablehlo", "weights.safetensors", Path.unlink, "weights.safetensors is damaged or not complete"),
-        ("onnx", "model.onnx", Path.unlink, "model.onnx is not there; .+ export it again"),
+        ("onnx", "model.onnx", Path.unlink, "model.onnx does not exist, .+ export it again"),
     ],
 )
 def test_a_damaged_export_is_told(
@@ -123,7 +123,7 @@ def test_too_large_a_batch_is_no_damage(
     monkeypatch.setattr("dynabert_jax.infer.in_stablehlo.load_stablehlo", lambda *_: refuse)
     monkeypatch.setattr("dynabert_jax.infer.in_jax.forward_program", lambda *_: refuse)
     monkeypatch.setattr("dynabert_jax.serve.open.open_file", lambda *_: Runner("a runtime", refuse))
-    with pytest.raises(PredictError, match="not enough memory for 4000 texts at once; take a smaller --batch"):
+    with pytest.raises(PredictError, match="not enough memory for 4000 texts at once; use a smaller --batch"):
         Predictor(exports / format, batch_size=4000)(TEXTS)
 
 
@@ -132,7 +132,7 @@ def test_labels_of_another_network_are_told(copied: Callable[[str], Path]) -> No
         file = copied(format) / "config.json"
         names = {str(i): name for i, name in enumerate("abc")}
         file.write_text(json.dumps(json.loads(file.read_text()) | {"id2label": names, "label2id": {}}))
-        with pytest.raises(ExportError, match=r"its answers are \(1, 2\), but its config.json names 3 labels"):
+        with pytest.raises(ExportError, match=r"its answers have the shape \(1, 2\), but config.json has 3 labels"):
             Predictor(file.parent)(["good film"])
 
 
@@ -145,5 +145,5 @@ def test_onnx_without_its_runtime_says_what_to_install(exports: Path, monkeypatc
 def test_eight_bits_alone_do_not_answer(copied: Callable[[str], Path]) -> None:
     folder = copied("onnx")
     (folder / "model.onnx").rename(folder / "model_int8.onnx")
-    with pytest.raises(ExportError, match=r"model\.onnx is not there; model_int8\.onnx does not answer"):
+    with pytest.raises(ExportError, match=r"model\.onnx does not exist, and model_int8\.onnx is not used"):
         Predictor(folder)

@@ -143,12 +143,12 @@ def test_a_regression_answers_with_a_number(model: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ("good film", r"a list of texts is needed; got the text 'good film' alone; put it in \[ \]"),
-        (["good", 3], "a text is a string, or a pair of them; got 3"),
-        (["good", None], "a text is a string, or a pair of them; got None"),
-        ([("good", "bad")], "sentences alone are read here; got 'good', 'bad'"),
-        (["good", ("good", "bad", "fine")], "a text is a string, or a pair of them; got .+fine"),
-        (["good", "\udcff bad"], r"a text must be valid Unicode; got '\\udcff bad'; .+ was not UTF-8"),
+        ("good film", r"texts must be a list; got the single text 'good film'; put it in \[ \]"),
+        (["good", 3], "a text must be a string or a pair of strings; got 3"),
+        (["good", None], "a text must be a string or a pair of strings; got None"),
+        ([("good", "bad")], "single sentences are needed here; got 'good', 'bad'"),
+        (["good", ("good", "bad", "fine")], "a text must be a string or a pair of strings; got .+fine"),
+        (["good", "\udcff bad"], r"a text must be valid Unicode; got '\\udcff bad'; .+ its source is not UTF-8"),
     ],
 )
 def test_what_is_no_text_is_told(predictor: Predictor, texts: Any, message: str) -> None:
@@ -315,7 +315,7 @@ def test_memory_does_not_grow_with_the_file(extension: str, tmp_path: Path, monk
     [
         ("in.csv", "sentence,id\ngood,1\n", r"no column 'text'; did you mean 'sentence'\? there are: sentence, id"),
         ("in.csv", "text,id\ngood,1\nbad\n", r"row 2 \(line 3\): cells: 1, columns: 2"),
-        ("in.csv", "text,prediction\ngood,1\n", "has a column 'prediction' of its own"),
+        ("in.csv", "text,prediction\ngood,1\n", "already has a column 'prediction'"),
         ("in.csv", "", "the file is empty"),
         ("in.csv", 'text,id\n"good', "line 2: unexpected end of data; close its quotes"),
         ("in.txt", "good", "the extension '.txt' is not supported"),
@@ -442,7 +442,7 @@ def test_files_are_answered_on_the_command_line(
     assert command(*given) == 0
     assert f"1 rows written to {out}" in capsys.readouterr().out
     assert command(*given) == 2
-    assert f"{out} is there already; name another file, or give --force" in capsys.readouterr().err
+    assert f"{out} already exists; name another file, or replace it with --force" in capsys.readouterr().err
     assert command(*given, "--force") == 0
 
 
@@ -462,22 +462,22 @@ def test_what_cannot_be_asked_is_told(
     run, plain = finished.folder, loaded.folder
     for arguments, message in {
         (run,): "give --text, or --file with --out",
-        (run, "--text", "a", "--file", source): "two ways to say what to predict; give one of them",
-        (run, "--text", "a", "--out", out): "go with --file",
+        (run, "--text", "a", "--file", source): "got both --text and --file; give only one of them",
+        (run, "--text", "a", "--out", out): "need --file",
         (run, "--file", source): "--file needs --out",
-        (run, "--file", source, "--out", out, "--json"): "takes no --text2 and no --json",
+        (run, "--file", source, "--out", out, "--json"): "takes neither --text2 nor --json",
         (run, "--file", missing, "--out", out): f"{missing}: no such file",
         (run, "--file", source, "--out", tmp_path / "out.txt"): "name a .csv, .tsv, .jsonl",
-        (run, "--file", source, "--out", missing / "out.csv"): "is in no folder that is there",
+        (run, "--file", source, "--out", missing / "out.csv"): "is in a folder that does not exist",
         (run, "--file", source, "--out", out, "--text-columns", "txt"): "no column 'txt'; did you mean 'text'?",
-        (run, "--file", source, "--out", out, "--text-columns", "text", "a"): "sentences alone are read here",
+        (run, "--file", source, "--out", out, "--text-columns", "text", "a"): "single sentences are needed here",
         (run, "--file", source, "--out", out, "--text-columns", "a", "b", "c"): "got a, b, c",
         (run, "--text", "a", "--sub", "w2_d1"): "no sub-network 'w2_d1'; did you mean",
-        (run, "--text", "a", "--text2", "b"): "sentences alone are read here; got 'a', 'b'",
+        (run, "--text", "a", "--text2", "b"): "single sentences are needed here; got 'a', 'b'",
         (run, "--text", "a", "b", "--text2", "b"): "got 2 first sentences and 1 second ones",
-        (plain, "--text", "a", "--sub", "w1_d1"): "is one network and no run",
-        (plain, "--file", source, "--out", out): "name the column of the texts with --text-columns; there are: text",
-        (headless, "--text", "a"): "has no classifier, so that its answers would be random",
+        (plain, "--text", "a", "--sub", "w1_d1"): "is a single network, not a run",
+        (plain, "--file", source, "--out", out): "name the text column with --text-columns; the file has: text",
+        (headless, "--text", "a"): "has no classifier, so its answers would be random",
         (missing, "--text", "a"): f"there is no folder {missing}",
     }.items():
         assert command(*arguments) == 2, arguments

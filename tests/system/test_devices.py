@@ -35,7 +35,7 @@ def test_devices_compute_on_their_own_rows_and_sum_over_all() -> None:
     def function(factor: jax.Array, rows: jax.Array, power: int) -> tuple[jax.Array, jax.Array]:
         assert rows.shape == (3, 2)
         own = factor * rows**power
-        return own + jax.lax.axis_index(devices.AXIS), devices.summed(own.sum())
+        return own + jax.lax.axis_index(devices.AXIS).astype(own.dtype), devices.summed(own.sum())
 
     program = devices.data_parallel(function, in_axes=(None, 0, None), out_axes=(0, None), static=2)
     for power in (1, 2):

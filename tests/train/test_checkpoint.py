@@ -174,7 +174,7 @@ def test_in_the_place_of_a_damaged_one_comes_the_one_before(
 
 
 def test_a_checkpoint_of_another_model_is_refused(undamaged: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"cannot be read: .+ It is damaged, or of another model"):
+    with pytest.raises(CheckpointError, match=r"cannot be read: .+ It is damaged, or belongs to another model"):
         restore(undamaged, devices.replicate({"params": state()["params"]}))
 
 

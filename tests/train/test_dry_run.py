@@ -19,7 +19,7 @@ from dynabert_jax.train.context import Context
 from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.dry_run import Tried, seconds_between, spoken, try_stage
 from dynabert_jax.train.run import dry_run as try_run
-from dynabert_jax.train.steps import steps_from
+from dynabert_jax.train.step_order import steps_from
 from dynabert_jax.weights.files import load_model
 from dynabert_jax.weights.names import init_params
 from tiny_run import Finished, Materials
@@ -111,7 +111,7 @@ def test_the_plan_is_told_and_nothing_is_written(
     half = SubNetwork.uniform(shape, 1.0, 0.5)
     assert stages["w1_d0.5"] == [size(cost.parameters(shape, half)), size(cost.flops(shape, half, 12))]
     assert stages["w1_d0.5"][0] == "3.034K"
-    assert re.search(r"in all about \d+ s from the beginning: .*, the final scores \(0 s\), importance \(0 s\);", told)
+    assert re.search(r"in total about \d+ s from the start: .*, the final scores \(0 s\), importance \(0 s\);", told)
     assert f"nothing was written to {tmp_path / 'run'}" in told
 
 

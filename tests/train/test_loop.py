@@ -25,7 +25,7 @@ from dynabert_jax.train.log import StageLog
 from dynabert_jax.train.objective import Objective, StepReport
 from dynabert_jax.train.run import train_run
 from dynabert_jax.train.step import init_state
-from dynabert_jax.train.steps import batch_of, steps_from
+from dynabert_jax.train.step_order import batch_of, steps_from
 from dynabert_jax.weights.files import load_model
 from dynabert_jax.weights.names import init_params
 from tiny_run import STEPS, Materials, lines
@@ -202,7 +202,7 @@ def test_what_is_not_finite_stops_the_run_before_it_is_kept(
     rows = ", ".join(map(str, sorted(planned.rows + 1)))
     with pytest.raises(
         TrainingError,
-        match=rf"{what} is not finite in stage fine_tune, step {broken_step}\. .+ being 1: {rows}\. Try a smaller",
+        match=rf"{what} is not finite in stage fine_tune, step {broken_step}\. .+ from 1: {rows}\. Try a smaller",
     ):
         train_run(config)
     assert {int(path.name) for path in (tmp_path / "fine_tune" / "last").iterdir()} == kept

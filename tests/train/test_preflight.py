@@ -89,9 +89,9 @@ def test_a_cpu_that_is_slow_in_bfloat16_is_told(
     rate: float, told: bool, config: RunConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    monkeypatch.setattr(preflight, "product_rate", lambda dtype, **_: {"float32": 6e10, "bfloat16": rate}[dtype])
+    monkeypatch.setattr(preflight, "matmul_rate", lambda dtype, **_: {"float32": 6e10, "bfloat16": rate}[dtype])
     preflight.warn_of_dtype(config.replace(dtype="bfloat16"))
-    assert ("30 GFLOP/s in large products, and 60 in float32; --dtype float32 is faster" in caplog.text) == told
+    assert ("30 GFLOP/s in large matmuls, and 60 in float32; --dtype float32 is faster" in caplog.text) == told
     caplog.clear()
     preflight.warn_of_dtype(config)
     assert not caplog.text
@@ -146,7 +146,7 @@ def test_classes_of_other_names_are_taken_as_they_stand_and_told(
     model = trained(finished, tmp_path / "model", id2label=names("LABEL_0", "LABEL_1"))
     check(many_to_score(config.replace(model=model), tmp_path))
     assert caplog.messages == [
-        f"{model}: its classes, LABEL_0, LABEL_1, are taken for the data's bad, good, in this order"
+        f"{model}: its classes, LABEL_0, LABEL_1, are matched in this order with the data's, bad, good"
     ]
 
 
@@ -225,7 +225,7 @@ def test_memory_is_counted_of_what_training_computes_at_once(
     config = config.replace(data=config.data.replace(lengths=(5, 11)))
     data = load_data(config.data, load_tokenizer(materials.model))
     monkeypatch.setattr("dynabert_jax.model.microbatch.is_one_cpu", lambda: True)
-    monkeypatch.setattr("dynabert_jax.model.microbatch.TOKENS_PER_PART", config.data.max_length)
+    monkeypatch.setattr("dynabert_jax.model.microbatch.TOKENS_PER_MICROBATCH", config.data.max_length)
     size = config.data.batch_size
     plan = plan_epoch(data.train, size, config.data.lengths, [0])
     longest = max(plan, key=lambda planned: planned.length)
@@ -233,4 +233,4 @@ def test_memory_is_counted_of_what_training_computes_at_once(
     assert preflight.longest_batch(config, data).length == longest.length
     taken = list(micro_batches(batch))
     assert len(taken) > 1
-    assert preflight.parts_of_longest(config, data) == len(taken)
+    assert preflight.microbatches_of_longest(config, data) == len(taken)

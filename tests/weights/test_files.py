@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
 
 from dynabert_jax.config import ConfigError, ModelConfig
+from dynabert_jax.config.model import head_of
 from dynabert_jax.weights.files import Params, load_model, save_model
 from dynabert_jax.weights.names import from_torch_names, init_params, param_shapes, parameters, to_torch_names
 from dynabert_jax.weights.torch_file import WeightsError
 from full_disk import files_up_to
+from golden_cases import cases
 
-GOLDEN = Path(os.environ.get("DYNABERT_GOLDEN") or Path(__file__).parents[1] / "golden")
 MNLI = ("contradiction", "entailment", "neutral")
 SIZES = {"vocab_size": 31, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3,
          "intermediate_size": 20, "max_position_embeddings": 16, "type_vocab_size": 2}  # fmt: skip
@@ -136,18 +136,11 @@ def test_layout_is_heads_of_rows() -> None:
     np.testing.assert_array_equal(layer["up"]["kernel"], tensors[f"{name}.intermediate.dense.weight"].T)
 
 
-def golden_cases() -> list[Path]:
-    return sorted(GOLDEN.glob("*.npz"))
-
-
-def test_there_are_golden_cases() -> None:
-    assert golden_cases()
-
-
-@pytest.mark.parametrize("case", golden_cases(), ids=lambda path: path.stem)
+@pytest.mark.parity
+@pytest.mark.parametrize("case", cases())
 def test_golden_weights_return_exactly(case: Path) -> None:
-    config = ModelConfig.from_hugging_face(json.loads(case.with_suffix(".json").read_text())["config"])
-    with np.load(case) as arrays:
+    config = ModelConfig.from_hugging_face(json.loads(case.read_text())["config"])
+    with np.load(case.with_suffix(".npz")) as arrays:
         for group in ("weights/", "teacher/", "after/"):
             tensors = {name.removeprefix(group): arrays[name] for name in arrays if name.startswith(group)}
             if tensors:
@@ -296,7 +289,7 @@ def test_prefixes_and_old_names_make_no_difference(model_type: str) -> None:
 def test_a_tensor_that_is_there_twice_is_an_error() -> None:
     tensors = random_tensors(small_config())
     twice = tensors | {"pooler.dense.bias": tensors["bert.pooler.dense.bias"]}
-    with pytest.raises(WeightsError, match=r"bert\.pooler\.dense\.bias is there twice"):
+    with pytest.raises(WeightsError, match=r"bert\.pooler\.dense\.bias appears twice"):
         from_torch_names(small_config(), twice)
 
 
@@ -400,7 +393,7 @@ def test_a_cycle_of_labels_goes_the_right_way(tmp_path: Path) -> None:
 def test_labels_with_other_names_keep_their_position(
     tmp_path: Path, checkpoint: tuple[str, ...], wanted: tuple[str, ...], by_position: bool
 ) -> None:
-    config = small_config().replace(labels=checkpoint)
+    config = small_config().replace(labels=checkpoint, head=head_of(checkpoint))
     params = random_params(config)
     save_model(tmp_path, config, params)
     pretrained = load_model(tmp_path, labels=wanted)
@@ -497,7 +490,7 @@ def test_numbers_that_numpy_does_not_know_are_refused(tmp_path: Path, kind: str,
         folder / "model.safetensors",
     )
     with pytest.raises(
-        WeightsError, match=rf"model\.safetensors holds numbers .*: classifier\.weight {name}; bring .* not quantized"
+        WeightsError, match=rf"model\.safetensors holds numbers .*: classifier\.weight {name}; use .* not quantized"
     ):
         load_model(folder)
 
@@ -564,7 +557,7 @@ def test_files_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pytes
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "open", forbidden)
-    with pytest.raises(WeightsError, match=rf"{tmp_path} cannot be read \(.*Permission denied.*\); name a model"):
+    with pytest.raises(WeightsError, match=rf"{tmp_path} cannot be read \(.*Permission denied.*\); choose a model"):
         load_model(tmp_path)
 
 
@@ -674,7 +667,7 @@ def test_a_folder_without_tokenizer_is_an_error(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     with (
-        pytest.raises(WeightsError, match=rf"cannot write {tmp_path / 'model'}: .*free the space"),
+        pytest.raises(WeightsError, match=rf"cannot write {tmp_path / 'model'}: .*free some space"),
         files_up_to(8000),
     ):
         save_model(tmp_path / "model", small_config(), random_params(small_config()))

@@ -21,7 +21,7 @@ from dynabert_jax.train.results import evaluate_run
 from dynabert_jax.train.run import train_run
 from tiny_run import STEPS, lines, sentences
 
-FOLDER = Path(__file__).parent / "older"
+FOLDER = Path(__file__).parent / "older_versions"
 TEXTS = [text for text, _ in sentences(9, seed=5)]
 ONE_EXAMPLE = {"dev": 1 / 21, "test": 1 / 13}  # what another order of sums may change of an accuracy
 

@@ -1,4 +1,4 @@
-"""Which steps a stage takes: a function of seed, stage and step, so that a run that resumes takes the same ones."""
+"""The steps of a stage: a function of seed, stage and step, so that a run that resumes takes the same ones."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from dynabert_jax.train.objective import Objective
 
 
 class PlannedStep(NamedTuple):
-    """A step that is to be taken: its number from 0, the examples of its epoch, and which of them form its batch."""
+    """A step to take: its number, counted from 0, the examples of its epoch, and the rows of its batch."""
 
     number: int
     examples: Split
@@ -18,7 +18,7 @@ class PlannedStep(NamedTuple):
 
 
 def steps_from(context: Context, objective: Objective, first: int) -> Iterator[PlannedStep]:
-    """The steps from number `first` on."""
+    """All steps from number `first`."""
     config, stage, per_epoch = context.config, objective.stage, steps_per_epoch(context)
     for epoch in range(first // per_epoch, stage.settings.epochs):
         examples, seed = objective.examples(context, epoch), [config.seed, stage.number, epoch]
