@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from benchmarks import harness, torch_bert
-from dynabert_jax.choose.backends import find_backend
+from dynabert_jax.choose.backends import BackendName, find_backend
 from dynabert_jax.choose.bench import answer_on_host, random_inputs, timed_in_turn
 from dynabert_jax.config import ModelConfig
 from dynabert_jax.data.batches import Batch, Inputs
@@ -95,7 +95,11 @@ def deployed(
     """One sub-network in PyTorch and in ONNX Runtime, each from a batch on the host to logits `[B, C]` on the host."""
     small, batch = cut_model(config, params, sub), Batch(inputs, labels=np.zeros(0), weights=np.zeros(0))
     cases = {TORCH: torch_bert.forward(small.config, small.params, batch, "fp32")}
-    for name, backend, dtype in ((ONNX, "onnxruntime", "float32"), (INT8, "onnxruntime-int8", "int8")):
+    names: tuple[tuple[str, BackendName, str], ...] = (
+        (ONNX, "onnxruntime", "float32"),
+        (INT8, "onnxruntime-int8", "int8"),
+    )
+    for name, backend, dtype in names:
         cases[name] = functools.partial(answer_on_host, find_backend(backend).opens[dtype](small), inputs)
     expected = cases[TORCH]()
     np.testing.assert_allclose(cases[ONNX](), expected, rtol=0.0, atol=1e-4)
@@ -129,7 +133,7 @@ def write_model(config: ModelConfig, params: Params, folder: Path) -> None:
 def first_answers(config: ModelConfig, params: Params, folder: Path) -> dict[str, Callable[[], list[float]]]:
     """Each loads the exported folder in a new process and answers one sentence."""
     source = Source(Model(config, params), (SubNetwork.full(config),))
-    answers = {}
+    answers: dict[str, Callable[[], list[float]]] = {}
     for name, write in (("onnx", onnx_file.write), ("stablehlo", stablehlo.write)):
         out = folder / name
         out.mkdir()

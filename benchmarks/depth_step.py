@@ -25,7 +25,8 @@ from dynabert_jax.model.microbatch import micro_batches
 from dynabert_jax.plan import depth
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.train.distillation import Distillation
-from dynabert_jax.train.step import Losses, Programs, init_state, make_update, place_teacher, train_step
+from dynabert_jax.train.objective import Losses
+from dynabert_jax.train.step import Programs, init_state, make_update, place_teacher, train_step
 from dynabert_jax.weights.names import init_params
 
 STEP = "whole step"
@@ -63,7 +64,7 @@ class Parts:
         self.objective = depth(config, DepthStage())
         self.programs = Programs(Bert(config, settings.dtype))
         self.apply_update = make_update(Distillation(self.objective), TOTAL_STEPS)
-        self.batch = harness.random_batch(config, settings)
+        self.batch = harness.random_batch(config, settings.batch, settings.length)
         self.micro_batches = list(micro_batches(self.batch))
         self.losses: dict[SubNetwork, Losses] = {}
         self.key = jax.random.key(0)
@@ -85,14 +86,9 @@ class Parts:
 
     def step(self) -> None:
         self.state, _ = train_step(
-            self.programs,
-            self.apply_update,
-            Distillation(self.objective),
-            self.state,
-            self.teacher,
-            self.batch,
+            self.programs, self.apply_update, Distillation(self.objective), self.state, self.teacher, self.batch,
             self.key,
-        )
+        )  # fmt: skip
         jax.block_until_ready(self.state)
 
     def zeros(self) -> None:
@@ -104,8 +100,9 @@ class Parts:
     def accumulate(self, teacher: SubNetwork | None, family: tuple[SubNetwork, ...]) -> None:
         for part, targets in zip(self.micro_batches, self.targets[teacher], strict=True):
             self.grads, losses = self.programs.accumulate(
-                self.state.params, self.grads, part.batch, part.rows, targets, self.objective.weights, self.key, family
-            )
+                self.state.params, self.grads, part.batch, part.rows, targets, self.objective.weights, self.key,
+                (Distillation, family),
+            )  # fmt: skip
         self.losses |= dict(zip(family, losses, strict=True))
         jax.block_until_ready(self.grads)
 
@@ -121,7 +118,7 @@ class Parts:
         """The teacher's answers to each microbatch; None without a teacher."""
         if teacher is None:
             return [None] * len(self.micro_batches)
-        return [self.programs.teach(self.teacher, part.batch, teacher) for part in self.micro_batches]
+        return [self.programs.teach(self.teacher, part.batch, (Distillation, teacher)) for part in self.micro_batches]
 
 
 def part_rows(seconds: harness.Seconds, sums: list[float]) -> list[harness.Row]:

@@ -64,7 +64,10 @@ def main(settings: Settings) -> None:
 def step_seconds(settings: Settings) -> list[float]:
     """The seconds of every round, after a step that compiles."""
     config = harness.MODELS[settings.model]()
-    objective, batch = find_objective(config, settings.stage), harness.random_batch(config, settings)
+    objective, batch = (
+        find_objective(config, settings.stage),
+        harness.random_batch(config, settings.batch, settings.length),
+    )
     step = OurStep(config, objective, init_params(config, seed=0), batch, settings.dtype)
     return harness.measure({"step": step}, settings.rounds)["step"]
 

@@ -43,7 +43,7 @@ def ask_onnx(folder: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
 
 def ask_stablehlo(folder: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
     sys.path.append(folder)
-    from run_stablehlo import load_stablehlo  # part of the exported folder
+    from run_stablehlo import load_stablehlo  # type: ignore[import-not-found] # part of the exported folder
 
     return np.asarray(load_stablehlo(folder)(*inputs.values()))[0]
 

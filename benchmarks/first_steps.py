@@ -40,7 +40,7 @@ def main(settings: Settings) -> None:
     """Times every stage's first and second step, in the order of a run."""
     config = harness.minilm()
     model, params = Bert(config, settings.dtype), init_params(config, seed=0)
-    batch = harness.random_batch(config, harness.Settings(settings.length, settings.batch))
+    batch = harness.random_batch(config, settings.batch, settings.length)
     programs = Programs(model)
     jax.block_until_ready(devices.replicate(0.0))  # starts the devices, which is not part of a stage
 

@@ -61,7 +61,7 @@ def main(settings: Settings) -> None:
     tables: dict[str, list[harness.Row]] = {}
     seconds: harness.Seconds = {}
     for shape in tqdm(shapes, unit=" shapes", leave=False):
-        batch = harness.random_batch(config, shape)
+        batch = harness.random_batch(config, shape.batch, shape.length)
         title = f"{settings.model}, {shape.batch} x {shape.length} tokens"
         tables[title] = []
         for sub in subs:

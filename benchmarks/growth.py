@@ -58,7 +58,13 @@ def main(settings: Settings) -> None:
     seconds: harness.Seconds = {}
     for grows in dict.fromkeys(point.grows for point in found.values()):  # one group at a time, to save memory
         cases = {
-            name: OurStep(config, point.objective, params, harness.random_batch(config, point.shape), settings.dtype)
+            name: OurStep(
+                config,
+                point.objective,
+                params,
+                harness.random_batch(config, point.shape.batch, point.shape.length),
+                settings.dtype,
+            )
             for name, point in found.items()
             if point.grows == grows
         }

@@ -72,16 +72,16 @@ def bert_base() -> ModelConfig:
 MODELS: Mapping[str, Callable[[], ModelConfig]] = {"minilm": minilm, "bert-base": bert_base}
 
 
-def random_batch(config: ModelConfig, settings: Settings) -> Batch:
+def random_batch(config: ModelConfig, batch: int, length: int) -> Batch:
     """Random tokens and labels, `[batch, length]`, on the host."""
     rng = np.random.default_rng(0)
-    shape = (settings.batch, settings.length)
+    shape = (batch, length)
     return Batch(
         inputs=Inputs(
             rng.integers(1, config.vocab_size, shape, np.int32), np.ones(shape, np.int32), np.zeros(shape, np.int32)
         ),
-        labels=rng.integers(config.num_labels, size=settings.batch, dtype=np.int32),
-        weights=np.ones(settings.batch, np.float32),
+        labels=rng.integers(config.num_labels, size=batch, dtype=np.int32),
+        weights=np.ones(batch, np.float32),
     )
 
 

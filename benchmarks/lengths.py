@@ -53,7 +53,7 @@ def main(settings: Settings) -> None:
     params, objective = init_params(config, seed=0), find_objective(config, settings.stage)
     cases = {
         str(length): OurStep(
-            config, objective, params, harness.random_batch(config, harness.Settings(length, settings.batch)),
+            config, objective, params, harness.random_batch(config, settings.batch, length),
             settings.dtype,
         )
         for length in sorted(set().union(*batches.values()))

@@ -61,7 +61,7 @@ def take_steps(settings: Settings, parts: int, remat: bool) -> harness.Row:
     programs = Programs(Bert(config, settings.dtype, remat))
     update = make_update(Distillation(objective), STEPS)
     state, teacher = init_state(Distillation(objective), params, STEPS), place_teacher(params, settings.dtype)
-    batch = harness.random_batch(config, settings)
+    batch = harness.random_batch(config, settings.batch, settings.length)
     for step in range(STEPS):
         state, report = train_step(
             programs, update, Distillation(objective), state, teacher, batch, jax.random.key(step), parts

@@ -14,6 +14,7 @@ from dynabert_jax import cost
 from dynabert_jax.choose.backends import find_backend
 from dynabert_jax.choose.bench import random_inputs, summary, time_shape
 from dynabert_jax.config import DepthStage, Dtype, ModelConfig
+from dynabert_jax.model.params import Model
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
 from dynabert_jax.weights.names import init_params
 
@@ -53,12 +54,12 @@ def time_sizes(config: ModelConfig, settings: Settings) -> dict[int, dict[SubNet
     """The seconds of every round, by batch size and sub-network; the full network is first."""
     stage, params = DepthStage(), init_params(config, seed=0)
     subs = uniform_grid(config, stage.widths, stage.depths)
-    take = find_backend("jax").takers[settings.dtype]
-    makers = {sub: take(config, params, sub) for sub in subs}
+    model, opened = Model(config, params), find_backend("jax").opens[settings.dtype]
+    runners = {sub: opened(model.cut(sub)) for sub in subs}
     timed = {}
     with tqdm(total=len(settings.batch) * (len(subs) + settings.rounds), unit=" steps", leave=False) as bar:
         for batch in settings.batch:
-            timings = time_shape(makers, random_inputs(config, batch, settings.length), settings.rounds, bar.update)
+            timings = time_shape(runners, random_inputs(config, batch, settings.length), settings.rounds, bar.update)
             timed[batch] = {sub: timing.seconds for sub, timing in timings.items()}
     return timed
 

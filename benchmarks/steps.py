@@ -55,16 +55,16 @@ def main(settings: Settings) -> None:
     """Times whole steps: teachers and students with dropout, losses, backward, clip, AdamW."""
     harness.share_the_accelerator()
     config = harness.MODELS[settings.model]()
-    params, batch = init_params(config, seed=0), harness.random_batch(config, settings)
+    params, batch = init_params(config, seed=0), harness.random_batch(config, settings.batch, settings.length)
     objective = find_objective(config, settings.stage)
     cases = make_cases(config, objective, params, batch, settings)
     seconds = harness.measure(cases, settings.rounds)
     on_gpu = torch_bert.DEVICE == "cuda"
     rows = harness.comparison(seconds, BASE, ON_GPU if on_gpu else ON_CPU)
     title = f"{settings.stage} stage, {settings.model}, {settings.batch} x {settings.length} tokens"
-    tables = {
+    tables: dict[str, list[harness.Row]] = {
         title: [
-            row
+            dict(row)
             | {"% of the floor": harness.percent_of_floor(floor(config, objective, settings, case), seconds[case])}
             | {"host ms": host_time(cases[case])}
             for row in rows

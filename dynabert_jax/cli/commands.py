@@ -93,7 +93,7 @@ def predict(
         text2: the second sentences of the pairs.
         file: a .csv, .tsv, .jsonl or .parquet file instead of texts; --out gets its rows with their predictions.
         out: the .csv, .tsv or .jsonl file to write.
-        text_columns: the file's column with the sentence, or two columns for pairs; a run has its own as default.
+        text_columns: the file's column with the sentence, or two columns for pairs; a run knows its own.
         sub: the sub-network, such as w0.5_d0.5; default: the largest of a run, or the only one of an export.
         batch: texts per batch.
         json: print a JSON object for each text.
@@ -204,7 +204,7 @@ def bench(
         sub: names of sub-networks, such as w1_d1 w0.5_d0.5; default: all.
         batch: sentences per batch; default: 1. This option, --length, --dtype and --backend take several values.
         length: tokens per sentence; default: the longest length of the run.
-        dtype: the dtype of matmuls in jax; default: the run's. Each of the other backends has only one.
+        dtype: the dtype of matmuls in jax; if left out, the run's. Each of the other backends has only one.
         rounds: how often everything is timed; fewer than 6 give no estimate of noise.
         backend: what runs the network: jax, onnxruntime in float32, or onnxruntime-int8 with 8-bit weights; the
             latter two need `pip install "dynabert_jax[onnx]"` and run on the CPU.
@@ -241,7 +241,7 @@ def choose(
         max_parameters: parameters of the sub-network, such as 30M.
         max_flops: FLOPs for one sentence of the run's longest length, such as 5G.
         min_score: the task's main metric, as a fraction; with no other limit, the cheapest that reaches it is best.
-        by: the cost that ranks sub-networks and draws the front; default: the first cost that is limited, else flops.
+        by: the cost that ranks sub-networks and draws the front; if left out, the first limited cost, else flops.
         device: the device to use latencies of: its name, or a part that no other one has. This option and the next
             four are needed only where the card has more than one.
         backend: what ran the network, such as jax or onnxruntime.

@@ -160,7 +160,7 @@ class Predictor:
         return parts
 
     def check_kind(self, parts: Sequence[str], first: Sequence[str]) -> None:
-        """Raises PredictError if sentences and pairs are mixed. The run decides which is valid; without one, `first`."""
+        """Raises PredictError if sentences and pairs mix. The run decides which is valid; without one, `first`."""
         kinds = {1: "single sentences", 2: "pairs of sentences"}
         wanted = len(self.text_columns or first)
         if len(parts) != wanted:
