@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import dynabert_jax
 from tiny_run import Finished
 
-PACKAGE = Path(__file__).parents[1] / "dynabert_jax"
+PACKAGE = Path(dynabert_jax.__file__).parent
 FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
 COMPILES = {
     "export/stablehlo.py", "model/bert.py", "model/dropout.py", "model/matmul.py", "system/devices.py",
