@@ -47,7 +47,7 @@ def measured(run: Finished) -> Finished:
 
 
 def model(run: Finished) -> str:
-    return fingerprint(run.model.config, run.subs)
+    return fingerprint(run.shape, run.subs)
 
 
 def best(run: Finished, limits: Limits, where: Where = Where(batch=1), **more: object) -> str:  # noqa: B008
