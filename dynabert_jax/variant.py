@@ -1,7 +1,7 @@
-"""A sub-network plus the methods by which it skips work: the unit that is scored, timed, chosen and exported by name.
+"""A sub-network plus the methods by which it skips work, as one value with a name.
 
 A method that saves work for some texts or tokens only (exits, token reduction, depths per token) is a `Skip`: a value
-that says after which layers it acts. What it does there is function `mark` of the module of that name in `model/`.
+that says after which layers it acts. What it computes belongs to a module of its own in `model/`.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Protocol, Self
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.subnetwork import Shape, SubNetwork
 
-_SKIP = re.compile(r"([a-z]+)(.*)")
+_SKIP = re.compile(r"([a-z]+)(\d[^+]*)")
 
 
 class Skip(Protocol):
@@ -83,5 +83,5 @@ def _parse_skip(name: str, methods: Skips) -> Skip:
 def _method(name: str) -> str:
     found = _SKIP.fullmatch(name)
     if not found:
-        raise ValueError(f"a skip's name must begin with its method in lower-case letters; got {name!r}")
+        raise ValueError(f"a skip's name is its method in lower-case letters and a setting in digits; got {name!r}")
     return found[1]

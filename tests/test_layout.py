@@ -13,6 +13,9 @@ from tiny_run import Finished
 
 PACKAGE = Path(dynabert_jax.__file__).parent
 FOLDERS = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
+COMPILERS = {
+    "jax.jit", "jax.pmap", "data_parallel", "devices.data_parallel", "dynabert_jax.system.devices.data_parallel",
+}  # fmt: skip
 COMPILES = {
     "export/stablehlo.py", "model/bert.py", "model/dropout.py", "model/matmul.py", "system/devices.py",
     "train/importance.py", "train/step.py",
@@ -24,12 +27,14 @@ def names_in(file: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute | ast.Name):
             yield ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def test_programs_are_compiled_in_the_named_places_only() -> None:
     found = set()
     for file in PACKAGE.rglob("*.py"):
-        if {"jax.jit", "jax.pmap", "data_parallel", "devices.data_parallel"} & set(names_in(file)):
+        if COMPILERS & set(names_in(file)):
             found.add(file.relative_to(PACKAGE).as_posix())
     assert {place for place in found if not place.startswith("infer/")} == COMPILES
     assert "infer/in_jax.py" in found
@@ -97,10 +102,11 @@ def state():
         "cell": csv.field_size_limit(),
         "signals": [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)],
         "hooks": (sys.excepthook, sys.unraisablehook),
+        "bars": transformers.utils.logging.is_progress_bar_enabled(),
         "jax": {name: value for name, value in jax.config.values.items()},
     }
 
-import datasets, orbax.checkpoint, tensorboardX, transformers  # what libraries do when they are imported is theirs
+import datasets, orbax.checkpoint, tensorboardX, torch, transformers  # what libraries do when they are imported is theirs
 from dynabert_jax import (BenchSettings, Limits, Predictor, Question, RunConfig, Where, bench_run, choose_run, dry_run,
                           evaluate_run, export_run, report_run, train_run)
 from pathlib import Path
@@ -113,6 +119,7 @@ evaluate_run(run)
 bench_run(run, BenchSettings(rounds=1))
 choose_run(run, Question(Limits(max_latency_ms=1e6), Where()))
 export_run(run, "stablehlo", run + "/export")
+export_run(run, "hf", run + "/hf")
 Predictor(run, batch_size=4)(["good film", "bad"])
 report_run(run)
 after = state()

@@ -267,6 +267,7 @@ def check_training(case: Case, steps: Sequence[tuple[Programs, Batch]]) -> None:
             ours = {"logit_loss": losses[sub].logit, "hidden_loss": losses[sub].hidden, "loss": losses[sub].total}
             if config.is_regression:
                 golden.pop("logit_loss", None)  # there is none; its weight is 0
+            assert golden, f"no losses of {name} in step {step}"
             for what, value in golden.items():
                 # A sum of up to 13 states' errors: absolute to 1e-5 of its size.
                 np.testing.assert_allclose(ours[what], value, rtol=1e-5, atol=1e-5, err_msg=f"{step} {name} {what}")

@@ -132,7 +132,8 @@ def bench_run(path: str | Path, settings: BenchSettings, out: str | Path | None 
         RunFolderError, WeightsError, ConfigError: the folder holds no finished run, or not those sub-networks.
         LatencyError: the card cannot be written or belongs to another model, a length exceeds the model's positions,
             no backend has a dtype, or a backend does not run on this device.
-        ExportError: a backend's package is not installed, or the model does not fit into its format.
+        MissingPackageError: a backend's package is not installed.
+        ExportError: the model does not fit into a backend's format.
     """
     check_backends(settings)
     run = read_finished(path)
@@ -151,7 +152,7 @@ def check_backends(settings: BenchSettings) -> None:
     """Checks the backends before anything is read or measured.
 
     Raises:
-        ExportError: a package is missing.
+        MissingPackageError: a package is missing.
         LatencyError: a backend does not run on this device, or no backend has a wanted dtype.
     """
     backends = {name: find_backend(name) for name in settings.backends}

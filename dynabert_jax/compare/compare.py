@@ -248,7 +248,7 @@ def reference_answers(reference: Path, model: Model, inputs: Inputs, subs: Seque
 def _run_child(reference: Path, folder: Path) -> None:
     paths = [str(reference.resolve()), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    # -P keeps this package's own folder, with its data.py and config.py, off the child's path.
+    # -P keeps the child's own folder off its path: only the authors' modules are imported by their names.
     command = [sys.executable, "-P", str(_CHILD), str(folder)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:

@@ -88,10 +88,17 @@ class ModelConfig(Checked):
         return self.max_position_embeddings - self.first_position
 
     @classmethod
-    def from_hugging_face(cls, values: dict[str, Any]) -> Self:
+    def from_hugging_face(
+        cls, values: dict[str, Any], labels: tuple[str, ...] | None = None, head: Kind | None = None
+    ) -> Self:
         """From the contents of a Hugging Face `config.json`.
 
         A cut model has its own shape under the key `dynabert`.
+
+        Args:
+            values: the contents.
+            labels: those that take the place of the stored ones, whose head then does not matter.
+            head: what these labels are; None: one label is a regression's number, more are classes.
 
         Raises:
             ConfigError: a key is missing or invalid, or the architecture or activation is not supported.
@@ -124,7 +131,7 @@ class ModelConfig(Checked):
                  "neurons": (values["intermediate_size"],) * layers}  # fmt: skip
         if cut:
             shape = {"head_size": cut["head_size"], "heads": tuple(cut["heads"]), "neurons": tuple(cut["neurons"])}
-        labels = _labels(values)
+        stored = stored_labels(values)
         return cls(
             model_type=model_type,
             vocab_size=values["vocab_size"],
@@ -136,21 +143,21 @@ class ModelConfig(Checked):
             pad_token_id=_pad_token_id(model_type, values),
             hidden_dropout=float(values.get("hidden_dropout_prob", 0.1)),
             attention_dropout=float(values.get("attention_probs_dropout_prob", 0.1)),
-            labels=labels,
-            head=_head(values, labels),
+            labels=stored if labels is None else labels,
+            head=_head(values, stored) if labels is None else head or head_of(labels),
             classifier_dropout=values.get("classifier_dropout"),
         )
 
     @classmethod
-    def read(cls, file: Path) -> Self:
-        """From a Hugging Face `config.json`.
+    def read(cls, file: Path, labels: tuple[str, ...] | None = None, head: Kind | None = None) -> Self:
+        """From a Hugging Face `config.json`; `from_hugging_face` says what the arguments are.
 
         Raises:
             OSError: it cannot be read.
             ConfigError: it is damaged, or not the configuration of a BERT or RoBERTa.
         """
         try:
-            return cls.from_hugging_face(json.loads(file.read_text(encoding="utf-8")))
+            return cls.from_hugging_face(json.loads(file.read_text(encoding="utf-8")), labels, head)
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -228,7 +235,8 @@ def _head(values: dict[str, Any], labels: Sequence[str]) -> Kind:
     return kinds[problem]
 
 
-def _labels(values: dict[str, Any]) -> tuple[str, ...]:
+def stored_labels(values: dict[str, Any]) -> tuple[str, ...]:
+    """The labels in the contents of a `config.json`, in the order of the outputs."""
     names = values.get("id2label")
     if names:
         return tuple(names[key] for key in sorted(names, key=int))

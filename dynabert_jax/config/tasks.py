@@ -82,6 +82,12 @@ class Task(Checked):
             raise ValueError(f"kind {kind!r} and regression {regression} contradict each other; set only kind")
         return others
 
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed; `regression` changes the kind."""
+        if isinstance(changes.get("regression"), bool):
+            changes.setdefault("kind", "regression" if changes["regression"] else "classification")
+        return super().replace(**changes)
+
     @pydantic.computed_field  # type: ignore[prop-decorator] # mypy does not support decorated properties
     @property
     def regression(self) -> bool:

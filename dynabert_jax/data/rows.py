@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import logging
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -91,6 +92,7 @@ class RowFile:
         columns: the names of all columns; for a .jsonl, those of its first row.
         header: the place where the columns are named, for messages.
         read: returns the rows with the values of these columns; of all columns if none is given.
+        classes: by column the class names that the file itself declares; its rows have their numbers.
         chosen: the columns that are read; empty: all.
     """
 
@@ -98,6 +100,7 @@ class RowFile:
     columns: tuple[str, ...]
     header: str
     read: Callable[[Sequence[str]], Iterator[Row]]
+    classes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     chosen: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Row]:
@@ -275,13 +278,17 @@ def _is_blank(cells: Sequence[str], header: Sequence[str]) -> bool:
     return not cells or (len(cells) == 1 < len(header) and not cells[0].strip())
 
 
+_CELL_LIMIT = threading.Lock()
+
+
 def _next_row(reader: Iterator[list[str]]) -> list[str] | None:
     """The next row; None at the end. csv has one cell limit for the whole process, so it is set for one row only."""
-    before = csv.field_size_limit(LONGEST_CELL)
-    try:
-        return next(reader, None)
-    finally:
-        csv.field_size_limit(before)
+    with _CELL_LIMIT:  # another thread may be reading, too
+        before = csv.field_size_limit(LONGEST_CELL)
+        try:
+            return next(reader, None)
+        finally:
+            csv.field_size_limit(before)
 
 
 def _cells(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
@@ -358,19 +365,18 @@ ROWS_AT_ONCE = 256  # of a .parquet in memory
 
 def _open_parquet(path: Path) -> RowFile:
     with _parquet_file(path) as file:
-        columns = tuple(file.schema_arrow.names)
-    return RowFile(path, columns, str(path), functools.partial(_parquet_rows, path))
+        columns, metadata = tuple(file.schema_arrow.names), file.schema_arrow.metadata or {}
+    rows = functools.partial(_parquet_rows, path)
+    return RowFile(path, columns, str(path), rows, _declared_classes(metadata))
 
 
 def _parquet_rows(path: Path, chosen: Sequence[str]) -> Iterator[Row]:
     name = str(path)
     with _parquet_file(path) as file:
-        classes = _declared_classes(file.schema_arrow.metadata or {})
         batches = file.iter_batches(ROWS_AT_ONCE, columns=list(chosen) or None)
         rows = (values for batch in batches for values in batch.to_pylist())
         for number, values in enumerate(rows, start=1):
-            named = {key: declared_name(classes[key], values[key]) for key in classes if key in values}
-            yield Row(name, number, None, values | named)
+            yield Row(name, number, None, values)
 
 
 @contextlib.contextmanager

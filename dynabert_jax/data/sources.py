@@ -105,13 +105,16 @@ def _read_files(config: DataConfig) -> Tables:
 def _read_file(path: Path, text_columns: Sequence[str], label_column: str, dialect: Dialect | None = None) -> Table:
     lines: list[int | None] = []
     columns: dict[str, list[Any]] = {name: [] for name in (*text_columns, label_column)}
-    for row in open_rows(path, tuple(columns), dialect):
+    rows = open_rows(path, tuple(columns), dialect)
+    for row in rows:
         lines.append(row.line)
         for name, values in columns.items():
             values.append(row.values.get(name))
     if not lines:
         raise no_rows(str(path))
-    return Table(str(path), {name: columns[name] for name in text_columns}, columns[label_column], lines)
+    labels, classes = columns[label_column], rows.classes.get(label_column, ())
+    labels = [declared_name(classes, value) for value in labels] if classes else labels
+    return Table(str(path), {name: columns[name] for name in text_columns}, labels, lines)
 
 
 # GLUE's folders

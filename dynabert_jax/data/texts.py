@@ -13,6 +13,8 @@ from dynabert_jax.config.tasks import Kind, Task
 from dynabert_jax.data.rows import DataError, is_unicode, text_fault
 from dynabert_jax.data.sources import Table, Tables, read_tables
 
+_LONGEST_NUMBER = 19  # digits of a class name that is ordered by its size
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskTexts:
@@ -104,16 +106,41 @@ def _number(value: Any) -> float:
 
 def _class_ids(table: Table, labels: tuple[str, ...]) -> np.ndarray:
     """The labels' ids, int32 `[n]`."""
-    ids = {name: i for i, name in enumerate(labels)}
-    if not any(name.isdecimal() for name in labels):
-        ids |= {str(i): i for i in range(len(labels))}
-    found = [ids.get(_name(value)) for value in table.labels]
+    _check_one_type(table)
+    id_of = _ids(labels)
+    found = [None if _is_missing(value) else id_of(value) for value in table.labels]
     if None in found:
         row = found.index(None)
-        allowed = ", ".join(f"{name} ({i})" for name, i in list(ids.items())[: len(labels)])
+        allowed = ", ".join(f"{name} ({i})" for i, name in enumerate(labels))
         came = "is missing" if _is_missing(table.labels[row]) else f"{table.labels[row]!r} is not a class"
         raise DataError(f"{table.place(row)}: label {came}; allowed: {allowed}")
     return np.array(found, np.int32)
+
+
+def _ids(labels: tuple[str, ...]) -> Callable[[Any], int | None]:
+    """A label's id: by its name; by its value if all names are numbers, so that 1 is 1.0; by its id if none is."""
+    by_name = {name: i for i, name in enumerate(labels)}
+    numbers = [_number(name) for name in labels]
+    if not any(map(math.isfinite, numbers)):
+        by_name = {str(i): i for i in range(len(labels))} | by_name
+    by_value = dict(zip(numbers, range(len(labels)), strict=True))
+    if not all(map(math.isfinite, numbers)) or len(by_value) < len(labels):  # 1 and 01 are two names
+        by_value = {}
+    return lambda value: by_name.get(_name(value), by_value.get(_number(value)))
+
+
+def _check_one_type(table: Table) -> None:
+    """Raises DataError if some labels are strings and others numbers: nothing says that 1 and "1" are one class."""
+    kinds: dict[str, int] = {}
+    for row, value in enumerate(table.labels):
+        if not _is_missing(value):
+            kinds.setdefault("a number" if type(value) in (int, float) else f"a {type(value).__name__}", row)
+    if len(kinds) > 1:
+        (one, first), (other, second) = list(kinds.items())[:2]
+        raise DataError(
+            f"{table.place(second)}: the label {table.labels[second]!r} is {other}, and {table.labels[first]!r} in "
+            f"{table.place(first)} is {one}; write all labels as one type"
+        )
 
 
 def _name(value: Any) -> str:
@@ -139,7 +166,9 @@ def _label_names(task: Task, tables: Tables) -> tuple[str, ...]:
         if not is_unicode(_name(value)):
             raise DataError(f"{tables.train.place(row)}: the label {value!r} is not valid Unicode; fix the label")
     names = {_name(value) for value in tables.train.labels}
-    return tuple(sorted(names, key=int if all(map(str.isdecimal, names)) else None))
+    if all(name.isdecimal() and len(name) < _LONGEST_NUMBER for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))  # 1 before 01, in every process
+    return tuple(sorted(names))
 
 
 def _check_classes(table: Table, train: Texts, labels: tuple[str, ...]) -> None:

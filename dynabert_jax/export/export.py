@@ -66,8 +66,9 @@ def export_run(
         int8: also write a quantized ONNX file, and score both.
 
     Raises:
-        ExportError: the format is unknown, cannot hold these sub-networks or lacks a package; `out` exists or cannot be
+        ExportError: the format is unknown, cannot hold these sub-networks; `out` exists or cannot be
             written; or the export gives wrong answers.
+        MissingPackageError: a package that the format needs is not installed.
         RunFolderError, WeightsError, ConfigError, DataError: the run is damaged, or has no sub-network of that name.
     """
     out = expanded(out)

@@ -123,7 +123,8 @@ def find_format(name: str) -> Format:
     """The format of that name, after checking that its packages are installed.
 
     Raises:
-        ExportError: there is no such format, or a package is missing.
+        ExportError: there is no such format.
+        MissingPackageError: a package that it needs is not installed.
     """
     if name not in FORMATS:
         raise ExportError(f"there is no format {name!r}; {nearest(name, FORMATS)}there are {', '.join(FORMATS)}")

@@ -1,5 +1,6 @@
 """manifest.json, which identifies a folder as an export: its contents, and the program that wrote it."""
 
+import json
 from pathlib import Path
 
 from dynabert_jax.config.checked import Checked, ConfigError
@@ -9,6 +10,7 @@ from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system.files import reason
 
 FILE = "manifest.json"
+PROGRAM = "dynabert_jax"
 CACHES = ("__pycache__",)  # made by running the folder's own files
 
 
@@ -60,17 +62,26 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The folder's manifest; None if there is none: the folder is not an export, or one of an older version.
+    """The manifest of an export; None for a folder of something else, which may have a manifest.json of its own.
 
     Raises:
-        ExportError: the manifest is damaged or cannot be read.
+        ExportError: it cannot be read, or an export of a newer version wrote it.
     """
     file = folder / FILE
-    if not file.exists():
-        return None
     try:
-        return Manifest.from_json(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        values = json.loads(text)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise ExportError(f"{file} cannot be read ({reason(error)}); make it readable") from error
-    except (ConfigError, UnicodeDecodeError) as error:
-        raise ExportError(f"{file} is damaged ({error}); export it again") from error
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or not str(values.get("written_by")).startswith(PROGRAM):
+        return None
+    try:
+        return Manifest.from_json(text)
+    except ConfigError as error:
+        raise ExportError(
+            f"{file}, written by {values['written_by']}, cannot be used ({error}); use that version, or export again"
+        ) from error

@@ -30,10 +30,15 @@ def open_in_transformers(folder: Path, trust_remote_code: bool) -> Runner:
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
+    shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
-    model: Any = AutoModelForSequenceClassification.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=trust_remote_code
-    ).eval()
+    try:
+        model: Any = AutoModelForSequenceClassification.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        ).eval()
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
     def answer(inputs: Inputs) -> Answers:
         tensors = {name: torch.from_numpy(np.asarray(array, np.int64)) for name, array in inputs._asdict().items()}

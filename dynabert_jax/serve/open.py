@@ -71,7 +71,8 @@ def open_network(path: str | Path, sub: str | None = None) -> Network:
 
     Raises:
         PredictError: there is no such sub-network, or the model has no classifier.
-        ExportError: the export is damaged, or a package that runs it is not installed.
+        ExportError: the export is damaged.
+        MissingPackageError: a package that runs it is not installed.
         RunFolderError, ModelNotFoundError, ConfigError, WeightsError, DataError: the run or the model cannot be read.
     """
     if sub is not None and not isinstance(sub, str):
@@ -146,6 +147,11 @@ def _open_model(path: str | Path, folder: Path, manifest: Manifest | None) -> Ne
 
 def _alone(folder: Path, manifest: Manifest | None, config: ModelConfig, runner: Runner) -> Network:
     """The network of a folder without a run."""
+    if manifest is not None and (manifest.labels, manifest.head) != (config.labels, config.head):
+        raise ExportError(
+            f"{folder}: manifest.json has the labels {', '.join(manifest.labels)} and config.json has "
+            f"{', '.join(config.labels)}; export it again"
+        )
     tokenizer = load_tokenizer(folder)
     name, lengths = f"the network in {folder}", _lengths(folder, manifest, config, tokenizer)
     return Network(name, config, tokenizer, lengths, () if manifest is None else manifest.text_columns, runner)

@@ -85,7 +85,8 @@ class Predictor:
 
     Raises:
         PredictError: there is no such sub-network, the model has no classifier, or the batch size cannot be used.
-        ExportError: the export is damaged, or needs ONNX Runtime, which is not installed.
+        ExportError: the export is damaged.
+        MissingPackageError: it needs ONNX Runtime, which is not installed.
         RunFolderError, ModelNotFoundError, ConfigError, WeightsError, DataError: the run or the model cannot be read.
     """
 
@@ -267,11 +268,8 @@ def predict_file(
     rows = open_rows(source)
     columns = _text_columns(predictor, text_columns, rows.columns)
     rows.check(columns)
-    taken = [name for name in predictor.columns if name in rows.columns]
-    if taken:
-        raise PredictError(f"{source} already has a column {taken[0]!r}, which the predictions need; rename it")
     lines = Lines(out.suffix.lower(), (*rows.columns, *predictor.columns))
-    header, total = lines.header, sum(1 for _ in map(lines.line, _with_texts(rows, columns)))
+    header, total = lines.header, sum(1 for _ in map(lines.line, _with_texts(rows, columns, predictor.columns)))
     try:
         with whole(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             file.write(header)
@@ -306,9 +304,12 @@ def _text_columns(predictor: Predictor, given: Sequence[str], there: Sequence[st
     return columns
 
 
-def _with_texts(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Row]:
-    """The rows, after checking that each has its texts."""
+def _with_texts(rows: Iterable[Row], columns: Sequence[str], written: Sequence[str]) -> Iterator[Row]:
+    """The rows, after checking that each has its texts, and no value in a column that is to be written."""
     for row in rows:
+        taken = [name for name in written if name in row.values]
+        if taken:
+            raise PredictError(f"{row.place}: there is a {taken[0]!r} already, which the predictions need; rename it")
         for name in columns:
             fault = text_fault(name, row.values.get(name))
             if fault:

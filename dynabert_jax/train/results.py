@@ -75,7 +75,7 @@ def evaluate_run(path: str | Path) -> Results:
     config = finished_config(folder)
     task, data = config.data.task, load_data(config.data, load_tokenizer(folder.model))
     trained = load_model(folder.model, labels=task.outputs(data.labels), head=task.kind)
-    if trained.new:
+    if trained.new or trained.labels_by_position:
         raise RunFolderError(
             f"{path}: its model has other classes than the data now, {data.labels}; restore the data of the run"
         )

@@ -23,6 +23,11 @@ def steps_from(context: Context, objective: Objective, first: int) -> Iterator[P
     for epoch in range(first // per_epoch, stage.settings.epochs):
         examples, seed = objective.examples(context, epoch), [config.seed, stage.number, epoch]
         plan = plan_epoch(examples, config.data.batch_size, config.data.lengths, seed)
+        if len(plan) != per_epoch:
+            raise ValueError(
+                f"stage {stage.name} has {len(plan)} batches in epoch {epoch} instead of {per_epoch}: an objective's "
+                f"examples must be as many as the training examples"
+            )
         for number, planned in enumerate(plan, epoch * per_epoch):
             if number >= first:
                 yield PlannedStep(number, examples, planned)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from dynabert_jax.config.model import ModelConfig, head_of
+from dynabert_jax.config.model import ModelConfig, stored_labels
 from dynabert_jax.config.tasks import Kind
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.system.files import expanded
@@ -95,18 +95,18 @@ def load_model(
     """
     folder = find_model(folder_or_name)
     try:
-        found = ModelConfig.read(folder / "config.json")
+        config = ModelConfig.read(folder / "config.json", labels, head)
+        found = stored_labels(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         stored = _read_tensors(folder)
     except OSError as error:
         raise WeightsError(f"{folder} cannot be read ({error}); choose a model that you can read") from error
-    config = found if labels is None else found.replace(labels=labels, head=head or head_of(labels))
     is_masked_lm = any(name.startswith(_MASKED_LM_HEAD) for name in stored)
     try:
         tensors = standard_names(config.model_type, stored)
         if labels is not None:
             tensors = _without_other_classifier(config, tensors)
         new = _new_heads(config, tensors, is_masked_lm)
-        order = _label_order(found.labels, config.labels)
+        order = _label_order(found, config.labels)
         kept_with_labels = labels is not None and "classifier" not in new
         if kept_with_labels and order is not None:
             tensors = _reordered(config, tensors, order)
@@ -118,7 +118,7 @@ def load_model(
         config=config,
         params=params,
         new=new,
-        checkpoint_labels=found.labels,
+        checkpoint_labels=found,
         label_order_changed=kept_with_labels and order is not None and order != tuple(range(len(order))),
         labels_by_position=kept_with_labels and order is None and config.num_labels > 1,
     )

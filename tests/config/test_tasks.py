@@ -70,3 +70,13 @@ def test_what_makes_no_sense_is_refused(wrong: dict[str, object], message: str) 
 def test_the_first_metric_is_the_main_one() -> None:
     assert task("mrpc").main_metric == "accuracy"
     assert task("stsb").main_metric == "pearson"
+
+
+def test_a_regression_may_be_named_in_two_ways() -> None:
+    one = Task(name="t", text_columns=("text",), regression=True, metrics=("pearson",))
+    assert one == Task(name="t", text_columns=("text",), kind="regression", metrics=("pearson",))
+    assert one.regression
+    assert not task("sst2").regression
+    assert task("sst2").replace(regression=True, labels=(), metrics=("pearson",)).kind == "regression"
+    assert one.replace(regression=False, metrics=("accuracy",)).kind == "classification"
+    assert Task.from_json(one.to_json()) == one

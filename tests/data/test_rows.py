@@ -195,14 +195,17 @@ def test_an_unused_column_may_be_named_twice(names: tuple[str, str], tmp_path: P
         trained_on(path)
 
 
-def test_classes_that_a_parquet_declares_are_read_by_their_names(tmp_path: Path) -> None:
+def test_classes_that_a_parquet_declares_are_training_labels_by_their_names(tmp_path: Path) -> None:
+    """The rows themselves keep their values."""
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
     )
     rows = {"text": ["a", "b", "c"], "label": [1, 0, -1]}
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "in.parquet")
-    named = [{"text": "a", "label": "good"}, {"text": "b", "label": "bad"}, {"text": "c", "label": None}]
-    assert_read_alike(tmp_path / "in.parquet", named)
+    path = tmp_path / "in.parquet"
+    assert open_rows(path).classes == {"label": ["bad", "good"]}
+    assert values_of(path) == [{"text": "a", "label": 1}, {"text": "b", "label": 0}, {"text": "c", "label": -1}]
+    assert list(trained_on(path).labels) == ["good", "bad", None]
 
 
 def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path) -> None:

@@ -206,9 +206,10 @@ def test_a_folder_is_replaced_only_where_it_is_an_export(run: Path, tmp_path: Pa
         ExportError, match=r"out exists and has no manifest\.json of an export, so --force does not replace it"
     ):
         export_run(run, "hf", out, subs=[HALF], force=True)
-    (out / "manifest.json").write_text("{")
-    with pytest.raises(ExportError, match=r"manifest\.json is damaged"):
-        export_run(run, "hf", out, subs=[HALF], force=True)
+    for other in ("{", '{"name": "a web page", "files": []}', '["README.md"]'):
+        (out / "manifest.json").write_text(other)
+        with pytest.raises(ExportError, match=r"has no manifest\.json of an export"):
+            export_run(run, "hf", out, subs=[HALF], force=True)
     assert load_model(out).config.num_layers == 2
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 

@@ -132,8 +132,26 @@ def test_labels_of_another_network_are_told(copied: Callable[[str], Path]) -> No
         file = copied(format) / "config.json"
         names = {str(i): name for i, name in enumerate("abc")}
         file.write_text(json.dumps(json.loads(file.read_text()) | {"id2label": names, "label2id": {}}))
-        with pytest.raises(ExportError, match=r"its answers have the shape \(1, 2\), but config.json has 3 labels"):
+        with pytest.raises(ExportError, match=r"manifest\.json has the labels bad, good and config\.json has a, b, c"):
+            Predictor(file.parent)
+        (file.parent / "manifest.json").unlink()  # as in an older export
+        with pytest.raises(ExportError, match=r"its answers have the shape \(1, 2\), but config\.json has 3 labels"):
             Predictor(file.parent)(["good film"])
+
+
+def test_a_manifest_of_something_else_is_none_of_an_export(copied: Callable[[str], Path]) -> None:
+    folder = copied("hf")
+    (folder / "manifest.json").write_text('{"name": "a web page", "icons": []}')
+    assert Predictor(folder, batch_size=4)(["good film"])[0].label in ("bad", "good")
+
+
+def test_an_export_of_a_newer_version_says_so(copied: Callable[[str], Path]) -> None:
+    file = copied("hf") / "manifest.json"
+    values = json.loads(file.read_text())
+    for change in ({"format": "gguf"}, {"segments": 3}):
+        file.write_text(json.dumps(values | change | {"written_by": "dynabert_jax 9.0"}))
+        with pytest.raises(ExportError, match=r"dynabert_jax 9\.0"):
+            Predictor(file.parent)
 
 
 def test_onnx_without_its_runtime_says_what_to_install(exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -315,7 +315,8 @@ def test_memory_does_not_grow_with_the_file(extension: str, tmp_path: Path, monk
     [
         ("in.csv", "sentence,id\ngood,1\n", r"no column 'text'; did you mean 'sentence'\? there are: sentence, id"),
         ("in.csv", "text,id\ngood,1\nbad\n", r"row 2 \(line 3\): cells: 1, columns: 2"),
-        ("in.csv", "text,prediction\ngood,1\n", "already has a column 'prediction'"),
+        ("in.csv", "text,prediction\ngood,1\n", r"row 1 \(line 2\): there is a 'prediction' already"),
+        ("in.jsonl", '{"text": "good"}\n{"text": "bad", "prediction": "mine"}\n', r"row 2 .+ a 'prediction' already"),
         ("in.csv", "", "the file is empty"),
         ("in.csv", 'text,id\n"good', "line 2: unexpected end of data; close its quotes"),
         ("in.txt", "good", "the extension '.txt' is not supported"),
@@ -493,3 +494,16 @@ def strip_classifier(folder: Path) -> None:
     file = folder / "model.safetensors"
     kept = {name: array for name, array in load_file(file).items() if not name.startswith("classifier")}
     save_file(kept, file)
+
+
+def test_a_parquet_files_own_values_are_written_as_they_are(predictor: Predictor, tmp_path: Path) -> None:
+    """Also where `datasets` declares names for its numbers."""
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "kind": datasets.ClassLabel(names=["neg", "pos"])})
+    datasets.Dataset.from_dict({"text": ["good", "bad"], "kind": [1, -1]}, features=features).to_parquet(
+        tmp_path / "in.parquet"
+    )
+    predict_file(predictor, tmp_path / "in.parquet", tmp_path / "out.jsonl", ["text"])
+    with (tmp_path / "out.jsonl").open() as file:
+        assert [json.loads(line)["kind"] for line in file] == [1, -1]

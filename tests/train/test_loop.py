@@ -13,7 +13,7 @@ import pytest
 import tiny_run
 from dynabert_jax.config import FineTune, Importance, RunConfig, WidthStage
 from dynabert_jax.data.batches import Batch
-from dynabert_jax.data.encode import load_data, load_tokenizer
+from dynabert_jax.data.encode import Split, load_data, load_tokenizer
 from dynabert_jax.plan import fine_tune, plan_run, width
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.train import loop
@@ -87,6 +87,20 @@ def test_a_resumed_epoch_goes_on_with_the_batches_it_has_not_had(context: Contex
     assert [step for step, _ in rest] == list(range(first, STEPS))
     for (_, ours), (_, theirs) in zip(rest, everything[first:], strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
+
+
+class Twice(Distillation):
+    """Goes through more examples than the run's schedule counts."""
+
+    def examples(self, context: Context, epoch: int) -> Split:  # noqa: ARG002
+        train = context.data.train
+        labels = np.concatenate([train.labels, train.labels])
+        return Split("twice", [*train.input_ids] * 2, [*train.token_type_ids] * 2, labels)
+
+
+def test_an_objective_with_another_number_of_examples_is_refused(context: Context) -> None:
+    with pytest.raises(ValueError, match="has 11 batches in epoch 0 instead of 6: an objective's examples must be"):
+        list(steps_from(context, Twice(fine_tune(tiny_run.MODEL, FineTune(epochs=2))), 0))
 
 
 def test_the_best_of_a_run_that_goes_on_from_before_it_is_kept(

@@ -11,6 +11,7 @@ import pytest
 
 import tiny_run
 from dynabert_jax.evaluate.evaluate import EvaluationError
+from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.train.results import evaluate_run
 from dynabert_jax.weights.files import load_model, save_model
@@ -85,3 +86,17 @@ def test_weights_that_have_diverged_leave_the_results_as_they_were(run: Path) ->
     with pytest.raises(EvaluationError, match=r"w1_d1 answers 21 of 21 examples of dev with NaN"):
         evaluate_run(run)
     assert ((run / "results.json").read_bytes(), logged(run)) == before
+
+
+def test_a_run_is_not_scored_on_data_of_other_classes(finished: Finished, run: Path, tmp_path: Path) -> None:
+    """As many classes, of other names: nothing says which is which."""
+    for split in ("train", "dev", "test"):
+        renamed = [(text, {"good": "pos", "bad": "neg"}[label]) for text, label in tiny_run.sentences(20, seed=3)]
+        tiny_run.write_csv(tmp_path / f"{split}.csv", ("text", "label"), renamed)
+    files = {f"{split}_file": str(tmp_path / f"{split}.csv") for split in ("train", "dev", "test")}
+    data = finished.config.data.replace(task=finished.config.data.task.replace(labels=("neg", "pos")), **files)
+    RunFolder(run).config_file.write_text(finished.config.replace(data=data).to_json(), encoding="utf-8")
+    before = (run / "results.json").read_bytes()
+    with pytest.raises(RunFolderError, match="classes"):
+        evaluate_run(run)
+    assert (run / "results.json").read_bytes() == before

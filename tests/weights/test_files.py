@@ -699,3 +699,22 @@ def test_metadata_says_that_the_tensors_are_pytorchs(tmp_path: Path) -> None:
     with safe_open(tmp_path / "model.safetensors", framework="np") as file:
         assert file.metadata() == {"format": "pt"}
     assert set(load_file(tmp_path / "model.safetensors")) == {p.name for p in parameters(small_config())}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"problem_type": "multi_label_classification"}, "problem_type 'multi_label_classification' is not supported"),
+        ({"problem_type": "regression"}, "a regression head has one output"),
+    ],
+)
+def test_a_head_that_is_not_supported_may_be_trained_anew(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    config = small_config()
+    save_model(tmp_path, config, random_params(config))
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ConfigError, match=message):
+        load_model(tmp_path)
+    mine = load_model(tmp_path, labels=("mine", "yours", "theirs", "ours"))
+    assert mine.config.head == "classification"
+    assert mine.new_classifier
