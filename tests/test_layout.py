@@ -106,7 +106,10 @@ def state():
         "jax": {name: value for name, value in jax.config.values.items()},
     }
 
-import datasets, orbax.checkpoint, tensorboardX, torch, transformers  # what libraries do when they are imported is theirs
+# What libraries do to the process on import is theirs.
+import datasets, orbax.checkpoint, sklearn.metrics, tensorboardX, torch._dynamo, torch._inductor.config, transformers
+from transformers import BertForSequenceClassification
+os.environ.pop("TRANSFORMERS_NO_ADVISORY_WARNINGS", None)  # these tests may have set it
 from dynabert_jax import (BenchSettings, Limits, Predictor, Question, RunConfig, Where, bench_run, choose_run, dry_run,
                           evaluate_run, export_run, report_run, train_run)
 from pathlib import Path

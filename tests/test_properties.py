@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynabert_jax.config import ModelConfig
+from dynabert_jax.config.model import head_of
 from dynabert_jax.model.bert import Bert, Outputs
 from dynabert_jax.model.params import cut_model
 from dynabert_jax.subnetwork import SubNetwork
@@ -30,6 +31,7 @@ MOST = 4  # layers, heads of a layer, and labels: enough for every kind of diffe
 @st.composite
 def configs(draw: st.DrawFn) -> ModelConfig:
     """A BERT or RoBERTa whose layers have heads and neurons of their own."""
+    labels = tuple(f"label {i}" for i in range(draw(st.integers(1, MOST))))
     layers, head_size = draw(st.integers(1, MOST - 1)), draw(st.integers(1, 4))
     return ModelConfig(
         model_type=draw(st.sampled_from(("bert", "roberta"))),
@@ -44,7 +46,8 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         pad_token_id=draw(st.integers(0, 3)),
         hidden_dropout=0.0,
         attention_dropout=0.0,
-        labels=tuple(f"label {i}" for i in range(draw(st.integers(1, MOST)))),
+        labels=labels,
+        head=head_of(labels),
     )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -36,7 +37,11 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: 
     try:
         with Signals() as signals:
             work()
+            flush_stdout()
             signals.forget()
+    except BrokenPipeError:  # the reader has left, as `head` does
+        silence_stdout()
+        return ended(128 + signal.SIGPIPE)
     except UserError as error:
         # After a failed save, orbax may leave coroutines behind. Python would warn about them after our message.
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
@@ -67,6 +72,26 @@ LOST = (
     "Read what it printed, then start all processes again with the same command: the run resumes from the last "
     "checkpoint"
 )
+
+
+def flush_stdout() -> None:
+    """Writes out what was printed, while a failure can still be reported.
+
+    Raises:
+        UserError: standard output cannot be written, for example because the disk is full.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence_stdout()
+        raise UserError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def silence_stdout() -> None:
+    """Drops what could not be written. Otherwise Python tries again at exit, and reports that it failed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def ended(code: int) -> int:

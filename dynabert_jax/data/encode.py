@@ -1,12 +1,13 @@
 """From tables of text to arrays of token ids: what the labels mean, which rows are used, and the encoding."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,10 +15,10 @@ import numpy as np
 
 from dynabert_jax.config.data import DataConfig
 from dynabert_jax.data.rows import DataError
+from dynabert_jax.data.texts import TaskTexts, Texts, read_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-from dynabert_jax.data.texts import TaskTexts, Texts, read_texts
 
 log = logging.getLogger(__name__)
 
@@ -140,9 +141,8 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def _from_pretrained(folder: Path) -> "PreTrainedTokenizerBase":
-    # transformers reads it on import. Otherwise it advises installing PyTorch, which is not needed here.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    import transformers
+    with _without_advice():
+        import transformers
 
     if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         # False: a folder may name its own code, and otherwise the user would be asked whether to run it.
@@ -151,6 +151,21 @@ def _from_pretrained(folder: Path) -> "PreTrainedTokenizerBase":
     if (folder / "vocab.txt").is_file():
         return transformers.BertTokenizer.from_pretrained(folder, local_files_only=True)
     return transformers.RobertaTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keeps transformers from advising, on import, to install PyTorch, which is not needed here."""
+    variable = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
+    before = os.environ.get(variable)
+    os.environ[variable] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
 
 
 def _stock_config(folder: Path) -> Any:

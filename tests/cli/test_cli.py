@@ -4,6 +4,7 @@ import json
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -365,6 +366,32 @@ def test_a_full_disk_ends_a_run_with_a_message_and_the_next_one_goes_on(
     assert f"error: cannot write a checkpoint to {tmp_path / 'run' / 'fine_tune' / 'last'}" in last
     assert "free some space, and the same command resumes" in last
     assert [row.sub for row in train_run(config).rows] == ["w1_d1"] * 2
+
+
+# Standard output
+
+PRINTS = "from dynabert_jax.cli.guard import guarded; raise SystemExit(guarded(lambda: print('a line')))"
+
+
+def run_into(output: int) -> "subprocess.CompletedProcess[str]":
+    """A command whose standard output is this file, and that writes it at its end, as Python does with files."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", PRINTS]
+    return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+
+
+def test_a_reader_that_has_left_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run_into(writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_output_that_cannot_be_written_is_told() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run_into(full.fileno())
+    assert (done.returncode, done.stderr) == (2, "error: cannot write to standard output: No space left on device\n")
 
 
 # The other commands

@@ -34,7 +34,7 @@ from dynabert_jax.config import RunConfig
 IMPORTED_LATE = ("datasets", "safetensors.numpy", "sklearn.metrics", "tensorboardX.summary", "transformers")
 STAGES = ("fine_tune", "width", "depth", "final")
 CRASHED = 70  # what a process ends with that something unforeseen has ended
-FULL_DISK = (200, 60_000)  # bytes beyond which no file can be written: of this range
+FULL_DISK = (4_000, 60_000)  # bytes beyond which no file can be written: of this range; the log fits in the least
 
 
 class FaultError(AssertionError):

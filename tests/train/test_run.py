@@ -34,6 +34,7 @@ from dynabert_jax.train.checkpoint import Checkpoints
 from dynabert_jax.train.context import TrainingError
 from dynabert_jax.train.log import StageLog
 from dynabert_jax.train.run import train_run
+from dynabert_jax.train.step_order import PlannedStep
 from dynabert_jax.weights.files import load_model, save_model
 from same_runs import assert_same_runs, kept_params, last_state, logs_of
 from tiny import Params
@@ -193,7 +194,7 @@ def test_the_bar_shows_loss_speed_and_time_left(finished: Finished) -> None:
 
 
 def test_every_stage_tells_how_long_its_first_step_took(finished: Finished) -> None:
-    pattern = r"(\w+): first step after \d+\.\d s, compilation included"
+    pattern = r"(\w+): first step after \d+\.\d s, including compilation"
     said = [found[1] for message in finished.messages if (found := re.fullmatch(pattern, message))]
     assert said == list(STUDENTS)
 
@@ -208,17 +209,17 @@ def test_importance_has_a_bar_with_time_left(finished: Finished) -> None:
 
 
 def test_a_finished_run_trains_nothing_and_tells_its_results_again(
-    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where its folder has been moved to another place."""
     moved = tmp_path / "moved"
     shutil.copytree(finished.folder, moved)
     before = logs_of(moved)
     monkeypatch.setattr("dynabert_jax.train.loop.train_step", lambda *_: pytest.fail("there is nothing to train"))
-    rows = list(train_run(finished.config.replace(run_dir=str(moved))).rows)
-    assert rows == list(finished.results.rows)
+    results = train_run(finished.config.replace(run_dir=str(moved)))
+    assert list(results.rows) == list(finished.results.rows)
     assert logs_of(moved) == before
-    assert (moved / "results.md").read_text() in capsys.readouterr().out
+    assert (moved / "results.md").read_text() in str(results)
 
 
 @pytest.mark.usefixtures("kept_programs")
@@ -248,13 +249,13 @@ class Interruptions:
         self.points = points
         step, evaluation, save = StageLog.step, StageLog.evaluation, Checkpoints.save
 
-        def log_step(log: StageLog, done: int, *args: Any) -> None:
-            step(log, done, *args)
-            self.reach("step", log.objective.name, done)
+        def log_step(log: StageLog, taken: PlannedStep, *args: Any) -> None:
+            step(log, taken, *args)
+            self.reach("step", log.stage.name, taken.number + 1)
 
         def log_evaluation(log: StageLog, done: int, *args: Any) -> None:
             evaluation(log, done, *args)
-            self.reach("evaluation", log.objective.name, done)
+            self.reach("evaluation", log.stage.name, done)
 
         def save_checkpoint(checkpoints: Checkpoints, done: int, *args: Any) -> None:
             save(checkpoints, done, *args)
@@ -440,7 +441,9 @@ def test_a_device_holds_nothing_of_a_stage_that_is_over(
     materials: Materials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_stage, handed_on = loop.train_stage, []
-    monkeypatch.setattr(train, "train_stage", lambda *a, **k: handed_on.append(train_stage(*a, **k)) or handed_on[-1])
+    monkeypatch.setattr(
+        "dynabert_jax.train.run.train_stage", lambda *a, **k: handed_on.append(train_stage(*a, **k)) or handed_on[-1]
+    )
     train_run(materials.fine_tuning(tmp_path))
     assert len(handed_on) == 1
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(handed_on))
