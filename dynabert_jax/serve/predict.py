@@ -260,11 +260,13 @@ def predict_file(
         force: replace an existing file.
 
     Raises:
-        PredictError: out cannot be written, or the columns do not fit the network.
+        PredictError: out cannot be written or is the source, or the columns do not fit the network.
         DataError: the source cannot be read; the message names the row.
     """
     source, out = expanded(source), expanded(out)
     check_out(out, force)
+    if out.exists() and source.exists() and out.samefile(source):
+        raise PredictError(f"{out} is the file that is read, and would be lost; name another file to write")
     rows = open_rows(source)
     columns = _text_columns(predictor, text_columns, rows.columns)
     rows.check(columns)

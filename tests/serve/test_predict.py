@@ -447,6 +447,19 @@ def test_files_are_answered_on_the_command_line(
     assert command(*given, "--force") == 0
 
 
+def test_the_file_that_is_read_is_never_replaced(
+    command: Callable[..., int], finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also under another name."""
+    source, link = tmp_path / "in.csv", tmp_path / "link.csv"
+    source.write_text("words\ngood film\n")
+    link.symlink_to(source)
+    for out in (source, link):
+        assert command(finished.folder, "--file", source, "--out", out, "--text-columns", "words", "--force") == 2
+        assert f"{out} is the file that is read, and would be lost" in capsys.readouterr().err
+    assert source.read_text() == "words\ngood film\n"
+
+
 def test_what_cannot_be_asked_is_told(
     command: Callable[..., int],
     finished: Finished,
