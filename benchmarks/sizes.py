@@ -69,14 +69,17 @@ def rows(config: ModelConfig, length: int, timed: dict[SubNetwork, list[float]])
     full = SubNetwork.full(config)
     made: list[harness.Row] = []
     for sub, times in timed.items():
-        told, promise = summary(times, timed[full]), cost.flops(config, full, length) / cost.flops(config, sub, length)
-        part = told["speed_up"] / promise
+        values, promise = (
+            summary(times, timed[full]),
+            cost.flops(config, full, length) / cost.flops(config, sub, length),
+        )
+        part = values["speed_up"] / promise
         made.append(
             {
                 "sub-network": sub.name,
-                "median ms": round(told["median_ms"], 2),
-                "p95 ms": round(told["p95_ms"], 2),
-                "speed-up": f"{told['speed_up']:.2f} ({told['speed_up_low']:.2f}-{told['speed_up_high']:.2f})",
+                "median ms": round(values["median_ms"], 2),
+                "p95 ms": round(values["p95_ms"], 2),
+                "speed-up": f"{values['speed_up']:.2f} ({values['speed_up_low']:.2f}-{values['speed_up_high']:.2f})",
                 "FLOPs promise": round(promise, 2),
                 "part of the promise": round(part, 2),
                 "target": f">= {TARGET}",

@@ -139,7 +139,7 @@ def test_what_a_page_tells_to_type_runs(
     ids = np.ones((1, 8), np.int32)
     given = {"input_ids": ids, "attention_mask": ids, "token_type_ids": ids * 0, "texts": TEXTS}
     for block in blocks(page):
-        with told(f"{page}, line {block.line}"):
+        with placed(f"{page}, line {block.line}"):
             if block.language == "python":
                 run_python(replaced(block.text), given)
             elif commands_of(block.text):
@@ -150,7 +150,7 @@ def test_what_a_page_tells_to_type_runs(
 
 
 @contextlib.contextmanager
-def told(place: str) -> Iterator[None]:
+def placed(place: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:

@@ -125,7 +125,7 @@ def paired(texts: Sequence[str], seconds: Sequence[str]) -> "list[Text]":
     Raises:
         PredictError: the numbers of first and second texts differ.
     """
-    from dynabert_jax.serve.predict import PredictError
+    from dynabert_jax.serve.open import PredictError
 
     if not seconds:
         return list(texts)

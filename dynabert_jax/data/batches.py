@@ -5,7 +5,7 @@ batches that it has done. Letters in shapes: B examples, L tokens.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -150,6 +150,13 @@ def make_batch(split: Examples, planned: PlannedBatch, batch_size: int, pad_toke
     attention_mask[len(planned.rows) :, 0] = 1
     weights = (np.arange(batch_size) < len(planned.rows)).astype(np.float32)
     return Batch(Inputs(input_ids, attention_mask, token_type_ids), labels, weights)
+
+
+def in_order(answered: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Answers to planned batches, pairs of rows `[b]` and values `[b, ...]`, as one array `[n, ...]` in row order."""
+    rows, values = zip(*answered, strict=True)
+    ordered: np.ndarray = np.concatenate(values)[np.argsort(np.concatenate(rows))]
+    return ordered
 
 
 def take(batch: Batch, rows: np.ndarray) -> Batch:

@@ -214,6 +214,12 @@ class Tokens(NamedTuple):
     token_type_ids: np.ndarray
 
 
+def unlabelled(name: str, tokens: Sequence[Tokens]) -> Split:
+    """Encoded texts whose labels are not known, and are zeros."""
+    ids, types = [one.input_ids for one in tokens], [one.token_type_ids for one in tokens]
+    return Split(name, ids, types, np.zeros(len(tokens), np.int32))
+
+
 def tokenize(
     tokenizer: "PreTrainedTokenizerBase", texts: Sequence[tuple[str, ...]], max_length: int | None = None
 ) -> list[Tokens]:

@@ -8,7 +8,7 @@ import numpy as np
 from dynabert_jax import cost
 from dynabert_jax.config.checked import Dtype
 from dynabert_jax.config.data import DataConfig
-from dynabert_jax.data.batches import make_batch, plan_evaluation
+from dynabert_jax.data.batches import in_order, make_batch, plan_evaluation
 from dynabert_jax.data.encode import Split
 from dynabert_jax.errors import UserError
 from dynabert_jax.evaluate.metrics import score
@@ -51,7 +51,7 @@ def score_on(splits: Sequence[Split], model: Model, sub: SubNetwork, data: DataC
         check_finite(f"sub-network {sub.name}", split, logits)
         rows.append(
             Row(
-                sub=sub.name, width=sub.width, depth=sub.depth, split=split.name, examples=len(split.labels),
+                sub=sub.name, width=sub.width, depth=sub.depth, split=split.name, examples=len(split),
                 metric=data.task.main_metric, scores=score(data.task, logits, split.labels), **costs,
             )
         )  # fmt: skip
@@ -63,13 +63,12 @@ def logits_of(runner: Runner, split: Split, data: DataConfig, pad_token_id: int)
 
     Several hosts share each batch, and every host gets all answers.
     """
-    answered: list[tuple[np.ndarray, np.ndarray]] = []
+    answered = []
     for planned in plan_evaluation(split, data.eval_batch_size, data.lengths):
         batch = make_batch(split, planned, data.eval_batch_size, pad_token_id)
         answers = runner(devices.rows_of_this_host(batch.inputs))
         answered.append((planned.rows, devices.rows_of_all_hosts(answers.logits)[: len(planned.rows)]))
-    logits = np.concatenate([part for _, part in answered])
-    return logits[np.argsort(np.concatenate([rows for rows, _ in answered]))]
+    return in_order(answered)
 
 
 def check_finite(network: str, split: Split, logits: np.ndarray) -> None:

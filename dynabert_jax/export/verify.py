@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from dynabert_jax.config.data import DataConfig
-from dynabert_jax.data.batches import Batch, PlannedBatch, make_batch, plan_evaluation
-from dynabert_jax.data.encode import Split, load_data, tokenize
+from dynabert_jax.data.batches import Batch, PlannedBatch, in_order, make_batch, plan_evaluation
+from dynabert_jax.data.encode import Split, load_data, tokenize, unlabelled
 from dynabert_jax.data.rows import DataError
 from dynabert_jax.data.samples import SampleError
 from dynabert_jax.export.errors import ExportError
@@ -90,8 +90,7 @@ def encode(sentences: Sequence[str], config: DataConfig, tokenizer: "PreTrainedT
     """Single sentences or, for a task of pairs, each with the next one."""
     pairs = (sentences, [*sentences[1:], sentences[0]])[: len(config.task.text_columns)]
     tokens = tokenize(tokenizer, list(zip(*pairs, strict=True)), config.max_length)
-    ids = [one.input_ids for one in tokens]
-    return Split("sentences", ids, [one.token_type_ids for one in tokens], np.zeros(len(ids), np.int32))
+    return unlabelled("sentences", tokens)
 
 
 def first(split: Split, count: int) -> Split:
@@ -123,9 +122,8 @@ def verify(source: Source, open_written: Callable[[SubNetwork], Runner], sentenc
 
 def answers(runner: Runner, split: Split, pad_token_id: int) -> np.ndarray:
     """Logits `[n, C]` in the split's order, from batches of several sizes and lengths, with and without padding."""
-    parts = [(planned.rows, np.asarray(runner(batch.inputs).logits)) for planned, batch in batches(split, pad_token_id)]
-    logits = np.concatenate([answer for _, answer in parts])
-    return logits[np.argsort(np.concatenate([rows for rows, _ in parts]))]
+    pairs = batches(split, pad_token_id)
+    return in_order((planned.rows, np.asarray(runner(batch.inputs).logits)) for planned, batch in pairs)
 
 
 def batches(split: Split, pad_token_id: int) -> Iterator[tuple[PlannedBatch, Batch]]:

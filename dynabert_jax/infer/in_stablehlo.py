@@ -7,7 +7,7 @@ import jax.export
 
 from dynabert_jax.cost import Work
 from dynabert_jax.data.batches import Inputs
-from dynabert_jax.infer.run_stablehlo import find_program, load_stablehlo
+from dynabert_jax.infer.run_stablehlo import network_of, read_program
 from dynabert_jax.infer.runner import Answers, Runner
 
 
@@ -17,7 +17,8 @@ def open_program(folder: Path, name: str) -> Runner:
     Raises:
         FileNotFoundError: the folder has no such network.
     """
-    network, layers = load_stablehlo(folder, name), count_layers(folder, name)
+    program = read_program(folder, name)
+    network, layers = network_of(folder, program), count_layers(program)
 
     def answer(inputs: Inputs) -> Answers:
         return Answers(network(*inputs), Work.dense(layers, *inputs.shape))
@@ -25,8 +26,7 @@ def open_program(folder: Path, name: str) -> Runner:
     return Runner(f"jax {jax.__version__} ({jax.default_backend()})", answer)
 
 
-def count_layers(folder: Path, name: str) -> int:
+def count_layers(program: jax.export.Exported) -> int:
     """The number of layers whose weights the program takes."""
-    program = jax.export.deserialize(bytearray(find_program(folder, name).read_bytes()))
     (weights, *_), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
     return len({path.partition("/")[0] for path in weights if path.startswith("layer_")})

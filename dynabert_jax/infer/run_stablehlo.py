@@ -32,9 +32,12 @@ def load_stablehlo(folder: str | Path, name: str | None = None) -> Network:
     Raises:
         FileNotFoundError: the folder has no such network.
     """
-    program = jax.export.deserialize(bytearray(find_program(Path(folder), name).read_bytes()))
-    weights = jax.device_put(read_weights(Path(folder), program))
-    longest = read_longest(Path(folder))
+    return network_of(Path(folder), read_program(Path(folder), name))
+
+
+def network_of(folder: Path, program: jax.export.Exported) -> Network:
+    """The program with its weights, as `load_stablehlo` returns it."""
+    weights, longest = jax.device_put(read_weights(folder, program)), read_longest(folder)
     run = jax.jit(program.call)
 
     def network(input_ids: Any, attention_mask: Any, token_type_ids: Any) -> jax.Array:
@@ -44,6 +47,10 @@ def load_stablehlo(folder: str | Path, name: str | None = None) -> Network:
         return run(weights, *(jnp.asarray(ids, jnp.int32) for ids in (input_ids, attention_mask, token_type_ids)))
 
     return network
+
+
+def read_program(folder: Path, name: str | None) -> jax.export.Exported:
+    return jax.export.deserialize(bytearray(find_program(folder, name).read_bytes()))
 
 
 def find_program(folder: Path, name: str | None) -> Path:

@@ -16,7 +16,7 @@ from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.runs.finished import Finished, read_finished
 from dynabert_jax.runs.latency_card import LatencyError, Measurement, read_card
 from dynabert_jax.subnetwork import SubNetwork
-from dynabert_jax.weights.rewire import by_importance
+from dynabert_jax.weights.rewire import Scores, by_importance
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +132,7 @@ def facts(path: Path) -> Facts:
     run = read_finished(path)
     first = run.rows[0]
     latencies, note = _latencies(run)
+    importance = run.folder.read_importance() if run.folder.importance_file.is_file() else None
     return Facts(
         run=str(path),
         task=run.config.data.task.name,
@@ -139,10 +140,10 @@ def facts(path: Path) -> Facts:
         metric=first.metric.replace("_", " "),
         splits={row.split: row.examples for row in run.rows},
         length=first.length,
-        sizes=_sizes(run),
+        sizes=_sizes(run, importance),
         latencies=latencies,
         latency_note=note,
-        importance=_importance(run),
+        importance=_importance(importance),
         curves=_curves(run.folder.path, list(run.config.stages)),
         origin=_origin(run.folder.results_file),
     )
@@ -151,8 +152,8 @@ def facts(path: Path) -> Facts:
 # Sizes
 
 
-def _sizes(run: Finished) -> tuple[Size, ...]:
-    orders = _orders(run)
+def _sizes(run: Finished, importance: Scores | None) -> tuple[Size, ...]:
+    orders = _orders(run, importance)
     subs = {sub.name: sub for sub in run.subs}
     named = {name: [row for row in run.rows if row.sub == name] for name in dict.fromkeys(r.sub for r in run.rows)}
     return tuple(_size(subs[name], rows, orders) for name, rows in named.items() if name in subs)
@@ -179,17 +180,16 @@ def _score(row: Row) -> Score:
     return Score(100 * share, error)
 
 
-def _orders(run: Finished) -> tuple[tuple[int, ...], ...]:
+def _orders(run: Finished, importance: Scores | None) -> tuple[tuple[int, ...], ...]:
     """The heads of each layer, most important first, by their index before rewiring."""
-    if not run.folder.importance_file.is_file():
+    if importance is None:
         return tuple(tuple(range(heads)) for heads in run.shape.heads)
-    return tuple(tuple(order.tolist()) for order in by_importance(run.folder.read_importance()).heads)
+    return tuple(tuple(order.tolist()) for order in by_importance(importance).heads)
 
 
-def _importance(run: Finished) -> tuple[tuple[float, ...], ...]:
-    if not run.folder.importance_file.is_file():
-        return ()
-    return tuple(tuple(np.asarray(heads, np.float64).tolist()) for heads in run.folder.read_importance().heads)
+def _importance(importance: Scores | None) -> tuple[tuple[float, ...], ...]:
+    heads = () if importance is None else importance.heads
+    return tuple(tuple(np.asarray(scores, np.float64).tolist()) for scores in heads)
 
 
 # Latencies
@@ -257,7 +257,7 @@ def _thinned(points: Sequence[Point]) -> tuple[Point, ...]:
 
 def _finite(points: Iterable[Any]) -> tuple[Point, ...]:
     """The finite points; JSON, and so the page, cannot hold others."""
-    return tuple((round(step), float(told)) for step, told in points if math.isfinite(told))
+    return tuple((round(step), float(value)) for step, value in points if math.isfinite(value))
 
 
 # Origin

@@ -37,7 +37,7 @@ def report_run(path: str | Path, out: str | Path | None = None, pictures: str | 
         RunFolderError, WeightsError, ConfigError: the folder holds no finished run.
     """
     path = expanded(path)
-    told = facts(path)
+    shown = facts(path)
     page = path / "report.html" if out is None else expanded(out)
-    write_page(told, page)
-    return Reported(page, () if pictures is None else tuple(write_pictures(told, expanded(pictures))))
+    write_page(shown, page)
+    return Reported(page, () if pictures is None else tuple(write_pictures(shown, expanded(pictures))))

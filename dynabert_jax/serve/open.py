@@ -19,8 +19,11 @@ from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.folder import truncation_of
 from dynabert_jax.export.formats import FORMATS
 from dynabert_jax.export.manifest import Manifest, read_manifest
+from dynabert_jax.infer import in_jax
 from dynabert_jax.infer.in_onnxruntime import FLOAT, INT8, open_file
+from dynabert_jax.infer.in_stablehlo import open_program
 from dynabert_jax.infer.run_stablehlo import ENDING, WEIGHTS, read_longest
+from dynabert_jax.infer.runner import Answers, Runner
 from dynabert_jax.runs.finished import read_finished
 from dynabert_jax.system.files import expanded, first_line
 from dynabert_jax.system.memory import is_out_of_memory
@@ -30,9 +33,6 @@ from dynabert_jax.weights.hub import find_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-from dynabert_jax.infer import in_jax
-from dynabert_jax.infer.in_stablehlo import open_program
-from dynabert_jax.infer.runner import Answers, Runner
 
 LENGTHS = (16, 32, 64, 128, 256, 512)  # of a model without a run, up to its number of positions
 
@@ -176,7 +176,7 @@ def _open_onnx(folder: Path, manifest: Manifest | None) -> Network:
     config = _read_config(folder)
     if not (folder / FLOAT).exists():
         raise ExportError(f"{folder / FLOAT} does not exist, and {INT8} is not used instead; export it again")
-    with _damage_told(folder / FLOAT):
+    with _damage_reported(folder / FLOAT):
         runner = open_file(folder / FLOAT, config.num_layers)
     return _alone(folder, manifest, config, _guarded(folder / FLOAT, config, runner))
 
@@ -185,9 +185,9 @@ def _open_stablehlo(folder: Path, manifest: Manifest | None, name: str | None) -
     """One program of the export, on the first device."""
     config, name = _read_config(folder), _program_name(folder, name)
     file = folder / f"{name}{ENDING}"
-    with _damage_told(folder / WEIGHTS):
+    with _damage_reported(folder / WEIGHTS):
         read_longest(folder)
-    with _damage_told(file):
+    with _damage_reported(file):
         runner = open_program(folder, name)
     return _alone(folder, manifest, config, _guarded(file, config, runner))
 
@@ -217,7 +217,7 @@ def _guarded(file: Path, config: ModelConfig, runner: Runner) -> Runner:
     """Checks every answer: some damage shows only at run time, and config.json may belong to another network."""
 
     def answer(inputs: Inputs) -> Answers:
-        with _damage_told(file):
+        with _damage_reported(file):
             answers = runner(inputs)
             if answers.logits.shape != (inputs.shape[0], config.num_labels):
                 raise ValueError(
@@ -229,7 +229,7 @@ def _guarded(file: Path, config: ModelConfig, runner: Runner) -> Runner:
 
 
 @contextlib.contextmanager
-def _damage_told(file: Path) -> Iterator[None]:
+def _damage_reported(file: Path) -> Iterator[None]:
     """Turns any error into an ExportError: readers of damaged files raise errors of many types."""
     try:
         yield

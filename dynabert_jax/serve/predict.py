@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dynabert_jax.config.tasks import Kind
 from dynabert_jax.data.batches import make_batch, plan_evaluation
-from dynabert_jax.data.encode import Split, tokenize
+from dynabert_jax.data.encode import Split, tokenize, unlabelled
 from dynabert_jax.data.rows import WRITTEN, DataError, Lines, Row, is_unicode, open_rows, text_fault
 from dynabert_jax.evaluate.evaluate import check_finite
 from dynabert_jax.serve.open import PredictError as PredictError
@@ -141,9 +141,8 @@ class Predictor:
 
     def _encode(self, texts: Sequence[Text]) -> Split:
         tokens = tokenize(self._network.tokenizer, self._parts(texts), self._network.lengths[-1])
-        ids = [one.input_ids for one in tokens]
-        split = Split("the texts", ids, [one.token_type_ids for one in tokens], np.zeros(len(ids), np.int32))
-        largest = max((int(one.max()) for one in ids), default=0)
+        split = unlabelled("the texts", tokens)
+        largest = max((int(one.max()) for one in split.input_ids), default=0)
         if largest >= self._config.vocab_size:
             raise PredictError(
                 f"the tokenizer returned token id {largest}, but the weights have {self._config.vocab_size} tokens; "
@@ -264,9 +263,7 @@ def predict_file(
         DataError: the source cannot be read; the message names the row.
     """
     source, out = expanded(source), expanded(out)
-    check_out(out, force)
-    if out.exists() and source.exists() and out.samefile(source):
-        raise PredictError(f"{out} is the file that is read, and would be lost; name another file to write")
+    check_out(source, out, force)
     rows = open_rows(source)
     columns = _text_columns(predictor, text_columns, rows.columns)
     rows.check(columns)
@@ -284,8 +281,8 @@ def predict_file(
     return total
 
 
-def check_out(out: Path, force: bool) -> None:
-    """Raises PredictError unless the file can be written and does not exist, or may be replaced."""
+def check_out(source: Path, out: Path, force: bool) -> None:
+    """Raises PredictError unless `out` can be written and does not exist, or may be replaced."""
     if out.is_dir() or not out.parent.is_dir():
         raise PredictError(
             f"{out} {'is a folder' if out.is_dir() else 'is in a folder that does not exist'}; name a file"
@@ -294,6 +291,8 @@ def check_out(out: Path, force: bool) -> None:
         raise PredictError(f"{out}: the extension {out.suffix!r} is not supported; name a {', '.join(WRITTEN)}")
     if out.exists() and not force:
         raise PredictError(f"{out} already exists; name another file, or replace it with --force")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise PredictError(f"{out} is the file that is read, and would be lost; name another file to write")
 
 
 def _text_columns(predictor: Predictor, given: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:

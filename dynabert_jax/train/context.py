@@ -75,7 +75,7 @@ def check_same_run(context: Context) -> None:
 
 
 def steps_per_epoch(context: Context) -> int:
-    return -(-len(context.data.train.labels) // context.config.data.batch_size)
+    return -(-len(context.data.train) // context.config.data.batch_size)
 
 
 def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:

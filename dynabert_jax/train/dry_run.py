@@ -143,7 +143,7 @@ def described(context: Context, tried: Sequence[Tried]) -> list[str]:
         (sub.name, size(cost.parameters(shape, sub)), size(cost.flops(shape, sub, config.data.max_length)))
         for sub in (plan.stages[-1].students if plan.stages else ())
     ]
-    told = "".join(f", {name} ({spoken(seconds)})" for name, seconds in between.items())
+    others = "".join(f", {name} ({spoken(seconds)})" for name, seconds in between.items())
     return [
         f"data: {counts} examples; batches of {config.data.batch_size}, up to {config.data.max_length} tokens",
         f"devices: {devices.num_devices()} x {jax.devices()[0].device_kind}, {config.dtype}",
@@ -153,7 +153,7 @@ def described(context: Context, tried: Sequence[Tried]) -> list[str]:
         markdown(("sub-network", "parameters", "FLOPs"), networks),
         "",
         f"in total about {spoken(sum(one.total for one in tried) + sum(between.values()))} from the start: the "
-        f"stages with their evaluations{told}; compilation for the evaluations is not included",
+        f"stages with their evaluations{others}; compilation for the evaluations is not included",
         f"memory: peak of {peak_memory() / 2**30:.1f} GiB so far",
         f"disk: {disk_needed(config, 4 * cost.parameters(shape, full)) / 2**30:.1f} GiB for checkpoints",
         f"nothing was written to {context.folder.path}",

@@ -1,4 +1,4 @@
-"""The audit: what gains clearly less than its FLOPs promise is told, what noise could explain is not."""
+"""The audit: what gains clearly less than its FLOPs promise is reported, what noise could explain is not."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def timed(sub: str, full_ms: float, median_ms: float, ideal: float, noise: float
     )  # fmt: skip
 
 
-def test_only_what_is_clearly_slower_than_promised_is_told() -> None:
+def test_only_what_is_clearly_slower_than_promised_is_reported() -> None:
     rows = [
         timed("w1_d1", 10.0, 10.0, 1.0),
         timed("w0.5_d1", 10.0, 5.2, 2.0),
@@ -56,7 +56,7 @@ def test_a_size_faster_than_promised_has_nothing_that_stays() -> None:
         ("w0.0833333_d1", 9.0, "its narrowest matmuls have 64 columns"),
     ],
 )
-def test_the_cause_is_told_by_the_shape(sub: str, full_ms: float, words: str) -> None:
+def test_the_cause_follows_from_the_shape(sub: str, full_ms: float, words: str) -> None:
     assert words in likely_cause(BASE, SUBS[sub], timed(sub, full_ms, full_ms / 1.1, 2.0))
 
 

@@ -84,14 +84,16 @@ def test_onnx_runtime_has_as_many_threads_as_jax(monkeypatch: pytest.MonkeyPatch
         assert runner(inputs_of(shape)).logits.shape == (shape[0], CONFIG.num_labels)
 
 
-def test_a_package_that_is_missing_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_missing_is_reported_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert find_backend("jax") is BACKENDS["jax"]
     for name in ("onnxruntime", "onnxruntime-int8"):
         with pytest.raises(MissingPackageError) as error:
             find_backend(name)
-        told = f'--backend {name} needs onnx and onnxruntime; run `pip install "dynabert_jax[onnx]"`'
-        assert str(error.value) == told
+        message = f'--backend {name} needs onnx and onnxruntime; run `pip install "dynabert_jax[onnx]"`'
+        assert str(error.value) == message
 
 
 def inputs_of(shape: tuple[int, int]) -> Inputs:

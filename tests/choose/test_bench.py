@@ -100,10 +100,10 @@ def test_runners_compile_and_then_run_in_turn_on_the_inputs() -> None:
 
 def test_a_summary_of_times() -> None:
     seconds = [0.001 * (i + 1) for i in range(21)]
-    told = summary(seconds, [2 * second for second in seconds])
-    assert told["median_ms"] == pytest.approx(11.0)
-    assert told["p95_ms"] == pytest.approx(20.0)
-    assert told["speed_up"] == told["speed_up_low"] == told["speed_up_high"] == pytest.approx(2.0)
+    values = summary(seconds, [2 * second for second in seconds])
+    assert values["median_ms"] == pytest.approx(11.0)
+    assert values["p95_ms"] == pytest.approx(20.0)
+    assert values["speed_up"] == values["speed_up_low"] == values["speed_up_high"] == pytest.approx(2.0)
 
 
 def test_a_machine_that_slows_down_does_not_change_the_speed_up() -> None:
@@ -113,8 +113,8 @@ def test_a_machine_that_slows_down_does_not_change_the_speed_up() -> None:
 
 @pytest.mark.parametrize("rounds", [1, 3, 5])
 def test_few_rounds_have_no_interval(rounds: int) -> None:
-    told = summary([1.0] * rounds, [2.0] * rounds)
-    assert (told["speed_up_low"], told["speed_up"], told["speed_up_high"]) == (None, 2.0, None)
+    values = summary([1.0] * rounds, [2.0] * rounds)
+    assert (values["speed_up_low"], values["speed_up"], values["speed_up_high"]) == (None, 2.0, None)
     assert None not in summary([1.0] * 6, [2.0] * 6).values()
     row = measurement(rounds=rounds, speed_up=2.0, speed_up_low=None, speed_up_high=None)
     assert "2.00 (" not in table([row])
@@ -125,8 +125,8 @@ def test_the_interval_holds_the_true_median_as_often_as_it_says(rounds: int) -> 
     """Of ratios with a long tail, as times have. Interpolation between two of them costs a little."""
     rng, held = np.random.default_rng(0), 0
     for ratios in rng.exponential(size=(1000, rounds)):
-        told = summary([1.0] * rounds, list(ratios))
-        held += told["speed_up_low"] <= np.log(2) <= told["speed_up_high"]
+        values = summary([1.0] * rounds, list(ratios))
+        held += values["speed_up_low"] <= np.log(2) <= values["speed_up_high"]
     assert 0.92 < held / 1000 < 0.98
 
 
@@ -250,7 +250,7 @@ def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nothing_measured")
-def test_what_cannot_be_done_is_told_before_anything_is_measured(run: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_reported_before_anything_is_measured(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="has no sub-network 'w2_d1'; did you mean 'w1_d1'"):
         bench_run(run, BenchSettings(subs=("w2_d1",)))
     with pytest.raises(LatencyError, match="25 tokens do not fit: the model has positions for 24"):
@@ -266,7 +266,7 @@ def test_what_cannot_be_done_is_told_before_anything_is_measured(run: Path, tmp_
 
 
 @pytest.mark.usefixtures("nothing_measured")
-def test_what_a_backend_does_not_do_is_told_before_anything_is_measured(
+def test_what_a_backend_does_not_do_is_reported_before_anything_is_measured(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backends, "require", lambda *_: None)
@@ -283,7 +283,7 @@ def test_what_a_backend_does_not_do_is_told_before_anything_is_measured(
 
 
 @pytest.mark.usefixtures("nothing_measured")
-def test_a_package_that_a_backend_needs_is_told_before_anything_is_measured(
+def test_a_package_that_a_backend_needs_is_reported_before_anything_is_measured(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)

@@ -164,7 +164,7 @@ def test_sizes_are_read_as_people_write_them(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "M", "30X", "30MB", "-3M", "0", "0M", "1e6", "3,000", "1.5.2", "nan", "٣M"])
-def test_what_is_no_size_is_told(text: str) -> None:
+def test_what_is_no_size_is_reported(text: str) -> None:
     with pytest.raises(ChoiceError, match="is not a size; write a number above 0, optionally followed by K"):
         parse_size(text)
 

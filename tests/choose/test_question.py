@@ -1,4 +1,4 @@
-"""A choice for a finished run: out of its scores and cards, told in words and as JSON."""
+"""A choice for a finished run: out of its scores and cards, reported in words and as JSON."""
 
 import dataclasses
 import json
@@ -214,30 +214,30 @@ def test_a_long_list_of_misses_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.usefixtures("reading")
 def test_a_choice_as_json() -> None:
-    told = json.loads(chosen(Limits(max_latency_ms=5.0)).to_json())
-    assert told["chosen"] == {
+    values = json.loads(chosen(Limits(max_latency_ms=5.0)).to_json())
+    assert values["chosen"] == {
         "sub": "w1_d0.5", "score": 0.88, "parameters": 17_370_000, "flops": 725_000_000, "latency_ms": 4.0
     }  # fmt: skip
-    assert (told["split"], told["metric"], told["front_by"], told["flops_length"]) == (
+    assert (values["split"], values["metric"], values["front_by"], values["flops_length"]) == (
         "dev",
         "accuracy",
         "latency_ms",
         64,
     )
-    assert told["measured"]["device"] == CPU
-    assert told["measured"]["length"] == 128
-    assert [one["sub"] for one in told["front"]] == ["w0.5_d0.5", "w1_d0.5", "w1_d1"]
-    assert told["nearest"] == []
-    assert told["limits"]["max_latency_ms"] == 5.0
+    assert values["measured"]["device"] == CPU
+    assert values["measured"]["length"] == 128
+    assert [one["sub"] for one in values["front"]] == ["w0.5_d0.5", "w1_d0.5", "w1_d1"]
+    assert values["nearest"] == []
+    assert values["limits"]["max_latency_ms"] == 5.0
 
 
 @pytest.mark.usefixtures("reading")
 def test_json_of_nothing_has_the_nearest() -> None:
-    told = json.loads(ask("run", asked(Limits(max_flops=1e8))).to_json())
-    assert told["chosen"] is None
-    assert told["measured"] is None
-    assert [one["sub"] for one in told["nearest"]] == ["w0.5_d0.5", "w1_d0.5", "w0.5_d1", "w1_d1"]
-    (miss,) = told["nearest"][0]["misses"]
+    values = json.loads(ask("run", asked(Limits(max_flops=1e8))).to_json())
+    assert values["chosen"] is None
+    assert values["measured"] is None
+    assert [one["sub"] for one in values["nearest"]] == ["w0.5_d0.5", "w1_d0.5", "w0.5_d1", "w1_d1"]
+    (miss,) = values["nearest"][0]["misses"]
     assert (miss["what"], miss["value"], miss["limit"], miss["part"]) == (
         "flops",
         384_000_000,

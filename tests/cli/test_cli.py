@@ -1,4 +1,4 @@
-"""The command line: what a user does wrong is told in plain words, with exit code 2, before any long work."""
+"""The command line: what a user does wrong is reported in plain words, with exit code 2, before any long work."""
 
 import json
 import os
@@ -124,7 +124,7 @@ def test_a_file_that_is_not_there_is_named(refused: Command, tmp_path: Path) -> 
         (["--stage=dept"], "the run has no stage 'dept'; it has fine_tune, width, depth, final"),
     ],
 )
-def test_a_setting_that_cannot_be_used_is_told(
+def test_a_setting_that_cannot_be_used_is_reported(
     arguments: list[str], message: str, refused: Command, config_file: Path
 ) -> None:
     assert message in refused(config_file, *arguments)
@@ -388,7 +388,7 @@ def test_a_reader_that_has_left_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
-def test_output_that_cannot_be_written_is_told() -> None:
+def test_output_that_cannot_be_written_is_reported() -> None:
     with Path("/dev/full").open("w") as full:
         done = run_into(full.fileno())
     assert (done.returncode, done.stderr) == (2, "error: cannot write to standard output: No space left on device\n")
@@ -425,7 +425,7 @@ def dynabert(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
         (["choose", "run", "--min-score", "80"], "min_score = 80.0: scores are fractions; write 0.8 for 80"),
     ],
 )
-def test_a_command_that_cannot_be_done_is_told(
+def test_a_command_that_cannot_be_done_is_reported(
     arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dynabert(monkeypatch, *arguments) == 2
@@ -484,9 +484,9 @@ def test_scores_are_printed_as_json_alone(
 ) -> None:
     run = Path(shutil.copytree(finished.folder, tmp_path / "run"))
     assert dynabert(monkeypatch, "evaluate", str(run), "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == json.loads((run / "results.json").read_text())
-    assert [(row["sub"], row["split"]) for row in told["rows"]] == [
+    values = json.loads(capsys.readouterr().out)
+    assert values == json.loads((run / "results.json").read_text())
+    assert [(row["sub"], row["split"]) for row in values["rows"]] == [
         (row.sub, row.split) for row in finished.results.rows
     ]
 
@@ -501,7 +501,7 @@ def test_completion_knows_every_command(
         assert word in said
 
 
-def test_a_model_that_has_diverged_is_told(
+def test_a_model_that_has_diverged_is_reported(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"

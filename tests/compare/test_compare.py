@@ -138,9 +138,9 @@ def test_the_right_answers_agree(clone: Path, tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().out == ""
     assert all(f"| {d.sub.name} |" in str(comparison) for d in differences)
     assert "all 12 sub-networks agree" in str(comparison)
-    told = json.loads(comparison.to_json())
-    assert told["agree"]
-    assert [one["sub"] for one in told["differences"]] == [d.sub.name for d in differences]
+    values = json.loads(comparison.to_json())
+    assert values["agree"]
+    assert [one["sub"] for one in values["differences"]] == [d.sub.name for d in differences]
 
 
 def test_roberta_with_one_output(clone: Path, tmp_path: Path) -> None:

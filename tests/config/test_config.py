@@ -114,7 +114,7 @@ def test_robertas_positions_start_behind_its_padding_token() -> None:
     assert (roberta.first_position, roberta.max_length) == (2, 512)
 
 
-def test_checkpoints_without_a_model_type_are_told_apart() -> None:
+def test_checkpoints_without_a_model_type_are_reported_apart() -> None:
     """What the first checkpoints have: the authors' BERT and RoBERTa name no model_type."""
     bert = {**SIZES, "type_vocab_size": 2}
     assert ModelConfig.from_hugging_face(bert).model_type == "bert"

@@ -39,7 +39,7 @@ def test_a_size_that_was_not_scored_leaves_its_cell_empty() -> None:
     assert "| depth 0.5 | 80.00   |            |" in table(GRID[:3])
 
 
-def test_every_split_has_a_grid_and_costs_are_told_once() -> None:
+def test_every_split_has_a_grid_and_costs_are_reported_once() -> None:
     text = table([*GRID, row(1.0, 1.0, 0.5, split="test", examples=9)])
     assert text.startswith(EXPECTED.partition("\n\n| sub-network")[0])
     assert "test: accuracy x 100, 9 examples\n\n|         | width 1 |\n" in text

@@ -103,10 +103,10 @@ def test_quantizing_tells_what_it_costs(
 ) -> None:
     arguments = ("export", run, "--format", "onnx", "--out", tmp_path / "out", "--sub", HALF, "--int8")
     assert dynabert(monkeypatch, *arguments, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["folder"], told["subs"]) == (str(tmp_path / "out"), [HALF])
-    assert told["largest_difference"] <= verify.TOLERANCE
-    assert [loss["split"] for loss in told["int8"]] == ["dev"]
+    values = json.loads(capsys.readouterr().out)
+    assert (values["folder"], values["subs"]) == (str(tmp_path / "out"), [HALF])
+    assert values["largest_difference"] <= verify.TOLERANCE
+    assert [loss["split"] for loss in values["int8"]] == ["dev"]
     assert dynabert(monkeypatch, *arguments, "--force") == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("model_int8.onnx: ")]
     assert "accuracy x 100 on dev (21 examples) is " in line
@@ -127,7 +127,7 @@ def test_quantizing_tells_what_it_costs(
         (["--format", "hf", "--sub", HALF, "--int8"], "--int8 quantizes ONNX files; use --format onnx"),
     ],
 )
-def test_what_cannot_be_exported_is_told(
+def test_what_cannot_be_exported_is_reported(
     arguments: list[str],
     message: str,
     run: Path,
@@ -142,7 +142,7 @@ def test_what_cannot_be_exported_is_told(
     assert not any(tmp_path.iterdir())
 
 
-def test_a_format_that_is_not_known_is_told_in_python(run: Path, tmp_path: Path) -> None:
+def test_a_format_that_is_not_known_is_reported_in_python(run: Path, tmp_path: Path) -> None:
     for name, hint in (("onx", "did you mean 'onnx'. "), ("zip", "")):
         with pytest.raises(ExportError, match=f"there is no format '{name}'; {hint}there are hf, "):
             export_run(run, cast(Any, name), tmp_path / "out")
@@ -169,7 +169,7 @@ def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypat
         export_run(run, "reference", tmp_path / "out")
 
 
-def test_a_damaged_run_is_told(
+def test_a_damaged_run_is_reported(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damaged = tmp_path / "run"
@@ -348,7 +348,9 @@ def test_without_the_runs_data_other_sentences_are_compared(
         check_possible("onnx", sentences)
 
 
-def test_latencies_are_told_where_the_run_has_them(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_latencies_are_reported_where_the_run_has_them(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     assert latencies(read_finished(copy), HALF, ["jax"]) == []
     (row,) = (row for row in bench_run(copy, BenchSettings(rounds=1)).rows if row.sub == HALF)

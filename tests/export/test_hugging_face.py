@@ -72,7 +72,7 @@ def test_what_was_written_can_be_read_back(kind: str, tmp_path: Path) -> None:
         assert_answers(source, lambda _, runner=runner: runner)
 
 
-def test_without_torch_it_is_told_who_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_it_is_reported_who_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = source_of(CONFIG, PER_LAYER)
     hugging_face.write_padded(source, tmp_path)
     monkeypatch.setattr("dynabert_jax.infer.in_transformers.is_installed", lambda _: False)

@@ -178,9 +178,9 @@ def terminate(bench: Bench, config: RunConfig, draw: random.Random) -> str | Non
 def interrupt(bench: Bench, config: RunConfig, draw: random.Random) -> str | None:
     """Ctrl-C; before and after the process listens, Python's own KeyboardInterrupt comes."""
     code = end_by(signal.SIGINT, bench, config, draw)
-    told = bench.log.read_text()
-    if code not in (0, 128 + signal.SIGINT) and not (code == CRASHED and "in train_stage" not in told):
-        raise FaultError(f"Ctrl-C ended in {code}: {told}")
+    printed = bench.log.read_text()
+    if code not in (0, 128 + signal.SIGINT) and not (code == CRASHED and "in train_stage" not in printed):
+        raise FaultError(f"Ctrl-C ended in {code}: {printed}")
     return "interrupt" if code else None
 
 
@@ -202,9 +202,9 @@ def fill_the_disk(bench: Bench, config: RunConfig, draw: random.Random) -> str |
     """The process can write nothing but small files, which a full disk is like, and must say so in plain words."""
     process = bench.start(config, limit=draw.randrange(*FULL_DISK))
     code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    told = bench.log.read_text()
-    if code and (code != 2 or "error: cannot write" not in told or "Traceback" in told):
-        raise FaultError(f"a full disk ended in {code}: {told}")
+    printed = bench.log.read_text()
+    if code and (code != 2 or "error: cannot write" not in printed or "Traceback" in printed):
+        raise FaultError(f"a full disk ended in {code}: {printed}")
     return "full disk" if code else None
 
 

@@ -70,8 +70,8 @@ def tell(outcome: Outcome, whole: bool) -> None:
 
 def tell_counts(counts: collections.Counter[tuple[str, str]], seconds: float) -> None:
     for reader in READERS:
-        told = ", ".join(f"{counts[reader, verdict]} {verdict}" for verdict in ("read", "refused", "failed"))
-        print(f"{reader}: {told}")
+        verdicts = ", ".join(f"{counts[reader, verdict]} {verdict}" for verdict in ("read", "refused", "failed"))
+        print(f"{reader}: {verdicts}")
     print(f"{counts.total()} inputs in {seconds:.0f} seconds")
 
 

@@ -1,4 +1,4 @@
-"""What damage is done to can be read before, and damage is told: a short form of `python -m tests.fuzz`."""
+"""What damage is done to can be read before, and damage is reported: a short form of `python -m tests.fuzz`."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -79,7 +79,7 @@ def test_they_are_equal_and_no_other_number_of_them_is_nearer(share: int, length
     assert all(ratio(chosen) <= ratio(other) * (1 + 1e-9) for other in range(least, rows + 1) if rows % other == 0)
 
 
-def test_rows_that_do_not_divide_are_told() -> None:
+def test_rows_that_do_not_divide_are_reported() -> None:
     with pytest.raises(ValueError, match="7 rows do not divide into 2 equal microbatches; use a multiple of 2"):
         count_microbatches(7, 128, at_least=2)
 

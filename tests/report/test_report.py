@@ -31,7 +31,7 @@ HOSTILE = "</script><script>alert(1)</script><!-- {{facts}} 'é\u2028"
 
 
 @pytest.fixture(scope="module")
-def told(finished: Finished) -> Facts:
+def shown(finished: Finished) -> Facts:
     return facts(finished.folder)
 
 
@@ -48,20 +48,20 @@ LATENCY = Latency("a device, batch 1, 8 tokens, float32, jax", "jax", {"w1_d1": 
 
 
 @pytest.fixture(scope="module")
-def grid(told: Facts) -> Facts:
+def grid(shown: Facts) -> Facts:
     """Sizes with known scores, of which one was not measured."""
     splits = {"dev": 1000, "test": 900}
-    return dataclasses.replace(told, run="runs/my run", sizes=SIZES, latencies=(LATENCY,), splits=splits)
+    return dataclasses.replace(shown, run="runs/my run", sizes=SIZES, latencies=(LATENCY,), splits=splits)
 
 
 # What the run tells
 
 
-def test_facts_are_what_the_run_wrote(finished: Finished, told: Facts) -> None:
+def test_facts_are_what_the_run_wrote(finished: Finished, shown: Facts) -> None:
     run = read_finished(finished.folder)
-    assert told.splits == {"dev": 21, "test": 13}
-    assert [one.name for one in told.sizes] == [sub.name for sub in run.subs]
-    for one in told.sizes:
+    assert shown.splits == {"dev": 21, "test": 13}
+    assert [one.name for one in shown.sizes] == [sub.name for sub in run.subs]
+    for one in shown.sizes:
         rows = {row.split: row for row in run.rows if row.sub == one.name}
         assert {split: score.value for split, score in one.scores.items()} == {
             split: 100 * row.score for split, row in rows.items()
@@ -70,11 +70,11 @@ def test_facts_are_what_the_run_wrote(finished: Finished, told: Facts) -> None:
         assert one.scores["dev"].error == pytest.approx(100 * math.sqrt(share * (1 - share) / 21))
         assert (one.parameters, one.flops) == (rows["dev"].parameters, rows["dev"].flops)
     scores = run.folder.read_importance().heads
-    assert told.importance == tuple(tuple(map(float, layer)) for layer in scores)
-    assert told.sizes[0].heads == ((0, 1, 2, 3),) * 2
-    assert [curve.stage for curve in told.curves] == ["fine_tune", "width", "depth", "final"]
-    assert all(curve.loss and len(curve.dev) == 2 for curve in told.curves)
-    assert told.origin["seed"] == "42"
+    assert shown.importance == tuple(tuple(map(float, layer)) for layer in scores)
+    assert shown.sizes[0].heads == ((0, 1, 2, 3),) * 2
+    assert [curve.stage for curve in shown.curves] == ["fine_tune", "width", "depth", "final"]
+    assert all(curve.loss and len(curve.dev) == 2 for curve in shown.curves)
+    assert shown.origin["seed"] == "42"
 
 
 def test_latencies_are_those_that_bench_writes(finished: Finished, tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ def test_a_page_without_latencies_says_why(
     shutil.copytree(finished.folder, tmp_path / "run")
     if text is not None:
         (tmp_path / "run" / "latency.json").write_text(text)
-    told = facts(tmp_path / "run")
-    assert told.latencies == ()
-    assert note in told.latency_note
+    shown = facts(tmp_path / "run")
+    assert shown.latencies == ()
+    assert note in shown.latency_note
     assert (text is None) == (not caplog.records)
 
 
@@ -124,13 +124,13 @@ def test_a_run_without_importance_and_curves_has_a_page(finished: Finished, tmp_
     shutil.copytree(finished.folder, tmp_path / "run")
     for name in ("importance.npz", "training.jsonl", "evaluations.jsonl"):
         (tmp_path / "run" / name).unlink()
-    told = facts(tmp_path / "run")
-    assert told.importance == ()
-    assert all(not curve.loss and not curve.dev for curve in told.curves)
-    document(told)
+    shown = facts(tmp_path / "run")
+    assert shown.importance == ()
+    assert all(not curve.loss and not curve.dev for curve in shown.curves)
+    document(shown)
 
 
-def test_lines_of_a_log_that_tell_nothing_are_left_out(finished: Finished, told: Facts, tmp_path: Path) -> None:
+def test_lines_of_a_log_that_tell_nothing_are_left_out(finished: Finished, shown: Facts, tmp_path: Path) -> None:
     shutil.copytree(finished.folder, tmp_path / "run")
     damaged = ('{"stage": "wi', "[1]", '{"stage": "width", "step": 1}', '{"stage": [], "step": 1, "loss": 1}',
                '{"stage": "width", "step": 1, "loss": {}, "metric": "f1", "scores": {}}', "[" * 100_000,
@@ -140,7 +140,7 @@ def test_lines_of_a_log_that_tell_nothing_are_left_out(finished: Finished, told:
     for name in ("training.jsonl", "evaluations.jsonl"):
         with (tmp_path / "run" / name).open("a") as file:
             file.write("\n".join(damaged) + "\n")
-    assert facts(tmp_path / "run").curves == told.curves
+    assert facts(tmp_path / "run").curves == shown.curves
 
 
 def test_results_of_unknown_origin_have_a_page(finished: Finished, tmp_path: Path) -> None:
@@ -177,15 +177,15 @@ class Parsed(html.parser.HTMLParser):
             self.scripts[-1] += data
 
 
-def test_the_document_needs_nothing_else(told: Facts) -> None:
-    parsed = Parsed(document(told))
+def test_the_document_needs_nothing_else(shown: Facts) -> None:
+    parsed = Parsed(document(shown))
     assert all(reference.startswith(("data:", "#")) for reference in parsed.references)
-    assert "@import" not in document(told)
-    assert "url(" not in document(told)
+    assert "@import" not in document(shown)
+    assert "url(" not in document(shown)
 
 
-def test_any_name_is_embedded_safely(told: Facts) -> None:
-    hostile = dataclasses.replace(told, task=HOSTILE, model=HOSTILE, run=HOSTILE, latency_note=HOSTILE)
+def test_any_name_is_embedded_safely(shown: Facts) -> None:
+    hostile = dataclasses.replace(shown, task=HOSTILE, model=HOSTILE, run=HOSTILE, latency_note=HOSTILE)
     parsed = Parsed(document(hostile))
     assert len(parsed.scripts) == 2
     read = json.loads(parsed.scripts[0])

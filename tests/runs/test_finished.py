@@ -37,7 +37,9 @@ def test_a_finished_run_is_read_back(finished: FinishedRun) -> None:
         {"metric": "f1", "scores": {"f1": math.nan}},
     ],
 )
-def test_a_row_whose_score_can_be_none_is_told(change: dict[str, Any], finished: FinishedRun, tmp_path: Path) -> None:
+def test_a_row_whose_score_can_be_none_is_reported(
+    change: dict[str, Any], finished: FinishedRun, tmp_path: Path
+) -> None:
     shutil.copytree(finished.folder, tmp_path / "run")
     file = tmp_path / "run" / "results.json"
     results = json.loads(file.read_text())
@@ -47,7 +49,7 @@ def test_a_row_whose_score_can_be_none_is_told(change: dict[str, Any], finished:
         read_finished(tmp_path / "run")
 
 
-def test_a_run_that_is_not_whole_is_told(finished: FinishedRun, tmp_path: Path) -> None:
+def test_a_run_that_is_not_whole_is_reported(finished: FinishedRun, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="is not a run folder"):
         read_finished(tmp_path)
     run = tmp_path / "run"

@@ -200,7 +200,7 @@ def test_a_line_that_a_kill_left_half_written_is_dropped(config: RunConfig) -> N
     assert lines(folder.path / "training.jsonl") == [{"stage": "fine_tune", "step": 1}]
 
 
-def test_damaged_lines_of_a_log_are_told_and_dropped(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_lines_of_a_log_are_reported_and_dropped(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever a disk has made of them; the last one alone may be half written without a word."""
     folder = begun(config)
     whole = [{"stage": "width", "step": step} for step in (1, 2)]
@@ -318,7 +318,7 @@ def write_scalars(folder: RunFolder, count: int) -> None:
             scalars.add(step, {"loss": 0.5})
 
 
-def test_tensorboard_is_told_where_a_stage_goes_on(config: RunConfig) -> None:
+def test_tensorboard_is_reported_where_a_stage_goes_on(config: RunConfig) -> None:
     """What it has read of later steps was of a run that was stopped."""
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 

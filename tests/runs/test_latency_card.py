@@ -39,7 +39,7 @@ def test_examples_per_second_are_those_of_the_median() -> None:
     assert measurement(batch=8, median_ms=4.0).examples_per_second == 2000.0
 
 
-def test_a_card_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+def test_a_card_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "card.json"
     with pytest.raises(LatencyError, match=r"there is no latency card .+card\.json; `dynabert bench RUN` writes one"):
         read_card(file, "abc")

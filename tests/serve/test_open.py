@@ -1,4 +1,4 @@
-"""Every export answers as its run does, and one that is damaged is told."""
+"""Every export answers as its run does, and one that is damaged is reported."""
 
 import json
 import shutil
@@ -88,7 +88,7 @@ def overwrite(file: Path) -> None:
         ("onnx", "model.onnx", Path.unlink, "model.onnx does not exist, .+ export it again"),
     ],
 )
-def test_a_damaged_export_is_told(
+def test_a_damaged_export_is_reported(
     format: str, file: str, damage: Callable[[Path], Any], message: str, copied: Callable[[str], Path]
 ) -> None:
     folder = copied(format)
@@ -120,14 +120,14 @@ def test_too_large_a_batch_is_no_damage(
     def refuse(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr("dynabert_jax.infer.in_stablehlo.load_stablehlo", lambda *_: refuse)
+    monkeypatch.setattr("dynabert_jax.infer.in_stablehlo.network_of", lambda *_: refuse)
     monkeypatch.setattr("dynabert_jax.infer.in_jax.forward_program", lambda *_: refuse)
     monkeypatch.setattr("dynabert_jax.serve.open.open_file", lambda *_: Runner("a runtime", refuse))
     with pytest.raises(PredictError, match="not enough memory for 4000 texts at once; use a smaller --batch"):
         Predictor(exports / format, batch_size=4000)(TEXTS)
 
 
-def test_labels_of_another_network_are_told(copied: Callable[[str], Path]) -> None:
+def test_labels_of_another_network_are_reported(copied: Callable[[str], Path]) -> None:
     for format in ("onnx", "stablehlo"):
         file = copied(format) / "config.json"
         names = {str(i): name for i, name in enumerate("abc")}

@@ -151,12 +151,12 @@ def test_a_regression_answers_with_a_number(model: Callable[..., Path]) -> None:
         (["good", "\udcff bad"], r"a text must be valid Unicode; got '\\udcff bad'; .+ its source is not UTF-8"),
     ],
 )
-def test_what_is_no_text_is_told(predictor: Predictor, texts: Any, message: str) -> None:
+def test_what_is_no_text_is_reported(predictor: Predictor, texts: Any, message: str) -> None:
     with pytest.raises(PredictError, match=message):
         predictor(texts)
 
 
-def test_weights_that_have_diverged_are_told(model: Callable[..., Path], tmp_path: Path) -> None:
+def test_weights_that_have_diverged_are_reported(model: Callable[..., Path], tmp_path: Path) -> None:
     folder = model()
     loaded = load_model(folder)
     loaded.params["classifier"]["bias"][:] = np.nan
@@ -356,7 +356,7 @@ def test_paths_in_the_home_folder(
 
 
 @pytest.mark.parametrize(("sub", "batch_size"), [(5, 4), ("w1_d0.5", 1.5), ("w1_d0.5", "3"), ("w1_d0.5", True)])
-def test_settings_of_another_type_are_told(finished: Finished, sub: Any, batch_size: Any) -> None:
+def test_settings_of_another_type_are_reported(finished: Finished, sub: Any, batch_size: Any) -> None:
     with pytest.raises(PredictError, match=r"named by a string, .+ got 5|must be at least 1; got .+ whole number"):
         Predictor(finished.folder, sub, batch_size)
 
@@ -369,7 +369,7 @@ def test_a_model_may_know_of_a_run(model: Callable[..., Path]) -> None:
 
 def test_a_folder_is_called_one(tmp_path: Path) -> None:
     with pytest.raises(PredictError, match="is a folder; name a file"):
-        predict.check_out(tmp_path, force=False)
+        predict.check_out(tmp_path / "in.csv", tmp_path, force=False)
 
 
 def test_what_is_interrupted_leaves_nothing(predictor: Predictor, tmp_path: Path, monkeypatch: Any) -> None:
@@ -460,7 +460,7 @@ def test_the_file_that_is_read_is_never_replaced(
     assert source.read_text() == "words\ngood film\n"
 
 
-def test_what_cannot_be_asked_is_told(
+def test_what_cannot_be_asked_is_reported(
     command: Callable[..., int],
     finished: Finished,
     model: Callable[..., Path],

@@ -235,6 +235,12 @@ def test_a_full_disk_is_reported_and_the_checkpoint_before_is_whole(tmp_path: Pa
     done = subprocess.run(
         [sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path)], text=True, capture_output=True, timeout=300, cwd=ROOT
     )
-    told = f"CheckpointError cannot write a checkpoint to {tmp_path / 'last'}"
-    expected = [f"leave {told}", f"wait {told}", f"go_on {told}", "interrupt KeyboardInterrupt ", "kept 3 True"]
+    message = f"CheckpointError cannot write a checkpoint to {tmp_path / 'last'}"
+    expected = [
+        f"leave {message}",
+        f"wait {message}",
+        f"go_on {message}",
+        "interrupt KeyboardInterrupt ",
+        "kept 3 True",
+    ]
     assert done.stdout.splitlines() == expected, done.stderr

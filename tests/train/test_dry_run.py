@@ -95,14 +95,14 @@ def test_what_lies_between_the_stages_goes_by_its_products(context: Context) -> 
 
 
 @pytest.mark.usefixtures("shared_programs")
-def test_the_plan_is_told_and_nothing_is_written(
+def test_the_plan_is_reported_and_nothing_is_written(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = str(try_run(finished.config.replace(run_dir=str(tmp_path / "run"))))
+    text = str(try_run(finished.config.replace(run_dir=str(tmp_path / "run"))))
     assert capsys.readouterr().out == ""
     assert not (tmp_path / "run").exists()
-    assert "data: 44 train, 21 dev, 13 test examples; batches of 8, up to 12 tokens" in told
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in told.splitlines() if line.startswith("|")]
+    assert "data: 44 train, 21 dev, 13 test examples; batches of 8, up to 12 tokens" in text
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     stages = {row[0]: row[1:] for row in rows}
     assert {name: stages[name][:2] for name in ("fine_tune", "width", "depth", "final")} == {
         "fine_tune": ["1", "12"], "width": ["2", "12"], "depth": ["4", "12"], "final": ["2", "12"],
@@ -111,13 +111,13 @@ def test_the_plan_is_told_and_nothing_is_written(
     half = SubNetwork.uniform(shape, 1.0, 0.5)
     assert stages["w1_d0.5"] == [size(cost.parameters(shape, half)), size(cost.flops(shape, half, 12))]
     assert stages["w1_d0.5"][0] == "3.034K"
-    assert re.search(r"in total about \d+ s from the start: .*, the final scores \(0 s\), importance \(0 s\);", told)
-    assert f"nothing was written to {tmp_path / 'run'}" in told
+    assert re.search(r"in total about \d+ s from the start: .*, the final scores \(0 s\), importance \(0 s\);", text)
+    assert f"nothing was written to {tmp_path / 'run'}" in text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(0.4, "0 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (90000, "25 h 00 min")],
 )
-def test_times_are_spoken(seconds: float, told: str) -> None:
-    assert spoken(seconds) == told
+def test_times_are_spoken(seconds: float, text: str) -> None:
+    assert spoken(seconds) == text

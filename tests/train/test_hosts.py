@@ -211,7 +211,7 @@ if os.environ.get("JAX_PROCESS_ID") == "1":
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("function", "call", "settings", "told"),
+    ("function", "call", "settings", "message"),
     [
         ("train_step", 3, {"log_every": 2}, "step 4 of 12 of stage depth is saved"),  # where numbers are looked at
         ("train_step", 3, {"log_every": 1000, "checkpoint_every": 5}, "step 5 of 12 of stage depth is saved"),
@@ -221,7 +221,7 @@ if os.environ.get("JAX_PROCESS_ID") == "1":
     ],
 )
 def test_one_signal_saves_and_stops_all(
-    function: str, call: int, settings: dict[str, int], told: str, on_one_device: RunConfig, materials: Materials,
+    function: str, call: int, settings: dict[str, int], message: str, on_one_device: RunConfig, materials: Materials,
     programs: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
     config = materials.few_students(tmp_path / "run", **settings)
@@ -231,7 +231,7 @@ def test_one_signal_saves_and_stops_all(
     running = start_together(command, 2, programs)
     errors = finish(running)
     assert [process.returncode for process in running] == [128 + signal.SIGTERM] * 2, errors
-    assert all(f"stopped: {told}; the same command resumes from there" in one for one in errors), errors
+    assert all(f"stopped: {message}; the same command resumes from there" in one for one in errors), errors
     run_alone(config, tmp_path, 1, programs)  # and another number of processes goes on
     assert scores_of(config) == scores_of(on_one_device)
 
@@ -259,7 +259,7 @@ def test_data_that_differs_between_processes_is_refused(materials: Materials, pr
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reported"),
     [
         (jax.errors.JaxRuntimeError("INTERNAL: connection reset"), True),
         (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer [127.0.0.1]:18652"), True),
@@ -268,8 +268,8 @@ def test_data_that_differs_between_processes_is_refused(materials: Materials, pr
         (jax.errors.JaxRuntimeError("INVALID_ARGUMENT: shapes"), False),
     ],
 )
-def test_a_lost_process_is_told_behind_the_traceback(
-    error: Exception, told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_lost_process_is_reported_behind_the_traceback(
+    error: Exception, reported: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> None:
         raise error
@@ -279,10 +279,10 @@ def test_a_lost_process_is_told_behind_the_traceback(
     assert guarded(fail) == 1
     errors = capsys.readouterr().err
     assert str(error) in errors
-    assert ("another process of this run has ended" in errors.replace("\n", " ")) == told
+    assert ("another process of this run has ended" in errors.replace("\n", " ")) == reported
 
 
-def test_memory_that_is_short_is_told_as_such_by_one_of_several(
+def test_memory_that_is_short_is_reported_as_such_by_one_of_several(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail() -> None:
@@ -309,7 +309,7 @@ def test_memory_that_is_short_is_told_as_such_by_one_of_several(
         ({"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, r"counts from 0 to JAX_NUM_PROCESSES - 1; got 2 of 2"),
     ],
 )
-def test_settings_that_do_not_fit_are_told(
+def test_settings_that_do_not_fit_are_reported(
     settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in ({"JAX_COORDINATOR_ADDRESS": "127.0.0.1:1"} | settings).items():

@@ -1,4 +1,4 @@
-"""What is wrong with a run is said before it trains, and what is doubtful about its labels is told once."""
+"""What is wrong with a run is said before it trains, and what is doubtful about its labels is reported once."""
 
 import dataclasses
 import json
@@ -79,19 +79,19 @@ def test_a_disk_without_room_is_refused(config: RunConfig, monkeypatch: pytest.M
         check(config)
 
 
-def test_a_batch_that_is_never_full_is_told(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_batch_that_is_never_full_is_reported(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
     check(config.replace(data=config.data.replace(batch_size=80)))
     assert "data.batch_size 80 is more than the 44 training examples" in caplog.text
 
 
-@pytest.mark.parametrize(("rate", "told"), [(3e10, True), (5.9e10, False), (3e11, False)])
-def test_a_cpu_that_is_slow_in_bfloat16_is_told(
-    rate: float, told: bool, config: RunConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("rate", "warned"), [(3e10, True), (5.9e10, False), (3e11, False)])
+def test_a_cpu_that_is_slow_in_bfloat16_is_reported(
+    rate: float, warned: bool, config: RunConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     monkeypatch.setattr(preflight, "matmul_rate", lambda dtype, **_: {"float32": 6e10, "bfloat16": rate}[dtype])
     preflight.warn_of_dtype(config.replace(dtype="bfloat16"))
-    assert ("30 GFLOP/s in large matmuls, and 60 in float32; --dtype float32 is faster" in caplog.text) == told
+    assert ("30 GFLOP/s in large matmuls, and 60 in float32; --dtype float32 is faster" in caplog.text) == warned
     caplog.clear()
     preflight.warn_of_dtype(config)
     assert not caplog.text
@@ -129,7 +129,7 @@ def untaught(config: RunConfig) -> RunConfig:
     return config.replace(fine_tune=None, width=None, importance=None, depth=None)
 
 
-def test_classes_in_another_order_are_put_right_and_told(
+def test_classes_in_another_order_are_put_right_and_reported(
     config: RunConfig, finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A checkpoint that calls its first class good, and means it, is scored right by data that begins with bad."""
@@ -140,7 +140,7 @@ def test_classes_in_another_order_are_put_right_and_told(
     assert caplog.messages == [f"{folder}: its classes, good, bad, were put into the data's order, bad, good"]
 
 
-def test_classes_of_other_names_are_taken_as_they_stand_and_told(
+def test_classes_of_other_names_are_taken_as_they_stand_and_reported(
     config: RunConfig, finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = trained(finished, tmp_path / "model", id2label=names("LABEL_0", "LABEL_1"))
@@ -150,7 +150,7 @@ def test_classes_of_other_names_are_taken_as_they_stand_and_told(
     ]
 
 
-def test_a_teacher_far_below_chance_is_told_before_anything_learns_from_it(
+def test_a_teacher_far_below_chance_is_reported_before_anything_learns_from_it(
     config: RunConfig, finished: Finished, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A checkpoint that calls its classes the wrong way round, as those that confuse MNLI's do."""

@@ -1,4 +1,4 @@
-"""The end of a run: what the table says is in the log, too, and once; a model that cannot be right is told."""
+"""The end of a run: what the table says is in the log, too, and once; a model that cannot be right is reported."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def test_evaluating_needs_no_space_for_training(finished: Finished, run: Path, m
     assert evaluate_run(run).rows == finished.results.rows
 
 
-def test_a_full_network_far_below_chance_is_told(
+def test_a_full_network_far_below_chance_is_reported(
     finished: Finished, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once for the split that says the opposite, and not for each of its sub-networks."""

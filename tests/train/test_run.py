@@ -345,10 +345,12 @@ def test_a_signal_saves_first_and_says_how_to_go_on(finished: Finished, tmp_path
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
-    told = re.search(r"stopped: step (\d+) of 12 of stage depth is saved; the same command resumes from there", errors)
-    assert told, errors
+    message = re.search(
+        r"stopped: step (\d+) of 12 of stage depth is saved; the same command resumes from there", errors
+    )
+    assert message, errors
     saved = tmp_path / "run" / "depth" / "last"
-    assert max(int(path.name) for path in saved.iterdir()) == int(told[1]) >= 5
+    assert max(int(path.name) for path in saved.iterdir()) == int(message[1]) >= 5
     with start(command, finished.programs) as process:
         _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
