@@ -2,7 +2,12 @@
 
 import sys
 
-from dynabert_jax.cli.commands import main
+from dynabert_jax.cli.start import start
+
+
+def main() -> int:
+    return start("dynabert_jax.cli.commands")
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -84,6 +84,7 @@ def predict(
     batch: int = 32,
     json: Flag = False,
     force: Flag = False,
+    escape_formulas: Flag = False,
 ) -> None:
     """Predict labels or numbers for texts, or for every row of a file, with a run, an export or a model.
 
@@ -98,6 +99,7 @@ def predict(
         batch: texts per batch.
         json: print a JSON object for each text.
         force: overwrite an existing file.
+        escape_formulas: in --out, write an apostrophe before cells such as =1+1, which a spreadsheet would run.
     """
     from dynabert_jax.serve.open import PredictError
     from dynabert_jax.serve.predict import Predictor, predict_file
@@ -107,15 +109,19 @@ def predict(
     if text and file is not None:
         raise PredictError("got both --text and --file; give only one of them")
     if file is None:
-        if out is not None or text_columns or force:
-            raise PredictError("--out, --text-columns and --force need --file; add it, or leave them out")
+        if out is not None or text_columns or force or escape_formulas:
+            raise PredictError(
+                "--out, --text-columns, --force and --escape-formulas need --file; add it, or leave them out"
+            )
         texts = paired(text, text2)
         for one, prediction in zip(texts, Predictor(model, sub, batch)(texts), strict=True):
             print(json_line(one, prediction) if json else readable_line(one, prediction))
         return
     if out is None or text2 or json:
         raise PredictError("--file needs --out (its extension sets the format), and takes neither --text2 nor --json")
-    rows = predict_file(Predictor(model, sub, batch), file, out, text_columns, force=force)
+    rows = predict_file(
+        Predictor(model, sub, batch), file, out, text_columns, force=force, escape_formulas=escape_formulas
+    )
     print(f"{rows:,} rows written to {out}")
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from dynabert_jax.data.samples import cache_folder
 from dynabert_jax.errors import UserError
 from dynabert_jax.system import devices
+from dynabert_jax.system.compiled import damaged_programs_replaced
 from dynabert_jax.system.files import first_line
 from dynabert_jax.system.memory import is_out_of_memory
 from dynabert_jax.system.signals import Signals, Stopped
@@ -35,7 +36,7 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: 
     quieten_orbax()
     use_compilation_cache()
     try:
-        with Signals() as signals:
+        with damaged_programs_replaced(), Signals() as signals:
             work()
             flush_stdout()
             signals.forget()

@@ -1,1 +1,1 @@
-"""The machine: devices, signals, memory, files, packages. Independent of models and runs."""
+"""The machine: devices, processes, signals, memory, files, JSON, packages. Independent of models and runs."""

@@ -6,9 +6,12 @@ this host's devices. The same code runs on one device and one host.
 Letters in shapes: B examples of the global batch, D devices of this host.
 """
 
-import hashlib
+import importlib.metadata
+import json
+import logging
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +21,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dynabert_jax.errors import UserError
+from dynabert_jax.system.files import first_line
+from dynabert_jax.system.meeting import SETTINGS, ParallelError, Place, meet, seconds_to_wait
+from dynabert_jax.system.packages import is_installed
+
+log = logging.getLogger(__name__)
 
 AXIS = "devices"
 EVERYWHERE = PartitionSpec()
@@ -25,8 +33,25 @@ LOST_CODES = ("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION"
 HEARTBEAT = 30  # seconds without a heartbeat after which a process counts as dead and the others end
 
 
-class ParallelError(UserError, RuntimeError):
-    """The processes of a run cannot work together; the message says what to do."""
+LONGEST_SHOWN = 60  # characters of a text that is compared; a longer one, such as a checksum, is not shown
+
+# Settings of jax that change what is computed, or would if a program did not name its own; not only how fast.
+ARITHMETIC = (
+    "jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable",
+    "jax_numpy_dtype_promotion", "jax_disable_jit",
+)  # fmt: skip
+
+
+# What chooses the platform, and what to install for another one.
+PLATFORM_SETTINGS = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_NUM_CPU_DEVICES")
+INSTALL = (
+    'For NVIDIA GPUs, `pip install "jax[cuda13]"` (or cuda12, by the driver), and for TPUs `pip install "jax[tpu]"` '
+    "installs what is missing"
+)
+
+
+class DeviceError(UserError, RuntimeError):
+    """Devices that jax cannot start, or must not be used with; the message says what to set or install."""
 
 
 def connect() -> None:
@@ -34,7 +59,7 @@ def connect() -> None:
 
     The variables are `JAX_COORDINATOR_ADDRESS` (host:port of the first process), `JAX_NUM_PROCESSES` and
     `JAX_PROCESS_ID`. Under Slurm, Open MPI or Kubernetes and on a TPU pod, `JAX_COORDINATOR_ADDRESS=auto` lets jax find
-    all three. Call this before any computation.
+    all three. `DYNABERT_MEETING_SECONDS` is how long they wait for each other. Call this before any computation.
 
     Raises:
         ParallelError: the settings do not fit together, or the other processes cannot be reached.
@@ -42,18 +67,28 @@ def connect() -> None:
     address = os.environ.get("JAX_COORDINATOR_ADDRESS")
     if address is None:
         return
-    given: dict[str, Any] = {} if address == "auto" else {"coordinator_address": address} | _process_numbers()
+    given: dict[str, Any] = {}
+    seconds = seconds_to_wait()
     if address == "auto":
         del os.environ["JAX_COORDINATOR_ADDRESS"]  # jax itself would use it as an address
+        log.info(
+            "jax looks for the other processes; if one does not come within %g seconds, jax ends this one with a stack "
+            "trace of C++", seconds,
+        )  # fmt: skip
+    else:
+        given = {"coordinator_address": address} | _process_numbers()
+        meet(Place.parse(address), given["process_id"], given["num_processes"], seconds)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `signals.Signals`
     try:
-        jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=HEARTBEAT)
+        jax.distributed.initialize(
+            **given, initialization_timeout=math.ceil(seconds), heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=HEARTBEAT,
+        )  # fmt: skip
     except (ValueError, TypeError, RuntimeError) as error:
         raise ParallelError(
-            f"this process cannot join the others of the run: {str(error).splitlines()[0]}. Start every process with "
-            f"the same JAX_COORDINATOR_ADDRESS=HOST:PORT and JAX_NUM_PROCESSES, and its own JAX_PROCESS_ID from 0 up"
+            f"this process cannot join the others of the run: {first_line(error)}. {SETTINGS}"
         ) from error
-    check_same_everywhere(str(jax.local_device_count()), "the number of devices is")
+    check_same_everywhere({"the number of devices": str(len(local()))})
 
 
 def _process_numbers() -> dict[str, int]:
@@ -72,6 +107,31 @@ def _process_numbers() -> dict[str, int]:
             f"{numbers['num_processes']}"
         )
     return numbers
+
+
+def local() -> list[jax.Device]:
+    """The devices of this host, which jax starts at the first call.
+
+    Raises:
+        DeviceError: jax has no device of the kind that its settings ask for, or they change the arithmetic.
+    """
+    try:
+        found = jax.local_devices()
+    except (RuntimeError, ValueError, AssertionError) as error:  # jax asserts that the platform has a plugin
+        reason = "it is not installed for that platform" if isinstance(error, AssertionError) else first_line(error)
+        asked = {name: os.environ[name] for name in PLATFORM_SETTINGS if os.environ.get(name)}
+        settings = f" with {' '.join(f'{name}={value}' for name, value in asked.items())}" if asked else ""
+        cure = f"Unset {' and '.join(asked)} to use what is there. " if asked else ""
+        raise DeviceError(
+            f"jax cannot start its devices{settings} ({reason}). What is installed runs on "
+            f"{', '.join(_platforms())}. {cure}{INSTALL}"
+        ) from error
+    if jax.config.values["jax_enable_x64"]:
+        raise DeviceError(
+            "jax_enable_x64 is on, and would change the arithmetic: networks here compute in float32 or bfloat16. "
+            "Unset JAX_ENABLE_X64, or turn it off with jax.config.update"
+        )
+    return found
 
 
 def data_parallel(
@@ -103,8 +163,15 @@ def summed(tree: Any) -> Any:
     return jax.lax.psum(tree, AXIS) if num_devices() > 1 else tree
 
 
+def _platforms() -> list[str]:
+    """The platforms that jax is installed for."""
+    plugins = [point.name for point in importlib.metadata.entry_points(group="jax_plugins")]
+    return ["cpu", *(["tpu"] if is_installed("libtpu") else []), *plugins]
+
+
 def num_devices() -> int:
-    """The number of devices of all hosts together."""
+    """The number of devices of all hosts together; raises DeviceError as `local` does."""
+    local()
     return jax.device_count()
 
 
@@ -146,23 +213,54 @@ def of_the_first(value: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
-def check_same_everywhere(text: str, what: str) -> None:
-    """Raises ParallelError, on every host, unless all hosts give the same text.
+def check_same_everywhere(things: Mapping[str, str]) -> None:
+    """Raises ParallelError, on every host, unless all hosts give the same texts.
 
     Args:
-        text: what is compared.
-        what: subject and verb of the message, such as `the configuration is`.
+        things: what is compared, by its name in the message. Hosts whose names differ are reported likewise.
     """
     if jax.process_count() == 1:
         return
-    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
-    others = multihost_utils.process_allgather(digest)  # [processes, 32]
-    different = np.flatnonzero((others != others[0]).any(axis=1)).tolist()
-    if different:
+    of_all: list[dict[str, str]] = [json.loads(text) for text in _texts_of_all(json.dumps(things))]
+    names = dict.fromkeys(name for one in of_all for name in one)
+    different = [_difference(name, [one.get(name) for one in of_all]) for name in names]
+    if any(different):
         raise ParallelError(
-            f"{what} not the same everywhere: processes {', '.join(map(str, different))} differ from process 0. "
-            f"Start all processes with the same files, settings, versions and devices"
+            f"these differ from process 0: {'; '.join(filter(None, different))}. Start all processes with the "
+            f"same files, settings, versions and devices"
         )
+
+
+def _difference(name: str, texts: Sequence[str | None]) -> str:
+    """Which processes differ from the first one, with the texts if they are short; empty if none does."""
+    others = [number for number, text in enumerate(texts) if text != texts[0]]
+    if not others:
+        return ""
+    pair = [(number, "nothing" if texts[number] is None else texts[number]) for number in (0, others[0])]
+    if any(len(text or "") > LONGEST_SHOWN for _, text in pair):
+        return f"{name} (process {', '.join(map(str, others))})"
+    return f"{name} ({', '.join(f'process {number} has {text}' for number, text in pair)})"
+
+
+def _texts_of_all(text: str) -> list[str]:
+    """The texts of all processes, in their order."""
+    own = np.frombuffer(text.encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.asarray(own.size)).reshape(-1)  # [processes]
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: own.size] = own
+    gathered = multihost_utils.process_allgather(padded)  # [processes, longest]
+    return [bytes(row[:size]).decode() for row, size in zip(gathered, sizes, strict=True)]
+
+
+def arithmetic() -> dict[str, str]:
+    """What decides how devices compute: jax's settings, the platform and its devices, and XLA's flags."""
+    settings = {f"jax's setting {name}": str(jax.config.values[name]) for name in ARITHMETIC}
+    kinds = sorted({device.device_kind for device in jax.local_devices()})
+    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith("--xla_dump")]
+    return settings | {
+        "the kind of devices": f"{jax.default_backend()}: {', '.join(kinds)}",
+        "XLA_FLAGS": " ".join(sorted(flags)),
+    }
 
 
 def wait_for_all(where: str) -> None:
@@ -189,6 +287,12 @@ def check_divides(batch_size: int, what: str, devices: int | None = None, parts:
         )
 
 
+def round_up(batch_size: int, devices: int | None = None) -> int:
+    """The next batch size of which every device gets the same number of examples; None: over all devices."""
+    devices = num_devices() if devices is None else devices
+    return -(-batch_size // devices) * devices
+
+
 def shard(tree: Any) -> Any:
     """This host's share of arrays `[B, ...]`, as `data_parallel` takes it: `[D, B / all devices, ...]`."""
     return jax.tree.map(lambda own: own.reshape(jax.local_device_count(), -1, *own.shape[1:]), rows_of_this_host(tree))
@@ -208,7 +312,7 @@ def rows_of_all_hosts(tree: Any) -> Any:
 
 def replicate(tree: Any, on: Sequence[jax.Device] | None = None) -> Any:
     """Copies the tree to each of these devices, by default all of this host; arrays already there are not copied."""
-    return jax.device_put(tree, NamedSharding(_mesh(jax.local_devices() if on is None else on), EVERYWHERE))
+    return jax.device_put(tree, NamedSharding(_mesh(local() if on is None else on), EVERYWHERE))
 
 
 def shard_rows(tree: Any, on: Sequence[jax.Device]) -> Any:

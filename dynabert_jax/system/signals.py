@@ -38,6 +38,7 @@ class Signals:
     def __init__(self) -> None:
         self.came = 0
         self._held = False
+        self._kept = ""  # what is saved, if a signal is to raise in this moment
         self._unheard = 0  # number of a dropped signal that is to be sent again
         self._again = threading.Timer(AGAIN, lambda: None)
 
@@ -69,15 +70,19 @@ class Signals:
         self._held = True
 
     @contextmanager
-    def released(self) -> Iterator[None]:
-        """In the block nothing can be lost: signals raise Stopped at once, and so does a pending one."""
-        held, self._held = self._held, False
-        if self.came:
-            raise Stopped(self.came)
+    def released(self, kept: str) -> Iterator[None]:
+        """In the block nothing can be lost: signals raise Stopped at once, and so does a pending one.
+
+        Args:
+            kept: what is saved, for the message.
+        """
+        held, self._held, self._kept = self._held, False, kept
         try:
+            if self.came:
+                raise Stopped(self.came, kept)
             yield
         finally:
-            self._held = held
+            self._held, self._kept = held, ""
 
     def _dropped(self, unraisable: Any) -> None:
         """Replaces `sys.unraisablehook`, which gets the exceptions that Python drops."""
@@ -94,4 +99,4 @@ class Signals:
         self._unheard = 0
         wait, self.came = self._held and not self.came, number
         if not wait:
-            raise Stopped(number)
+            raise Stopped(number, self._kept)

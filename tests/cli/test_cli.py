@@ -27,7 +27,7 @@ from dynabert_jax.runs.latency_card import Where
 from dynabert_jax.system import devices
 from dynabert_jax.train.run import train_run
 from dynabert_jax.weights.files import load_model, save_model
-from tiny_run import Finished, Materials, cache_settings, write_config
+from tiny_run import Finished, Materials, cache_settings, record_model, write_config
 
 ROOT = Path(train.__file__).parent
 
@@ -507,7 +507,8 @@ def test_a_model_that_has_diverged_is_reported(
     run = tmp_path / "run"
     shutil.copytree(finished.folder, run)
     model = load_model(run / "model")
-    save_model(run / "model", model.config, jax.tree.map(lambda a: np.full_like(a, np.nan), model.params))
+    save_model(run / "model", model.config, jax.tree.map(lambda a: np.full_like(a, 3e38), model.params))
+    record_model(run)
     assert dynabert(monkeypatch, "evaluate", str(run)) == 2
     errors = capsys.readouterr().err
     assert "error: sub-network w1_d1 answers 21 of 21 examples of dev with NaN or infinity" in errors

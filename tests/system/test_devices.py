@@ -1,11 +1,18 @@
 """Data parallelism: who gets what, and what comes back. Four CPU devices stand in for accelerators."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dynabert_jax.system import devices
+from dynabert_jax.system.devices import DeviceError
+from dynabert_jax.system.packages import is_installed
+from tiny_run import Finished
 
 DEVICES = devices.num_devices()
 ROWS = np.arange(3 * DEVICES * 2, dtype=np.float32).reshape(3 * DEVICES, 2)  # [B, 2]
@@ -99,3 +106,49 @@ def test_a_batch_that_does_not_divide_is_refused_with_those_that_do(monkeypatch:
         devices.check_divides(10, "data.batch_size")
     with pytest.raises(ValueError, match=r"such as 4$"):
         devices.check_divides(3, "data.batch_size")
+
+
+# Devices that do not start. jax reads these settings when a process begins.
+
+
+@pytest.mark.parametrize(
+    ("settings", "messages"),
+    [
+        ({"JAX_PLATFORMS": "typo"}, ["with JAX_PLATFORMS=typo (", "'typo' is not in the list", "runs on cpu"]),
+        ({"JAX_PLATFORMS": "tpu"}, ["its devices with JAX_PLATFORMS=tpu (", 'pip install "jax[tpu]"']),
+        ({"JAX_PLATFORMS": "", "JAX_PLATFORM_NAME": "typo"}, ["JAX_PLATFORM_NAME=typo (", "Unset JAX_PLATFORM_NAME"]),
+        ({"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "0"}, ["Unset JAX_PLATFORMS and JAX_NUM_CPU_DEVICES to"]),
+        ({"JAX_NUM_CPU_DEVICES": "x"}, ["jax cannot read a setting in the environment", '"x" for JAX flag']),
+        ({"JAX_ENABLE_X64": "maybe"}, ["jax cannot read a setting in the environment", "'JAX_ENABLE_X64'"]),
+        ({"JAX_ENABLE_X64": "1"}, ["jax_enable_x64 is on", "Unset JAX_ENABLE_X64"]),
+    ],
+)  # fmt: skip
+def test_settings_with_which_jax_does_not_start_are_reported(
+    settings: dict[str, str], messages: list[str], finished: Finished
+) -> None:
+    if "tpu" in settings.values() and is_installed("libtpu"):
+        pytest.skip("there may be a TPU")
+    command = [sys.executable, "-m", "dynabert_jax", "predict", str(finished.folder), "--text", "good"]
+    done = subprocess.run(command, env=os.environ | settings, text=True, capture_output=True, timeout=300, check=False)
+    errors = done.stderr.splitlines()
+    assert done.returncode == 2, done.stderr
+    assert sum(line.startswith("error: ") for line in errors) == 1
+    assert all(message in done.stderr for message in messages), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_platform_that_is_not_installed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "local_devices", fail)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    for call in (devices.local, devices.num_devices):
+        with pytest.raises(DeviceError, match=r"JAX_PLATFORMS=cuda \(it is not installed for that platform\).*runs on "
+                                              r"cpu.*Unset JAX_PLATFORMS .*`pip install .jax\[cuda13\]"):  # fmt: skip
+            call()
+
+
+def test_double_precision_is_refused_where_devices_are_first_used() -> None:
+    with jax.enable_x64(True), pytest.raises(DeviceError, match="jax_enable_x64 is on"):
+        devices.local()

@@ -90,13 +90,13 @@ def test_what_has_waited_stops_where_nothing_can_be_lost_any_more() -> None:
     def hold_ask_and_release() -> None:
         with Signals() as signals:
             signals.hold()
-            with signals.released():
+            with signals.released("step 7 is saved"):
                 pass
             ask_to_stop()
-            with signals.released():
+            with signals.released("step 7 is saved"):
                 pytest.fail("this must not begin")
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="step 7 is saved"):
         hold_ask_and_release()
 
 
@@ -104,11 +104,11 @@ def test_in_a_released_block_a_signal_stops_at_once() -> None:
     def release_and_ask() -> None:
         with Signals() as signals:
             signals.hold()
-            with signals.released():
+            with signals.released("step 7 is saved"):
                 ask_to_stop()
                 pytest.fail("it waits")
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Stopped, match="step 7 is saved"):
         release_and_ask()
 
 
