@@ -8,7 +8,7 @@ from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.config.stages import DepthStage, Distillation, FinalStage, FineTune, Stage, WidthStage
-from dynabert_jax.subnetwork import SubNetwork, families_of, uniform_grid
+from dynabert_jax.subnetwork import SubNetwork, check_names, families_of, uniform_grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,17 +113,19 @@ def plan_run(config: ModelConfig, run: RunConfig) -> Plan:
     """What the run's stages train, for a model of this shape.
 
     Raises:
-        ConfigError: a width or depth would keep no head or no layer.
+        ConfigError: a width or depth would keep no head or no layer, or two sub-networks would have one name.
     """
     try:
-        return Plan(
+        plan = Plan(
             fine_tune=fine_tune(config, run.fine_tune) if run.fine_tune else None,
             width=width(config, run.width) if run.width else None,
             depth=depth(config, run.depth) if run.depth else None,
             final=final(config, run.final) if run.final else None,
         )
+        check_names([student for stage in plan.stages for student in stage.students])
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    return plan
 
 
 def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:

@@ -149,6 +149,19 @@ class SubNetwork:
         return "_".join(f"l{layer}h{heads}n{neurons}" for layer, heads, neurons in parts)
 
 
+def check_names(subs: Sequence[SubNetwork]) -> None:
+    """Raises ValueError if two different sub-networks have one name, in files, tables and on the command line."""
+    named: dict[str, SubNetwork] = {}
+    for sub in subs:
+        other = named.setdefault(sub.name, sub)
+        if other != sub:
+            raise ValueError(
+                f"two sub-networks would have the name {sub.name}: width {other.width!r} with depth {other.depth!r}, "
+                f"and width {sub.width!r} with depth {sub.depth!r}; write widths and depths that differ within "
+                f"{_SHOWN_DIGITS} digits"
+            )
+
+
 def shared_prefixes(subs: Sequence[SubNetwork]) -> tuple[tuple[KeptLayer, ...], ...]:
     """Every prefix of the sub-networks' kept layers, each once.
 

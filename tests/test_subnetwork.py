@@ -8,6 +8,7 @@ import pytest
 from dynabert_jax.subnetwork import (
     KeptLayer,
     SubNetwork,
+    check_names,
     families_of,
     kept_heads,
     kept_layers,
@@ -186,3 +187,14 @@ def test_what_sub_networks_begin_with_alike_is_one_way() -> None:
     narrow = SubNetwork((0, 1), (1, 2), (5, 5))
     assert families_of((deep, narrow, two, skips)) == ((deep, two, skips), (narrow,))
     assert set(shared_prefixes((two, narrow))) == {two.kept[:1], two.kept, narrow.kept[:1], narrow.kept}
+
+
+def test_a_name_is_of_one_sub_network() -> None:
+    """Of 4 heads, 0.625 keeps 2 and 0.6250001 keeps 3; both would be called w0.625_d1."""
+    shape = Shape((4, 4), (24, 24))
+    subs = [SubNetwork.uniform(shape, width, 1.0) for width in (0.625, 0.6250001)]
+    assert subs[0] != subs[1]
+    with pytest.raises(ValueError, match=r"the name w0\.625_d1: width 0\.625 .*, and width 0\.6250001 .* 6 digits"):
+        check_names(subs)
+    check_names([subs[0], subs[0]])
+    check_names([subs[0], SubNetwork.uniform(shape, 0.626, 1.0)])  # the same structure under two names is one of them

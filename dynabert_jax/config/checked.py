@@ -1,11 +1,11 @@
 """The base class of all settings: frozen, typed, and checked on creation."""
 
-import json
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
 from dynabert_jax.errors import UserError, nearest
+from dynabert_jax.system.json_file import JsonError, parse_object
 
 
 class ConfigError(UserError, ValueError):
@@ -34,12 +34,19 @@ class Checked(pydantic.BaseModel):
     def from_json(cls, text: str) -> Self:
         """The inverse of `to_json`."""
         try:
-            values = _with_tuples(json.loads(text))
-        except (ValueError, RecursionError) as error:  # the latter if lists are nested too deep
-            raise ConfigError(f"{cls.__name__}: this is not JSON ({error})") from None
-        if not isinstance(values, dict):
-            raise ConfigError(f"{cls.__name__}: a JSON object is needed; got {text[:40]!r}")
-        return cls(**values)
+            values = parse_object(text)
+        except JsonError as error:
+            raise ConfigError(f"{cls.__name__}: {error}; got {text[:40]!r}") from None
+        return cls.from_values(values)
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `to_values`."""
+        return cls(**_with_tuples(values))
+
+    def to_values(self) -> dict[str, Any]:
+        """The settings as JSON has them."""
+        return self.model_dump(mode="json")
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2)

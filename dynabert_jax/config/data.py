@@ -16,13 +16,15 @@ class DataConfig(Checked):
 
     Attributes:
         task: what the columns mean; one of `dynabert_jax.config.tasks` by name, or the user's own `Task`.
-        train_file, dev_file, test_file: CSV, TSV, JSONL or Parquet. Without dev_file, a tenth of train is held out.
+        train_file, dev_file, test_file: CSV, TSV, JSONL or Parquet. Without dev_file, a tenth of train is held out:
+            of each class its share, and all copies of a text together.
         glue_folder: a folder with GLUE's train.tsv and dev.tsv.
         hub: a hub data set, `path` or `path:configuration`.
         lengths: the static lengths, in tokens, to which batches are padded; texts beyond the largest are truncated.
         batch_size: examples per training step, over all devices together.
         eval_batch_size: examples per evaluation batch, over all devices together.
-        max_train_examples, max_eval_examples: use only this many, drawn with split_seed; 0 means all.
+        max_train_examples, max_eval_examples: use only this many, drawn with split_seed; every class keeps a row, as
+            long as there is room; 0 means all.
         split_seed: seed for a split or subset that the data set does not define.
     """
 

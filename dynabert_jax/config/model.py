@@ -1,15 +1,21 @@
 """The shape of a model, and Hugging Face's config.json to and from it."""
 
-import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import pydantic
 
 from dynabert_jax.config.checked import AtLeastOne, Checked, ConfigError, Count, Positive, Probability
+from dynabert_jax.config.keys import check_keys, number
 from dynabert_jax.config.tasks import Kind
+from dynabert_jax.system.json_file import read_object
 
+SIZES = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings",
+)  # fmt: skip
 # Limits on counts in a Hugging Face config.json, far above those of any real model.
 MOST = {"num_hidden_layers": 1000, "num_labels": 1_000_000}
 
@@ -108,30 +114,16 @@ class ModelConfig(Checked):
         model_type: Any = cut.get("model_type") or values.get("model_type") or _guess_model_type(values)
         if model_type not in ("bert", "roberta"):
             raise ConfigError(f"model_type {model_type!r} is not supported; use a 'bert' or 'roberta' model")
-        activation = values.get("hidden_act", "gelu")
-        if activation != "gelu":
-            raise ConfigError(f"hidden_act {activation!r} is not supported; use a model with 'gelu' (exact, with erf)")
-        positions = values.get("position_embedding_type", "absolute")
-        if positions != "absolute":
-            raise ConfigError(f"position_embedding_type {positions!r} is not supported; use a model with 'absolute'")
-        required = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-                    "max_position_embeddings")  # fmt: skip
-        missing = [key for key in required if key not in values]
-        if missing:
-            raise ConfigError(f"config.json has no {', '.join(missing)}; use the config.json of a BERT or RoBERTa")
-        not_counts = [key for key in required if not isinstance(values[key], int) or values[key] < 1]
-        if not_counts:
-            shown = ", ".join(f"{key} = {values[key]!r}" for key in not_counts)
-            raise ConfigError(f"config.json: {shown}: each must be a whole number, at least 1")
-        _check_not_absurd(values)
+        check_keys(values)
+        _check_sizes(values)
         hidden, heads, layers = values["hidden_size"], values["num_attention_heads"], values["num_hidden_layers"]
-        if hidden % heads:
-            raise ConfigError(f"hidden_size must be a multiple of num_attention_heads; got {hidden} and {heads}")
         shape = {"head_size": hidden // heads, "heads": (heads,) * layers,
                  "neurons": (values["intermediate_size"],) * layers}  # fmt: skip
         if cut:
             shape = {"head_size": cut["head_size"], "heads": tuple(cut["heads"]), "neurons": tuple(cut["neurons"])}
-        stored = stored_labels(values)
+        if labels is None:
+            _check_count(values)
+        kind = _head(values) if labels is None else head or head_of(labels)
         return cls(
             model_type=model_type,
             vocab_size=values["vocab_size"],
@@ -139,12 +131,12 @@ class ModelConfig(Checked):
             **shape,
             max_position_embeddings=values["max_position_embeddings"],
             type_vocab_size=values.get("type_vocab_size", 2),
-            layer_norm_eps=float(values.get("layer_norm_eps", 1e-12)),
+            layer_norm_eps=number(values, "layer_norm_eps", 1e-12),
             pad_token_id=_pad_token_id(model_type, values),
-            hidden_dropout=float(values.get("hidden_dropout_prob", 0.1)),
-            attention_dropout=float(values.get("attention_probs_dropout_prob", 0.1)),
-            labels=stored if labels is None else labels,
-            head=_head(values, stored) if labels is None else head or head_of(labels),
+            hidden_dropout=number(values, "hidden_dropout_prob", 0.1),
+            attention_dropout=number(values, "attention_probs_dropout_prob", 0.1),
+            labels=stored_labels(values) if labels is None else labels,
+            head=kind,
             classifier_dropout=values.get("classifier_dropout"),
         )
 
@@ -157,10 +149,10 @@ class ModelConfig(Checked):
             ConfigError: it is damaged, or not the configuration of a BERT or RoBERTa.
         """
         try:
-            return cls.from_hugging_face(json.loads(file.read_text(encoding="utf-8")), labels, head)
+            return cls.from_hugging_face(read_object(file), labels, head)
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{file} is damaged ({type(error).__name__}: {error}); copy or download it again"
             ) from error
@@ -198,6 +190,21 @@ class ModelConfig(Checked):
         return values
 
 
+def _check_sizes(values: dict[str, Any]) -> None:
+    """Raises ConfigError unless all sizes that a model needs are there, and fit together."""
+    missing = [key for key in SIZES if key not in values]
+    if missing:
+        raise ConfigError(f"config.json has no {', '.join(missing)}; use the config.json of a BERT or RoBERTa")
+    not_counts = [key for key in SIZES if not isinstance(values[key], int) or values[key] < 1]
+    if not_counts:
+        shown = ", ".join(f"{key} = {values[key]!r}" for key in not_counts)
+        raise ConfigError(f"config.json: {shown}: each must be a whole number, at least 1")
+    _check_not_absurd(values)
+    hidden, heads = values["hidden_size"], values["num_attention_heads"]
+    if hidden % heads:
+        raise ConfigError(f"hidden_size must be a multiple of num_attention_heads; got {hidden} and {heads}")
+
+
 def _check_not_absurd(values: dict[str, Any]) -> None:
     """Refuses counts that would fill the memory before they can be compared with the weights."""
     for key, most in MOST.items():
@@ -224,20 +231,49 @@ def head_of(labels: Sequence[str]) -> Kind:
     return "regression" if len(labels) == 1 else "classification"
 
 
-def _head(values: dict[str, Any], labels: Sequence[str]) -> Kind:
+def _head(values: dict[str, Any]) -> Kind:
     """The kind of head by `problem_type`, or by the labels if there is none."""
     kinds: dict[Any, Kind] = {"regression": "regression", "single_label_classification": "classification"}
     problem = values.get("problem_type")
     if problem is None:
-        return head_of(labels)
+        return head_of(stored_labels(values))
     if problem not in kinds:
         raise ConfigError(f"problem_type {problem!r} is not supported; allowed: {', '.join(kinds)}, or none")
     return kinds[problem]
 
 
-def stored_labels(values: dict[str, Any]) -> tuple[str, ...]:
-    """The labels in the contents of a `config.json`, in the order of the outputs."""
-    names = values.get("id2label")
-    if names:
-        return tuple(names[key] for key in sorted(names, key=int))
-    return tuple(f"LABEL_{i}" for i in range(values.get("num_labels", 2)))
+def stored_labels(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels in the contents of a `config.json`, in the order of the outputs. Numbers become words, as in `str`.
+
+    Raises:
+        ConfigError: `id2label` does not give every output one name of its own.
+    """
+    names, count = values.get("id2label"), values.get("num_labels")
+    if not names:
+        return tuple(f"LABEL_{i}" for i in range(2 if count is None else count))
+    return _names_in_order(names)
+
+
+def _check_count(values: dict[str, Any]) -> None:
+    count, names = values.get("num_labels"), values.get("id2label")
+    if names and count is not None and count != len(names):
+        raise ConfigError(f"num_labels is {count!r}, but id2label has {len(names)} names; correct one of them")
+
+
+def _names_in_order(names: Any) -> tuple[str, ...]:
+    """The names of `id2label`, whose keys must be 0, 1, 2 and so on."""
+    cure = "give every output, counted from 0, one name of its own"
+    if not isinstance(names, dict):
+        raise ConfigError(f"id2label must be an object such as {{'0': 'bad', '1': 'good'}}; got {names!r}; {cure}")
+    by_key = {str(key): name for key, name in names.items()}
+    if sorted(by_key) != sorted(map(str, range(len(names)))):
+        raise ConfigError(f"id2label has the keys {', '.join(map(repr, list(names)[:20]))}; {cure}")
+    found = [by_key[str(i)] for i in range(len(names))]
+    nameless = [name for name in found if not isinstance(name, str | int | float)]
+    if nameless:
+        raise ConfigError(f"id2label has {nameless[0]!r} for a name; {cure}")
+    labels = tuple(map(str, found))
+    twice = [name for name, times in Counter(labels).items() if times > 1]
+    if twice:
+        raise ConfigError(f"id2label has the name {twice[0]!r} more than once; {cure}")
+    return labels

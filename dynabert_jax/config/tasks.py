@@ -46,8 +46,8 @@ class Task(Checked):
         name: the task's name.
         text_columns: the column of the sentence, or the two columns of a pair of sentences.
         label_column: the column of the label.
-        labels: the classes' names in the order of their ids. Empty: the names that a hub data set declares or, for
-            files, the distinct values in train, sorted.
+        labels: the classes' names in the order of their ids, without white space at their ends. Empty: the names that a
+            hub data set declares or, for files, the distinct values in train, sorted.
         kind: what is predicted: a class, or a number (`regression`). `regression=True` is the same as
             `kind="regression"`.
         metrics: what is computed; the first one is the main score.

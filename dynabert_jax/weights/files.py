@@ -1,32 +1,37 @@
 """Models in Hugging Face's format, to and from files."""
 
 import dataclasses
-import functools
 import hashlib
 import json
-import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 
+from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.config.model import ModelConfig, stored_labels
 from dynabert_jax.config.tasks import Kind
+from dynabert_jax.data.tokenizer_files import TOKENIZER_FILES, files_there
 from dynabert_jax.model.params import Model, Params
-from dynabert_jax.system.files import expanded
-from dynabert_jax.weights.hub import TOKENIZER_FILES, find_model
+from dynabert_jax.system.files import expanded, temporary_beside
+from dynabert_jax.system.json_file import JsonError, read_object
+from dynabert_jax.weights.hub import find_model
 from dynabert_jax.weights.names import (
     Head,
     Parameter,
+    check_finite,
     check_tensors,
     from_torch_names,
+    heads_of_other_tasks,
     listed,
+    modules_of,
     new_parameter,
     parameters,
     standard_names,
     to_torch_names,
+    unwrapped,
 )
 from dynabert_jax.weights.torch_file import WeightsError as WeightsError
 from dynabert_jax.weights.torch_file import read_torch_file
@@ -36,7 +41,6 @@ _SAFETENSORS_KINDS = frozenset(
     ("F16", "BF16", "F32", "F64", "BOOL", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "U64", "C64")
 )
 
-_MASKED_LM_HEAD = "cls.predictions."
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -49,26 +53,21 @@ class Pretrained(Model):
         params: its parameters, float32.
         folder: the folder it was loaded from; its tokenizer is there, too.
         new: newly initialised heads: the checkpoint lacks them, or has them for another number of labels.
-        checkpoint_labels: the labels with the checkpoint's names, in its order.
+        left_out: the checkpoint's heads of other tasks, such as `qa_outputs`.
+        checkpoint_labels: the labels with the checkpoint's names, in its order; empty if it has no usable ones.
         label_order_changed: the classifier's rows were put into the order of the requested labels.
         labels_by_position: the classifier was kept although its labels have other names than the requested ones. It is
             an assumption that its first label means the first requested one.
+        assumed: what was taken for granted about the model, in sentences.
     """
 
     folder: Path
     new: tuple[Head, ...]
+    left_out: tuple[str, ...]
     checkpoint_labels: tuple[str, ...]
     label_order_changed: bool
     labels_by_position: bool
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """A SHA-256 of the parameters. It changes with any number."""
-        digest = hashlib.sha256()
-        for name, array in sorted(flatten_dict(self.params, sep="/").items()):
-            digest.update(f"{name} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+    assumed: tuple[str, ...]
 
     @property
     def new_classifier(self) -> bool:
@@ -85,7 +84,7 @@ def load_model(
         folder_or_name: a local folder, a name on the hub or `sample:minilm`.
         labels: the requested class names, in the classifier's order; None keeps the checkpoint's.
         seed: seed of newly initialised heads: the classifier if the checkpoint has none, or one for another number of
-            labels; the pooler if the checkpoint is a masked language model.
+            labels or another task; the pooler if the checkpoint has none.
         head: the kind of head; None: one label means regression, more mean classification.
 
     Raises:
@@ -96,39 +95,74 @@ def load_model(
     folder = find_model(folder_or_name)
     try:
         config = ModelConfig.read(folder / "config.json", labels, head)
-        found = stored_labels(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        values = read_object(folder / "config.json")
         stored = _read_tensors(folder)
     except OSError as error:
         raise WeightsError(f"{folder} cannot be read ({error}); choose a model that you can read") from error
-    is_masked_lm = any(name.startswith(_MASKED_LM_HEAD) for name in stored)
     try:
-        tensors = standard_names(config.model_type, stored)
+        bare, wrapper = unwrapped(config.model_type, stored)
+        classes = values.get("architectures")
+        other = heads_of_other_tasks(config, bare, classes if isinstance(classes, list) else ())
+        ours = {name: tensor for name, tensor in bare.items() if name not in other}
+        tensors = standard_names(config.model_type, ours)
         if labels is not None:
             tensors = _without_other_classifier(config, tensors)
-        new = _new_heads(config, tensors, is_masked_lm)
+        new = _new_heads(config, tensors)
+        found = _checkpoint_labels(values)
         order = _label_order(found, config.labels)
         kept_with_labels = labels is not None and "classifier" not in new
         if kept_with_labels and order is not None:
             tensors = _reordered(config, tensors, order)
         params = from_torch_names(config, _with_new_heads(config, tensors, new, seed))
+        check_finite(params, config)
     except WeightsError as error:
         raise WeightsError(f"{folder}: {error}") from None
-    return Pretrained(
+    changed = kept_with_labels and order is not None and order != tuple(range(len(order)))
+    by_position = kept_with_labels and order is None and config.num_labels > 1
+    pretrained = Pretrained(
         folder=folder,
         config=config,
         params=params,
         new=new,
+        left_out=modules_of(other),
         checkpoint_labels=found,
-        label_order_changed=kept_with_labels and order is not None and order != tuple(range(len(order))),
-        labels_by_position=kept_with_labels and order is None and config.num_labels > 1,
+        label_order_changed=changed,
+        labels_by_position=by_position,
+        assumed=(),
     )
+    return dataclasses.replace(pretrained, assumed=tuple(_assumed(pretrained, values, wrapper)))
+
+
+def _assumed(model: Pretrained, values: Mapping[str, Any], wrapper: str) -> Iterator[str]:
+    """What was taken for granted, in sentences."""
+    theirs, ours = ", ".join(model.checkpoint_labels) or "which have no usable names", ", ".join(model.config.labels)
+    if not values.get("model_type") and not values.get("dynabert"):
+        yield f"config.json has no model_type; the model is taken for a {model.config.model_type}"
+    if wrapper:
+        yield f"all names of the weights begin with {wrapper!r}, which was left out"
+    if model.left_out:
+        yield f"heads of other tasks were left out: {', '.join(model.left_out)}"
+    if model.new:
+        yield f"its {' and '.join(model.new)} {'are' if len(model.new) > 1 else 'is'} new, and random until trained"
+    if model.label_order_changed:
+        yield f"its classes, {theirs}, were put into the order of {ours}"
+    if model.labels_by_position:
+        yield f"its classes, {theirs}, are matched by position with {ours}"
+
+
+def _checkpoint_labels(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the checkpoint's classes, which do not matter where others take their place."""
+    try:
+        return stored_labels(values)
+    except ConfigError:
+        return ()
 
 
 def save_model(folder: str | Path, config: ModelConfig, params: Params, tokenizer_from: Path | None = None) -> None:
     """Writes config.json and model.safetensors, as `from_pretrained` of Hugging Face's transformers reads them.
 
     Files are written next to the folder first and then moved. A new folder appears atomically. In an existing folder,
-    each file is replaced atomically, and other files stay.
+    each file is replaced atomically, and other files stay, except for those of another tokenizer.
 
     Args:
         folder: the folder to write to; created, with its parents, if it does not exist.
@@ -142,21 +176,21 @@ def save_model(folder: str | Path, config: ModelConfig, params: Params, tokenize
     tensors = to_torch_names(config, params)
     tokenizer_files = [] if tokenizer_from is None else _tokenizer_files(tokenizer_from)
     folder = expanded(folder).absolute()
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     from safetensors import SafetensorError
 
     try:
-        temporary.mkdir(parents=True)
-        for file in tokenizer_files:
-            shutil.copyfile(file, temporary / file.name)
-        _write_model(temporary, config, tensors)
-        _put_in_place(temporary, folder)
+        with temporary_beside(folder) as temporary:
+            temporary.mkdir(parents=True)
+            for file in tokenizer_files:
+                shutil.copyfile(file, temporary / file.name)
+            _write_model(temporary, config, tensors)
+            if tokenizer_files:
+                _remove_tokenizer(folder, {file.name for file in tokenizer_files})
+            _put_in_place(temporary, folder)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"cannot write {folder}: {error}; free some space, or choose a folder that you can write to"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_model(folder: Path, config: ModelConfig, tensors: dict[str, np.ndarray]) -> None:
@@ -176,13 +210,29 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
         file.replace(folder / file.name)
 
 
+def _remove_tokenizer(folder: Path, kept: Container[str]) -> None:
+    """Removes the tokenizer's files except for those that are replaced: one more would make it another tokenizer."""
+    for file in files_there(folder):
+        if file.name not in kept:
+            file.unlink()
+
+
 def _tokenizer_files(folder: Path) -> list[Path]:
-    files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    files = files_there(folder)
     if not files:
         raise WeightsError(
             f"{folder} has no tokenizer to copy; choose a folder with one of {', '.join(TOKENIZER_FILES)}"
         )
     return files
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """A SHA-256 of the tokenizer's files."""
+    digest = hashlib.sha256()
+    for file in _tokenizer_files(folder):
+        content = file.read_bytes()
+        digest.update(f"{file.name} {len(content)} ".encode() + content)
+    return digest.hexdigest()
 
 
 def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
@@ -198,15 +248,38 @@ def _read_tensors(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _read_shards(index: Path) -> dict[str, np.ndarray]:
-    """The tensors of all files that an index names."""
+    """The tensors of all files that an index names, each from the file where the index places it.
+
+    Raises:
+        WeightsError: the index is damaged, names a file outside of its folder, or does not fit the files.
+    """
     try:
-        files = sorted({str(file) for file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        places = read_object(index)["weight_map"]
+        files = sorted({str(file) for file in places.values()})
+    except (JsonError, KeyError, AttributeError) as error:
         raise WeightsError(f"{index} is damaged ({error}); copy or download it again") from error
+    # The names are judged, not what they lead to: in the hub's cache, every file is a link to another folder.
+    elsewhere = [
+        file for file in files if file in ("..", ".") or file != Path(file).name or "\\" in file or "\0" in file
+    ]
+    if elsewhere:
+        raise WeightsError(f"{index} names files that are not in its folder: {listed(elsewhere)}; download it again")
     absent = [file for file in files if not (index.parent / file).is_file()]
     if absent:
         raise WeightsError(f"{index} names files that are not there: {listed(absent)}; copy or download them")
-    return {name: tensor for file in files for name, tensor in _read_file(index.parent / file).items()}
+    tensors: dict[str, np.ndarray] = {}
+    for file in files:
+        for name, tensor in _read_file(index.parent / file).items():
+            if name in tensors or places.get(name, file) != file:
+                raise WeightsError(
+                    f"{index.parent / file} holds {name}, which the index places in {places.get(name)}; the files are "
+                    "of different checkpoints; copy or download all of them again"
+                )
+            tensors[name] = tensor
+    lost = [name for name in places if name not in tensors]
+    if lost:
+        raise WeightsError(f"{index} names tensors that no file holds: {listed(lost)}; download all files again")
+    return tensors
 
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:
@@ -253,13 +326,11 @@ def _without_other_classifier(config: ModelConfig, tensors: dict[str, np.ndarray
     return {name: tensor for name, tensor in tensors.items() if name not in names}
 
 
-def _new_heads(config: ModelConfig, tensors: Mapping[str, np.ndarray], is_masked_lm: bool) -> tuple[Head, ...]:
-    """The heads to initialise: only complete ones, and only if such a checkpoint may lack them."""
+def _new_heads(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> tuple[Head, ...]:
+    """The heads to initialise, which the checkpoint lacks altogether. RoBERTa's pooler is part of its classifier."""
     heads: tuple[Head, ...] = ("pooler", "classifier")
     absent = tuple(h for h in heads if not any(parameter.name in tensors for parameter in _head(config, h)))
-    # RoBERTa's pooler is part of its classifier; BERT's is pretrained, but not by every masked language model.
-    pooler_expected = "classifier" in absent if config.model_type == "roberta" else is_masked_lm
-    return tuple(h for h in absent if h == "classifier" or pooler_expected)
+    return absent if "classifier" in absent else ()
 
 
 def _with_new_heads(

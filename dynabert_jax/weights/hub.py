@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
+from dynabert_jax.data.tokenizer_files import TOKENIZER_FILES
 from dynabert_jax.errors import UserError
 from dynabert_jax.system.files import expanded
 
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-    "vocab.json", "merges.txt",
-)  # fmt: skip
 _SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 _TORCH_FILES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
 _SAMPLE = "sample:minilm"

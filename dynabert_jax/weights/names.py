@@ -6,7 +6,8 @@ maps paths to names, and the shapes of a cut model follow from the same row.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import ml_dtypes
@@ -78,8 +79,12 @@ LEAVES: Mapping[Kind, tuple[tuple[str, str], ...]] = {
 
 _FLOATS = {np.dtype(kind) for kind in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)}
 
-# Prefixes of tensors that a classifier does not use: a constant, and the heads of pretraining.
-_NOT_USED = ("embeddings.position_ids", "cls.", "lm_head.")
+# Prefixes of tensors that a classifier does not use: constants, and the heads of pretraining.
+_NOT_USED = ("embeddings.position_ids", "embeddings.token_type_ids", "cls.", "lm_head.")
+_ENCODER = ("embeddings.", "encoder.", "pooler.")
+_PRETRAINING = ("cls.", "lm_head.")
+_WORDS = "embeddings.word_embeddings.weight"  # every model has it once
+_ARCHITECTURES = ("bert", "roberta", "distilbert", "electra", "albert", "deberta", "mpnet", "longformer", "xlm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +121,8 @@ class Parameter:
     def from_torch(self, tensor: np.ndarray) -> np.ndarray:
         """[*torch_shape] -> [*shape], a float32 copy."""
         flat = tensor.T if self.transposed else tensor
-        return np.array(flat.reshape(self.shape), np.float32, order="C")
+        with np.errstate(over="ignore"):  # to infinity, which `check_finite` reports
+            return np.array(flat.reshape(self.shape), np.float32, order="C")
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
         """[*shape] -> [*torch_shape], a float32 copy."""
@@ -203,6 +209,71 @@ def to_torch_names(config: ModelConfig, params: Params) -> dict[str, np.ndarray]
     return {parameter.name: parameter.to_torch(arrays[parameter.path]) for parameter in parameters(config)}
 
 
+def unwrapped(model_type: str, tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """The tensors without what a wrapper, such as `module.` of DataParallel, put before all of their names.
+
+    Returns the tensors, and what was left out; empty if there was nothing.
+
+    Raises:
+        WeightsError: there are several models, a model and other things, or a model of another architecture.
+    """
+    before = {name.removesuffix(_WORDS) for name in tensors if name.endswith(_WORDS)}
+    prefixes = sorted({_without_model(model_type, prefix) for prefix in before})
+    if len(prefixes) > 1:
+        raise WeightsError(f"there are several models, whose names begin with {listed(prefixes)}; save one of them")
+    prefix = "".join(prefixes)
+    if not prefix:
+        return dict(tensors), ""
+    if prefix.split(".")[-2] in _ARCHITECTURES:
+        raise WeightsError(
+            f"the names begin with {prefix!r}, but config.json has the model_type {model_type!r}; use config.json and "
+            "weights of the same model"
+        )
+    outside = [name for name in tensors if not name.startswith(prefix)]
+    if outside:
+        raise WeightsError(
+            f"the model's names begin with {prefix!r}, and there are others, {listed(outside, limit=3)}; save the "
+            f"model alone, under names without {prefix!r}: "
+            f"{{k.removeprefix({prefix!r}): v for k, v in tensors.items() if k.startswith({prefix!r})}}"
+        )
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, prefix
+
+
+def _without_model(model_type: str, prefix: str) -> str:
+    """`module.` of `module.bert.`."""
+    inner = f"{model_type}."
+    return prefix.removesuffix(inner) if f".{prefix}".endswith(f".{inner}") else prefix
+
+
+def heads_of_other_tasks(config: ModelConfig, names: Iterable[str], architectures: Iterable[str]) -> tuple[str, ...]:
+    """The names of tensors of heads that are not a sequence classifier's, which is left out where it is in doubt.
+
+    A classifier of tokens, or of choices, has the names and may have the shapes of a classifier of sequences. It is one
+    of those by the name of the model's class, or because its model has no pooler, or has more layers than ours.
+    """
+    bare = {name: name.removeprefix(f"{config.model_type}.") for name in names}
+    own = {p.name for p in parameters(config) if p.path.startswith(("classifier/", "pooler/"))}
+    outside = [name for name, short in bare.items() if not short.startswith(_ENCODER)]
+    other = [name for name in outside if name not in own]
+    not_pretraining = [name for name in other if not bare[name].startswith(_PRETRAINING)]
+    has_pooler = config.model_type == "roberta" or any(short.startswith("pooler.") for short in bare.values())
+    if not_pretraining or not has_pooler or _are_of_another_task(architectures):
+        return tuple(outside)
+    return tuple(other)
+
+
+def _are_of_another_task(architectures: Iterable[str]) -> bool:
+    """Whether the classes in config.json are models with a head, but none of them a sequence classifier."""
+    with_heads = [name for name in map(str, architectures) if "For" in name]
+    return bool(with_heads) and not any(name.endswith("ForSequenceClassification") for name in with_heads)
+
+
+def modules_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The heads that tensors belong to, such as `cls.predictions` and `qa_outputs`."""
+    parts = (name.split(".") for name in names)
+    return tuple(sorted({".".join(part[: 2 if part[0] == "cls" else 1]) for part in parts}))
+
+
 def standard_names(model_type: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The tensors with the names of current transformers, without those that are not used."""
     not_used = (*_NOT_USED, "pooler.") if model_type == "roberta" else _NOT_USED
@@ -212,8 +283,7 @@ def standard_names(model_type: str, tensors: Mapping[str, np.ndarray]) -> dict[s
         if bare.startswith(not_used):
             continue
         bare = bare.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-        is_encoder = bare.startswith(("embeddings.", "encoder.", "pooler."))
-        full = f"{model_type}.{bare}" if is_encoder else bare
+        full = f"{model_type}.{bare}" if bare.startswith(_ENCODER) else bare
         if full in standard:
             raise WeightsError(f"{full} appears twice, once as {name}; remove one")
         standard[full] = tensor
@@ -235,9 +305,39 @@ def check_tensors(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, n
     }
     if any(problems.values()):
         shown = "; ".join(f"{what}: {listed(names)}" for what, names in problems.items() if names)
-        raise WeightsError(
-            f"the weights do not fit the configuration; use config.json and weights of the same model. {shown}"
-        )
+        raise WeightsError(f"the weights do not fit the configuration; {_cause(expected, found)}. {shown}")
+
+
+def check_finite(params: Params, config: ModelConfig) -> None:
+    """Raises WeightsError if a parameter is NaN or infinite in float32; names the tensors and a first place."""
+    arrays = flatten_dict(params, sep="/")
+    # The smallest and the largest number show any NaN, without an array of the same size.
+    bad = [p for p in parameters(config) if not np.isfinite([arrays[p.path].min(), arrays[p.path].max()]).all()]
+    if not bad:
+        return
+    tensor = bad[0].to_torch(arrays[bad[0].path])
+    place = tuple(int(i) for i in np.argwhere(~np.isfinite(tensor))[0])
+    raise WeightsError(
+        f"the weights are not all finite numbers: {listed([p.name for p in bad])}; the first is {tensor[place]} at "
+        f"{list(place)} of {bad[0].name}. Use a checkpoint from before its training failed"
+    )
+
+
+def _cause(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, np.ndarray]) -> str:
+    """What to do, by what seems to have happened."""
+    layers, there = _layers(expected), _layers(found)
+    if there and layers != there:
+        return f"config.json has {layers} layers and the weights have {there}; use those of the same model"
+    wrong = [found[name].shape for name in expected if name in found and found[name].shape != expected[name]]
+    right = [expected[name] for name in expected if name in found and found[name].shape != expected[name]]
+    if wrong and all(shape == size[::-1] for shape, size in zip(wrong, right, strict=True)):
+        return "they are transposed, as TensorFlow and Flax keep them; convert them to PyTorch with transformers"
+    return "use config.json and weights of the same model"
+
+
+def _layers(names: Iterable[str]) -> int:
+    matches = (re.search(r"(?:encoder\.layer\.|^layer_)(\d+)", name) for name in names)
+    return max((int(match[1]) + 1 for match in matches if match), default=0)
 
 
 def listed(names: list[str], limit: int = 20) -> str:

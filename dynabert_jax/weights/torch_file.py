@@ -149,6 +149,17 @@ def _check_little_endian(is_little_endian: bool) -> None:
         raise WeightsError("it was saved on a big-endian machine; save it again on a little-endian one")
 
 
+def _rebuilt(storage: Any, offset: Any, shape: Any, strides: Any, *more: Any) -> _View:
+    """The tensor of `_rebuild_tensor_v2`; `more` are requires_grad, hooks and, rarely, what is to be done when read."""
+    marks = more[2] if len(more) > 2 else None
+    if marks:
+        raise WeightsError(
+            f"a tensor is saved with its numbers to be changed when they are read, {marks!r:.100}; in PyTorch, save "
+            "{name: tensor.resolve_neg().clone() for name, tensor in model.state_dict().items()}"
+        )
+    return _View(storage, offset, shape, strides)
+
+
 class _Unpickler(pickle.Unpickler):
     """An unpickler that can create only containers, numbers, texts, `_Storage` and `_View`."""
 
@@ -157,7 +168,7 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, shape, strides, *_: _View(storage, offset, shape, strides)
+            return lambda *arguments: _rebuilt(*arguments)
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return lambda data, *_: data
         if module == "torch" and name in _DTYPES:

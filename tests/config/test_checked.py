@@ -39,7 +39,7 @@ def test_json_returns_the_same_value() -> None:
 
 
 def test_json_must_hold_an_object() -> None:
-    with pytest.raises(ConfigError, match=r"Cart: a JSON object is needed; got '\[1\]'"):
+    with pytest.raises(ConfigError, match=r"Cart: it must be a JSON object, \{\.\.\.\}; it is a list; got '\[1\]'"):
         Cart.from_json("[1]")
 
 
@@ -48,7 +48,7 @@ def test_json_must_hold_an_object() -> None:
 )
 def test_what_is_no_json_that_can_be_read_is_refused(text: str) -> None:
     """Too deep for the parser, too deep for what walks through it, and a number that Python makes no int of."""
-    with pytest.raises(ConfigError, match="Cart: this is not JSON"):
+    with pytest.raises(ConfigError, match=r"Cart: it (is not JSON|is nested too deep|has a number that is too long)"):
         Cart.from_json(text)
 
 

@@ -350,6 +350,141 @@ def test_without_labels_another_classifier_is_an_error(tmp_path: Path) -> None:
         load_model(folder)
 
 
+# Heads of other tasks
+
+
+@pytest.mark.parametrize("model_type", ["bert"], indirect=True)
+def test_an_encoder_without_a_pooler_gets_a_new_one(torch_model: Callable[..., Any], tmp_path: Path) -> None:
+    """Whatever it was saved for, and whatever the names of its class."""
+    model = torch_model("Model")
+    tensors = {name: tensor for name, tensor in state_of(model).items() if "pooler" not in name}
+    folder = write_folder(tmp_path, small_config(), tensors, architectures=["BertModel"])
+    pretrained = load_model(folder, labels=MNLI)
+    assert pretrained.new == ("pooler", "classifier")
+    assert pretrained.assumed == ("its pooler and classifier are new, and random until trained",)
+
+
+@pytest.mark.parametrize(
+    ("head", "new", "left_out"),
+    [
+        ("ForTokenClassification", ("pooler", "classifier"), ("classifier",)),
+        ("ForMultipleChoice", ("classifier",), ("classifier",)),
+        ("ForQuestionAnswering", ("pooler", "classifier"), ("qa_outputs",)),
+        ("ForMaskedLM", ("pooler", "classifier"), ("cls.predictions",)),
+        ("ForNextSentencePrediction", ("classifier",), ("cls.seq_relationship",)),
+        ("ForPreTraining", ("classifier",), ("cls.predictions", "cls.seq_relationship")),
+    ],
+)
+@pytest.mark.parametrize("model_type", ["bert", "roberta"], indirect=True)
+def test_heads_of_other_tasks_are_left_out_and_named(
+    torch_model: Callable[..., Any], model_type: str, head: str, new: Any, left_out: Any, tmp_path: Path
+) -> None:
+    """Their classifiers may have the name and the shape of ours. What they answered means nothing here."""
+    if model_type == "roberta":
+        if head in ("ForNextSentencePrediction", "ForPreTraining"):
+            pytest.skip("transformers has no such model")
+        new, left_out = ("pooler", "classifier"), ("lm_head",) if head == "ForMaskedLM" else left_out
+    torch_model(head, id2label=dict(enumerate(MNLI))).save_pretrained(tmp_path)
+    for labels in (MNLI, None):
+        pretrained = load_model(tmp_path, labels=labels)
+        assert pretrained.new == new
+        assert pretrained.left_out == left_out
+        assert f"heads of other tasks were left out: {', '.join(left_out)}" in pretrained.assumed
+        assert not pretrained.labels_by_position
+
+
+def test_a_classifier_of_another_task_is_told_by_its_class_alone(tmp_path: Path) -> None:
+    """With a pooler, nothing else tells a multiple choice, or a class of one's own, from ours."""
+    config = small_config()
+    folder = write_folder(tmp_path, config, random_tensors(config), architectures=["BertForTokenClassification"])
+    assert load_model(folder).new == ("classifier",)
+    write_folder(tmp_path, config, random_tensors(config), architectures=None)
+    assert load_model(folder).new == ()
+
+
+@pytest.mark.parametrize("name", ["pre_classifier.weight", "classifier.0.weight", "dense.weight"])
+def test_a_head_with_more_layers_is_not_taken_for_ours(name: str, tmp_path: Path) -> None:
+    config = small_config()
+    tensors = random_tensors(config) | {name: np.zeros((12, 12), np.float32)}
+    pretrained = load_model(write_folder(tmp_path, config, tensors))
+    assert pretrained.new == ("classifier",)
+    assert name.split(".")[0] in pretrained.left_out
+
+
+def test_what_is_not_known_within_the_layers_is_refused(tmp_path: Path) -> None:
+    config = small_config()
+    name = "bert.encoder.layer.0.attention.self.query.lora_A.weight"
+    tensors = random_tensors(config) | {name: np.zeros((2, 12), np.float32)}
+    with pytest.raises(WeightsError, match=rf"not known: {name}"):
+        load_model(write_folder(tmp_path, config, tensors), labels=MNLI)
+
+
+# Names that a wrapper changed
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.", "student."])
+@pytest.mark.parametrize("with_model", [True, False])
+def test_what_a_wrapper_put_before_all_names_is_left_out(
+    prefix: str, with_model: bool, model_type: str, tmp_path: Path
+) -> None:
+    config = small_config(model_type)
+    tensors = random_tensors(config)
+    wrapped = {prefix + (name if with_model else name.removeprefix(f"{model_type}.")): t for name, t in tensors.items()}
+    pretrained = load_model(write_folder(tmp_path, config, wrapped))
+    assert_same(pretrained.params, from_torch_names(config, tensors))
+    assert pretrained.assumed == (f"all names of the weights begin with {prefix!r}, which was left out",)
+
+
+def test_a_model_within_another_is_not_guessed_at(tmp_path: Path) -> None:
+    config = small_config()
+    tensors = random_tensors(config)
+    inside = {f"backbone.{name}": tensor for name, tensor in tensors.items() if not name.startswith("classifier")}
+    other = {name: tensor for name, tensor in tensors.items() if name.startswith("classifier")}
+    with pytest.raises(WeightsError, match=r"names begin with 'backbone\.', and there are others, classifier\.\w+"):
+        load_model(write_folder(tmp_path, config, inside | other))
+    two = {f"{prefix}.{name}": tensor for prefix in ("student", "teacher") for name, tensor in tensors.items()}
+    with pytest.raises(WeightsError, match=r"several models, whose names begin with student\., teacher\.; save one"):
+        load_model(write_folder(tmp_path, config, two))
+    roberta = {name.replace("bert.", "roberta."): tensor for name, tensor in tensors.items()}
+    with pytest.raises(WeightsError, match=r"begin with 'roberta\.', but config\.json has the model_type 'bert'"):
+        load_model(write_folder(tmp_path, config, roberta))
+
+
+def test_causes_of_a_misfit_are_named(tmp_path: Path) -> None:
+    config = small_config()
+    tensors = random_tensors(config)
+    with pytest.raises(WeightsError, match=r"config\.json has 1 layers and the weights have 2"):
+        load_model(write_folder(tmp_path, config, tensors, num_hidden_layers=1))
+    turned = {name: tensor.T.copy() if "intermediate" in name else tensor for name, tensor in tensors.items()}
+    with pytest.raises(WeightsError, match="they are transposed, as TensorFlow and Flax keep them"):
+        load_model(write_folder(tmp_path, config, turned))
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_weights_that_are_no_numbers_are_named(value: float, kind: Any, tmp_path: Path) -> None:
+    config = small_config()
+    tensors = {name: tensor.astype(kind) for name, tensor in random_tensors(config).items()}
+    tensors["bert.encoder.layer.1.output.dense.weight"][3, 7] = value
+    tensors["classifier.bias"][1] = value
+    with pytest.raises(WeightsError) as caught:
+        load_model(write_folder(tmp_path, config, tensors))
+    assert (
+        "not all finite numbers: bert.encoder.layer.1.output.dense.weight, classifier.bias; the first is "
+        f"{np.float32(value)} at [3, 7] of bert.encoder.layer.1.output.dense.weight"
+    ) in str(caught.value)
+
+
+def test_numbers_too_large_for_float32_are_infinite(tmp_path: Path) -> None:
+    tensors = {name: tensor.astype(np.float64) for name, tensor in random_tensors(small_config()).items()}
+    tensors["classifier.bias"][0] = 1e300
+    with pytest.raises(WeightsError, match=r"the first is inf at \[0\] of classifier\.bias"):
+        load_model(write_folder(tmp_path, small_config(), tensors))
+
+
 # Labels
 
 
@@ -442,11 +577,10 @@ def test_a_long_list_is_shortened() -> None:
         from_torch_names(small_config(), {})
 
 
-def test_a_classifier_without_pooler_is_not_whole(model_type: str, tmp_path: Path) -> None:
-    config = small_config(model_type)
-    pooler = {"bert": "bert.pooler", "roberta": "classifier.dense"}[model_type]
-    tensors = {n: t for n, t in random_tensors(config).items() if not n.startswith(pooler)}
-    with pytest.raises(WeightsError, match=rf"missing: {pooler}\S*weight, {pooler}\S*bias$"):
+def test_a_classifier_without_its_other_layer_is_not_whole(tmp_path: Path) -> None:
+    config = small_config("roberta")
+    tensors = {n: t for n, t in random_tensors(config).items() if not n.startswith("classifier.dense")}
+    with pytest.raises(WeightsError, match=r"missing: classifier\.dense\.weight, classifier\.dense\.bias$"):
         load_model(write_folder(tmp_path, config, tensors))
 
 
@@ -548,6 +682,55 @@ def test_a_shard_that_is_not_there_is_named(tmp_path: Path, value: str, shown: s
     (folder / "model.safetensors.index.json").write_text(f'{{"weight_map": {{"classifier.bias": {value}}}}}')
     with pytest.raises(WeightsError, match=rf"index\.json names files that are not there: {shown};"):
         load_model(folder)
+
+
+def write_shards(folder: Path, places: dict[str, str], files: dict[str, Tensors]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, tensors in files.items():
+        save_file(tensors, folder / file)
+    (folder / "config.json").write_text(json.dumps(small_config().to_hugging_face()))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["../x.safetensors", "/tmp/x.safetensors", "a/x.safetensors", "..", "."])
+def test_an_index_names_files_of_its_folder_alone(name: str, tmp_path: Path) -> None:
+    tensors = random_tensors(small_config())
+    save_file(tensors, tmp_path / "x.safetensors")
+    folder = write_shards(tmp_path / "model", dict.fromkeys(tensors, name), {})
+    with pytest.raises(WeightsError, match=r"names files that are not in its folder"):
+        load_model(folder)
+
+
+def test_links_as_in_the_hubs_cache_are_followed(tmp_path: Path) -> None:
+    tensors = random_tensors(small_config())
+    (tmp_path / "blobs").mkdir()
+    save_file(tensors, tmp_path / "blobs" / "1234")
+    folder = write_shards(tmp_path / "snapshots" / "1", dict.fromkeys(tensors, "model-00001-of-00001.safetensors"), {})
+    (folder / "model-00001-of-00001.safetensors").symlink_to("../../blobs/1234")
+    assert_same(load_model(folder).params, from_torch_names(small_config(), tensors))
+
+
+def test_shards_of_different_checkpoints_are_refused(tmp_path: Path) -> None:
+    tensors = random_tensors(small_config())
+    names = sorted(tensors)
+    one = {name: tensors[name] for name in names[:9]}
+    two = {name: tensors[name] for name in names[9:]}
+    places = dict.fromkeys(one, "1.safetensors") | dict.fromkeys(two, "2.safetensors")
+    sound = write_shards(tmp_path / "sound", places, {"1.safetensors": one, "2.safetensors": two})
+    assert_same(load_model(sound).params, from_torch_names(small_config(), tensors))
+    stale = write_shards(
+        tmp_path / "stale", places, {"1.safetensors": one, "2.safetensors": two | {names[0]: one[names[0]]}}
+    )
+    with pytest.raises(
+        WeightsError, match=rf"2\.safetensors holds {names[0]}, which the index places in 1\.safetensors"
+    ):
+        load_model(stale)
+    lost = write_shards(
+        tmp_path / "lost", places | {"more": "1.safetensors"}, {"1.safetensors": one, "2.safetensors": two}
+    )
+    with pytest.raises(WeightsError, match="names tensors that no file holds: more"):
+        load_model(lost)
 
 
 def test_files_that_may_not_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,15 @@ def test_a_training_checkpoint_is_refused(torch_save: Callable[[Any], Path]) -> 
         read_torch_file(torch_save({"model": {"w": torch.ones(2)}, "epoch": 3}))
 
 
+def test_tensors_that_are_negated_when_they_are_read_are_refused(torch_save: Callable[[Any], Path]) -> None:
+    import torch
+
+    file = torch_save({"w": torch._neg_view(torch.ones(2, 3)), "bias": torch.zeros(3)})
+    assert torch.load(file)["w"].sum() == -6
+    with pytest.raises(WeightsError, match=r"to be changed when they are read, \{'neg': True\}; in PyTorch, save"):
+        read_torch_file(file)
+
+
 def test_a_pickled_module_is_refused(torch_save: Callable[[Any], Path]) -> None:
     import torch
 
