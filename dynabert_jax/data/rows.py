@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from dynabert_jax.errors import UserError, nearest
+from dynabert_jax.system.json_file import JsonError, parse_object, unrepeated
 
 log = logging.getLogger(__name__)
 
 DELIMITED = (".csv", ".tsv")
 WRITTEN = (*DELIMITED, ".jsonl")
 READ = (*WRITTEN, ".parquet")
+BOM = "\ufeff"
+NUL = "\0"  # no text has one: it is what a full disk or UTF-16 leaves
 LONGEST_CELL = 2**24  # characters, in a .csv or .tsv: an unclosed quote must not read a whole large file
 
 Values = Mapping[str, Any]  # of one row, by column name
@@ -113,11 +116,8 @@ class RowFile:
 
     def check(self, needed: Sequence[str]) -> None:
         """Raises DataError unless the file has each of these columns."""
-        if len(self.columns) == 1 < len(set(needed)) and kind_of(self.path) in DELIMITED:
-            raise DataError(
-                f"{self.path}: the header is a single cell, {self.columns[0]!r}, but must name {', '.join(needed)}; "
-                "separate cells by commas in a .csv and by tabs in a .tsv"
-            )
+        if kind_of(self.path) in DELIMITED:
+            _check_header(self.path, self.columns, needed)
         check_columns(self.header, self.columns, needed)
 
 
@@ -156,6 +156,8 @@ def text_fault(column: str, value: Any) -> str:
         return f'a text must be a string; {given} in {column!r}; write a number as a string, and an empty text as ""'
     if not is_unicode(value):
         return f"{column!r} is not valid Unicode: {value[:40]!r}; it contains an unpaired surrogate; fix the text"
+    if NUL in value:
+        return f"{column!r} contains a NUL character: {value[:40]!r}; the file is damaged or not UTF-8; write it again"
     return ""
 
 
@@ -198,6 +200,22 @@ def check_columns(name: str, columns: Sequence[str], needed: Sequence[str]) -> N
             raise DataError(f"{name}: no column {column!r}; {hint}there are: {', '.join(named)}")
 
 
+def _check_header(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
+    """Raises DataError if columns are lacking because the file has another encoding, delimiter or quoting."""
+    lacking = [name for name in needed if name not in columns]
+    if not lacking:
+        return
+    if any(NUL in name for name in columns):
+        raise DataError(f"{path}: the header contains NUL characters: {columns[0]!r:.40}; save the file as UTF-8")
+    if len(columns) == 1 and (len(set(needed)) > 1 or any(sign in columns[0] for sign in ",;\t|")):
+        raise DataError(
+            f"{path}: the header is a single cell, {columns[0]!r}, but must name {', '.join(needed)}; "
+            "separate cells by commas in a .csv and by tabs in a .tsv"
+        )
+    if f'"{lacking[0]}"' in columns:
+        raise DataError(f"{path}: the header's names are in quotes: {', '.join(columns)}; {_TSV_CURE}")
+
+
 def _check_named_once(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
     """Values are read by column name, so a second column of that name would be lost."""
     for column in needed:
@@ -229,7 +247,8 @@ def _open_delimited(path: Path, dialect: Dialect) -> RowFile:
     columns = dialect.columns or _header(path, dialect)
     if not columns:
         raise no_rows(str(path))
-    return RowFile(path, columns, str(path), functools.partial(_delimited_rows, path, dialect, columns))
+    read = functools.partial(_delimited_rows, path, dialect, columns, set())
+    return RowFile(path, columns, str(path), read)
 
 
 def _header(path: Path, dialect: Dialect) -> tuple[str, ...]:
@@ -241,10 +260,60 @@ def _is_header(cells: Sequence[str]) -> bool:
     return len(cells) > 1 or bool("".join(cells).strip())
 
 
-def _delimited_rows(path: Path, dialect: Dialect, header: Sequence[str], chosen: Sequence[str]) -> Iterator[Row]:
+def _delimited_rows(
+    path: Path, dialect: Dialect, header: Sequence[str], warned: set[str], chosen: Sequence[str]
+) -> Iterator[Row]:
     name, positions = str(path), {column: header.index(column) for column in chosen or header}
+    is_quoted = dialect.quoting != csv.QUOTE_NONE
+    looks = {column: _Quotes(is_quoted) for column in positions}
     for number, (line, cells) in enumerate(_whole_rows(path, dialect, header), start=1):
-        yield Row(name, number, line, {column: cells[at] for column, at in positions.items()})
+        row = Row(name, number, line, {column: cells[at] for column, at in positions.items()})
+        for column, quotes in looks.items():
+            quotes.look(row.values[column], row)
+        yield row
+    for column, quotes in looks.items():
+        if quotes.are_syntax and column not in warned:
+            warned.add(column)
+            log.warning(
+                "%s: the cells of %r that begin with a quote look as if another program had quoted them, such as %s, "
+                "but a quote is read as a part of the text; %s", quotes.place, column, quotes.example,
+                "no space may stand before a quoted cell: remove it" if is_quoted else _TSV_CURE,
+            )  # fmt: skip
+
+
+_TSV_CURE = "a .tsv has no quoting: write it without (in pandas, with quoting=csv.QUOTE_NONE), or write a .csv"
+
+
+class _Quotes:
+    """What the cells of a column say about its quotes, where these are read as ordinary characters.
+
+    Args:
+        after_a_space: in a .csv; there, only a quote after a space is such a character.
+    """
+
+    def __init__(self, after_a_space: bool) -> None:
+        self.mark, self.after_a_space = ' "' if after_a_space else '"', after_a_space
+        self.rows = self.quoted = 0
+        self.is_broken = self.has_doubled = False
+        self.example, self.place = "", ""
+
+    def look(self, cell: str, row: Row) -> None:
+        self.rows += 1
+        if self.is_broken or not cell.startswith(self.mark):
+            return
+        cell = cell.strip() if self.after_a_space else cell
+        inner = cell[1:-1]
+        self.quoted += 1
+        self.is_broken = len(cell) < 2 or not cell.endswith('"') or '"' in inner.replace('""', "")
+        if not self.example or ('""' in inner and not self.has_doubled):
+            self.example, self.place = f"{cell:.60}", row.place
+        self.has_doubled |= '""' in inner
+
+    @property
+    def are_syntax(self) -> bool:
+        """Whether a program seems to have quoted cells: all that begin with one, with doubled ones inside, or all."""
+        looks_quoted = self.has_doubled or self.after_a_space or self.quoted == self.rows > 1
+        return not self.is_broken and self.quoted > 0 and looks_quoted
 
 
 def _whole_rows(path: Path, dialect: Dialect, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -253,6 +322,7 @@ def _whole_rows(path: Path, dialect: Dialect, header: Sequence[str]) -> Iterator
     for line, cells in _rows_below(path, dialect, header):
         if len(cells) == len(header):
             number += 1
+            _check_no_header(path, dialect, header, number, line, cells)
             yield line, cells
         elif dialect.skip_malformed:
             left_out += 1
@@ -263,6 +333,21 @@ def _whole_rows(path: Path, dialect: Dialect, header: Sequence[str]) -> Iterator
             )
     if left_out:
         log.warning("%s: left out %d rows with too few or too many cells", path, left_out)
+
+
+def _check_no_header(
+    path: Path, dialect: Dialect, header: Sequence[str], number: int, line: int, cells: Sequence[str]
+) -> None:
+    """Files that were put together have a header in their middle, which would be an example and a class."""
+    if dialect.columns or len(header) < 2 or _bare(cells[-1]) != _bare(header[-1]):
+        return
+    if list(map(_bare, cells)) == list(map(_bare, header)):
+        raise DataError(f"{row_place(str(path), number, line)}: this is the header again; remove the line")
+
+
+def _bare(name: str) -> str:
+    """A column's name without what programs change in it: letter case, and a BOM or white space around it."""
+    return name.strip(BOM).strip().casefold()
 
 
 def _rows_below(path: Path, dialect: Dialect, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -353,7 +438,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _from_json(place: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=unrepeated)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}); {_JSON_CURE}") from None
 
@@ -366,8 +451,12 @@ ROWS_AT_ONCE = 256  # of a .parquet in memory
 def _open_parquet(path: Path) -> RowFile:
     with _parquet_file(path) as file:
         columns, metadata = tuple(file.schema_arrow.names), file.schema_arrow.metadata or {}
+    try:
+        classes = _declared_classes(metadata)
+    except (JsonError, AttributeError) as error:
+        raise DataError(f"{path}: the metadata of `datasets` are damaged ({error}); write the file again") from error
     rows = functools.partial(_parquet_rows, path)
-    return RowFile(path, columns, str(path), rows, _declared_classes(metadata))
+    return RowFile(path, columns, str(path), rows, classes)
 
 
 def _parquet_rows(path: Path, chosen: Sequence[str]) -> Iterator[Row]:
@@ -397,10 +486,18 @@ def _parquet_file(path: Path) -> Iterator[Any]:
 
 
 def _declared_classes(metadata: Mapping[bytes, bytes]) -> Mapping[str, Sequence[str]]:
-    """The class names by column, if `datasets` wrote the file: its rows have only class numbers."""
-    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    """The class names by column, if `datasets` wrote the file: its rows have only class numbers.
+
+    Raises:
+        JsonError, AttributeError: the metadata are not as `datasets` writes them.
+    """
+    features = (parse_object(metadata.get(b"huggingface", b"{}")).get("info") or {}).get("features") or {}
     kinds = {name: feature for name, feature in features.items() if isinstance(feature, dict)}
-    return {name: kind.get("names", ()) for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
+    declared = {name: kind.get("names") or () for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
+    for names in declared.values():
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise JsonError(f"class names must be texts; got {names!s:.40}")
+    return declared
 
 
 def declared_name(names: Sequence[str], value: Any) -> Any:
@@ -420,11 +517,16 @@ def _open_text(path: Path, newline: str) -> Iterator[TextIO]:
         with _text_file(path, newline) as file:
             yield file
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error}); save it as UTF-8") from None
+        raise DataError(f"{path}: not UTF-8 ({error}){_encoding_of(error)}; save it as UTF-8") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: not a readable .gz file ({error}); compress or copy it again") from error
     except OSError as error:
         raise _not_readable(path, error) from error
+
+
+def _encoding_of(error: UnicodeDecodeError) -> str:
+    """What the file probably is."""
+    return ", but UTF-16 or UTF-32" if error.object.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
 
 
 def _text_file(path: Path, newline: str) -> TextIO:

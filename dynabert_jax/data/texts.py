@@ -1,8 +1,8 @@
-"""From tables to checked texts: what the labels mean, which rows are used and which are held out."""
+"""From tables to checked texts: which rows are used, and which are held out."""
 
 import dataclasses
 import functools
-import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,70 +10,119 @@ import numpy as np
 
 from dynabert_jax.config.data import DataConfig
 from dynabert_jax.config.tasks import Kind, Task
-from dynabert_jax.data.rows import DataError, is_unicode, text_fault
+from dynabert_jax.data.draw import few, held_out
+from dynabert_jax.data.labels import Classes, Labels, classes_of, read_classes, read_numbers
+from dynabert_jax.data.rows import DataError, text_fault
 from dynabert_jax.data.sources import Table, Tables, read_tables
-
-_LONGEST_NUMBER = 19  # digits of a class name that is ordered by its size
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskTexts:
-    """The data of a task, checked and not yet encoded."""
+    """The data of a task, checked and not yet encoded.
+
+    Attributes:
+        held_out: dev is a part of train that was held out.
+    """
 
     labels: tuple[str, ...]
     train: "Texts"
     dev: Mapping[str, "Texts"]
     test: Mapping[str, "Texts"]
+    held_out: bool = False
+
+    @property
+    def splits(self) -> list[tuple[str, "Texts"]]:
+        """All splits with their names: train, dev, test."""
+        return [("train", self.train), *self.dev.items(), *self.test.items()]
 
 
 def read_texts(config: DataConfig) -> TaskTexts:
     """Reads the data that the configuration names, checks every row, and selects those that are used.
 
-    A label is a class name or, if no class name is a number, a class id. `open_rows` describes how files are read.
+    A label is a class name or, if the task names its classes, all labels of a file may be ids. `open_rows` describes
+    how files are read.
 
     Raises:
-        DataError: a file, column, text or label is missing or invalid.
+        DataError: a file, column, text or label is missing or invalid, or train would lose a class.
         SampleError: the sample data could not be downloaded.
     """
     tables = read_tables(config)
     task = config.task
     kind = _KINDS[task.kind]
-    labels = kind.names(task, tables)
-    train = _check(tables.train, task, labels)
-    dev = {name: _check(table, task, labels) for name, table in tables.dev.items()}
-    test = {name: _check(table, task, labels) for name, table in tables.test.items()}
-    kind.check(tables.train, train, labels)
-    if not dev:
-        train, dev["dev"] = _hold_out(tables.train, train, config.split_seed)
+    classes = kind.classes(task, tables)
+    whole = _check(tables.train, task, classes)
+    dev = {name: _check(table, task, classes) for name, table in tables.dev.items()}
+    test = {name: _check(table, task, classes) for name, table in tables.test.items()}
+    train, dev = (whole, dev) if dev else _hold_out(whole, config.split_seed)
     limit = functools.partial(_subset, limit=config.max_eval_examples, seed=config.split_seed)
+    train = _subset(train, config.max_train_examples, config.split_seed)
+    kind.check(whole, train, classes)
     return TaskTexts(
-        labels,
-        _subset(train, config.max_train_examples, config.split_seed),
+        classes.names,
+        train,
         {name: limit(texts) for name, texts in dev.items()},
         {name: limit(texts) for name, texts in test.items()},
+        held_out=not tables.dev,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """Checked rows of one table.
+
+    Attributes:
+        texts: `[n]`, one or two strings each.
+        labels: `[n]`.
+        origins: which rows of the table they are, `[n]`.
+        table: its name, and where its rows are.
+        by_position: labels were given as the classes' positions.
+    """
+
+    texts: list[tuple[str, ...]]
+    labels: np.ndarray
+    origins: np.ndarray
+    table: Table
+    by_position: bool = False
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: np.ndarray) -> "Texts":
+        return dataclasses.replace(
+            self, texts=[self.texts[row] for row in rows], labels=self.labels[rows], origins=self.origins[rows]
+        )
+
+    def place(self, row: int) -> str:
+        """Where a row is, for messages."""
+        return self.table.place(int(self.origins[row]))
+
+    @functools.cached_property
+    def copies(self) -> np.ndarray:
+        """Numbers that are equal for texts which differ at most in letter case and white space, int64 `[n]`.
+
+        They can be compared within one process, also between splits.
+        """
+        return np.array([hash(tuple(map(_folded, text))) for text in self.texts], np.int64)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The ids of the classes, `[n]`; zeros for a regression."""
+        return self.labels if self.labels.dtype == np.int32 else np.zeros(len(self.labels), np.int32)
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 # Checks
 
 
-@dataclasses.dataclass(frozen=True)
-class Texts:
-    """Checked rows: `[n]` texts, one or two strings each, labels `[n]`, and which rows of the data they are, `[n]`."""
-
-    texts: list[tuple[str, ...]]
-    labels: np.ndarray
-    origins: np.ndarray
-
-    def take(self, rows: np.ndarray) -> "Texts":
-        return Texts([self.texts[row] for row in rows], self.labels[rows], self.origins[rows])
-
-
-def _check(table: Table, task: Task, labels: tuple[str, ...]) -> Texts:
+def _check(table: Table, task: Task, classes: Classes) -> Texts:
     for column, texts in table.texts.items():
         _check_texts(table, column, texts)
-    numbers = _KINDS[task.kind].read(table, labels)
-    return Texts(list(zip(*table.texts.values(), strict=True)), numbers, np.arange(len(numbers)))
+    read = _KINDS[task.kind].read(table, classes)
+    texts = list(zip(*table.texts.values(), strict=True))
+    return Texts(texts, read.ids, np.arange(len(read.ids)), table, read.by_position)
 
 
 def _check_texts(table: Table, column: str, texts: Sequence[Any]) -> None:
@@ -85,98 +134,19 @@ def _check_texts(table: Table, column: str, texts: Sequence[Any]) -> None:
         raise DataError(f"{table.name}: the column {column!r} is empty in every row; name one that contains the texts")
 
 
-def _targets(table: Table, _: tuple[str, ...]) -> np.ndarray:
-    """The labels of a regression, float32 `[n]`."""
-    with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is reported below
-        targets = np.array([_number(value) for value in table.labels]).astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(targets)).tolist()
-    if bad:
-        row = bad[0]
-        raise DataError(f"{table.place(row)}: the label must be a finite number; got {table.labels[row]!r}")
-    return targets
-
-
-def _number(value: Any) -> float:
-    """The value as a float; NaN if it is not a number."""
-    try:
-        return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def _class_ids(table: Table, labels: tuple[str, ...]) -> np.ndarray:
-    """The labels' ids, int32 `[n]`."""
-    _check_one_type(table)
-    id_of = _ids(labels)
-    found = [None if _is_missing(value) else id_of(value) for value in table.labels]
-    if None in found:
-        row = found.index(None)
-        allowed = ", ".join(f"{name} ({i})" for i, name in enumerate(labels))
-        came = "is missing" if _is_missing(table.labels[row]) else f"{table.labels[row]!r} is not a class"
-        raise DataError(f"{table.place(row)}: label {came}; allowed: {allowed}")
-    return np.array(found, np.int32)
-
-
-def _ids(labels: tuple[str, ...]) -> Callable[[Any], int | None]:
-    """A label's id: by its name; by its value if all names are numbers, so that 1 is 1.0; by its id if none is."""
-    by_name = {name: i for i, name in enumerate(labels)}
-    numbers = [_number(name) for name in labels]
-    if not any(map(math.isfinite, numbers)):
-        by_name = {str(i): i for i in range(len(labels))} | by_name
-    by_value = dict(zip(numbers, range(len(labels)), strict=True))
-    if not all(map(math.isfinite, numbers)) or len(by_value) < len(labels):  # 1 and 01 are two names
-        by_value = {}
-    return lambda value: by_name.get(_name(value), by_value.get(_number(value)))
-
-
-def _check_one_type(table: Table) -> None:
-    """Raises DataError if some labels are strings and others numbers: nothing says that 1 and "1" are one class."""
-    kinds: dict[str, int] = {}
-    for row, value in enumerate(table.labels):
-        if not _is_missing(value):
-            kinds.setdefault("a number" if type(value) in (int, float) else f"a {type(value).__name__}", row)
-    if len(kinds) > 1:
-        (one, first), (other, second) = list(kinds.items())[:2]
+def _check_classes(whole: Texts, train: Texts, classes: Classes) -> None:
+    """Raises DataError unless what is trained on has two classes, and all those that the data has."""
+    there, used = np.unique(whole.labels), np.unique(train.labels)
+    if len(there) < 2:
         raise DataError(
-            f"{table.place(second)}: the label {table.labels[second]!r} is {other}, and {table.labels[first]!r} in "
-            f"{table.place(first)} is {one}; write all labels as one type"
+            f"{whole.table.name}: every example has the class {classes.names[there[0]]!r}; to train a classifier, add "
+            "examples of another class"
         )
-
-
-def _name(value: Any) -> str:
-    """A label as a class name. Programs turn whole numbers into floats if one of them is missing."""
-    is_whole = isinstance(value, float) and value.is_integer()
-    return str(int(value)) if is_whole else str(value)
-
-
-def _is_missing(value: Any) -> bool:
-    """Whether a label is empty, or the NaN that other programs write for an empty one."""
-    return value is None or str(value).strip().casefold() in ("", "nan")
-
-
-def _label_names(task: Task, tables: Tables) -> tuple[str, ...]:
-    """The task's classes, or those of the data set, or the values in train: numbers by size, names by letter."""
-    if task.labels or tables.class_names:
-        return task.labels or tables.class_names
-    for row, value in enumerate(tables.train.labels):
-        if _is_missing(value):
-            raise DataError(f"{tables.train.place(row)}: the label is missing; add it, or remove the row")
-        if isinstance(value, (list, dict)):
-            raise DataError(f"{tables.train.place(row)}: the label must be one word or number; got {value!r}")
-        if not is_unicode(_name(value)):
-            raise DataError(f"{tables.train.place(row)}: the label {value!r} is not valid Unicode; fix the label")
-    names = {_name(value) for value in tables.train.labels}
-    if all(name.isdecimal() and len(name) < _LONGEST_NUMBER for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))  # 1 before 01, in every process
-    return tuple(sorted(names))
-
-
-def _check_classes(table: Table, train: Texts, labels: tuple[str, ...]) -> None:
-    present = np.unique(train.labels)
-    if len(present) < 2:
-        only = labels[present[0]]
+    lost = [classes.names[i] for i in np.setdiff1d(there, used)]
+    if lost:
         raise DataError(
-            f"{table.name}: every example has the class {only!r}; to train a classifier, add examples of another class"
+            f"{whole.table.name}: {len(train)} examples are used, which leave out {len(lost)} of {len(there)} classes: "
+            f"{', '.join(lost)}; set max_train_examples to at least {len(there)}, or to 0 for all examples"
         )
 
 
@@ -185,36 +155,39 @@ class _LabelKind:
     """How the labels of one kind of task are read.
 
     Attributes:
-        names: the classes' names, in the order of their ids; empty if there are none.
-        read: a table's labels as an array `[n]`; raises DataError with the row of a bad one.
-        check: raises DataError if a model cannot learn from the training examples.
+        classes: their names.
+        read: a table's labels; raises DataError with the row of a bad one.
+        check: raises DataError if a model cannot learn from the training examples; the whole table is the first one.
     """
 
-    names: Callable[[Task, Tables], tuple[str, ...]]
-    read: Callable[[Table, tuple[str, ...]], np.ndarray]
-    check: Callable[[Table, Texts, tuple[str, ...]], None]
+    classes: Callable[[Task, Tables], Classes]
+    read: Callable[[Table, Classes], Labels]
+    check: Callable[[Texts, Texts, Classes], None]
 
 
 _KINDS: Mapping[Kind, _LabelKind] = {
-    "classification": _LabelKind(_label_names, _class_ids, _check_classes),
-    "regression": _LabelKind(lambda *_: (), _targets, lambda *_: None),
+    "classification": _LabelKind(classes_of, read_classes, _check_classes),
+    "regression": _LabelKind(lambda *_: Classes(()), read_numbers, lambda *_: None),
 }
 
 
 # Which rows are used
 
 
-def _hold_out(table: Table, train: Texts, seed: int) -> tuple[Texts, Texts]:
+def _hold_out(whole: Texts, seed: int) -> tuple[Texts, dict[str, Texts]]:
     """The training rows without a tenth, and that tenth as dev split."""
-    rows = np.random.default_rng(seed).permutation(len(train.labels))
-    if len(rows) < 2:
-        raise DataError(f"{table.name}: one row cannot be divided into train and dev; add rows, or name a dev_file")
-    held_out, kept = np.split(rows, [math.ceil(len(rows) / 10)])
-    return train.take(np.sort(kept)), train.take(np.sort(held_out))
+    rows = held_out(whole.copies, whole.classes, seed)
+    if not len(rows):
+        why = (
+            "one row cannot be divided into train and dev"
+            if len(whole) == 1
+            else "no row can be held out for dev: train would lose a class, or dev would be copies of texts in train"
+        )
+        raise DataError(f"{whole.table.name}: {why}; add rows, or name a dev_file")
+    return whole.take(np.setdiff1d(np.arange(len(whole)), rows)), {"dev": whole.take(rows)}
 
 
 def _subset(examples: Texts, limit: int, seed: int) -> Texts:
-    if limit == 0 or limit >= len(examples.labels):
+    if limit == 0 or limit >= len(examples):
         return examples
-    rows = np.random.default_rng(seed).permutation(len(examples.labels))[:limit]
-    return examples.take(np.sort(rows))
+    return examples.take(few(examples.classes, limit, seed))

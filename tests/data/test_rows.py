@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 
 from dynabert_jax.config import DataConfig
 from dynabert_jax.config.tasks import Task
-from dynabert_jax.data.rows import DataError, Lines, Row, open_rows
+from dynabert_jax.data.rows import DataError, Lines, Row, open_rows, text_fault
 from dynabert_jax.data.sources import Table, read_tables
+from dynabert_jax.data.texts import read_texts
 
 SENTENCES = Task(name="sentences", text_columns=("text",))
 
@@ -208,6 +210,27 @@ def test_classes_that_a_parquet_declares_are_training_labels_by_their_names(tmp_
     assert list(trained_on(path).labels) == ["good", "bad", None]
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "not json",
+        "[1]",
+        '{"info": 3}',
+        '{"info": {"features": {"label": {"_type": "ClassLabel", "names": 5}}}}',
+        '{"info": {"features": {"label": {"_type": "ClassLabel", "names": [1]}}}}',
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[:70],
+)
+def test_damaged_metadata_of_a_parquet_are_reported(tmp_path: Path, metadata: str) -> None:
+    table = pyarrow.table({"text": ["a"], "label": [0]}).replace_schema_metadata({b"huggingface": metadata.encode()})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(
+        DataError, match=r"rows\.parquet: the metadata of `datasets` are damaged \(.+; write the file again"
+    ):
+        open_rows(tmp_path / "rows.parquet")
+
+
 def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path) -> None:
     for name in ("in[1].parquet", "in*.parquet", "in1.parquet"):
         pyarrow.parquet.write_table(pyarrow.table({"text": [name], "label": [1]}), tmp_path / name)
@@ -254,6 +277,134 @@ def test_a_stray_quote_is_refused_with_its_line(
     (tmp_path / "in.csv").write_text(f"text,label\n{rows}")
     with pytest.raises(DataError, match=rf"in\.csv, {message}"):
         read(tmp_path / "in.csv")
+
+
+# Quotes in a .tsv, which are ordinary characters
+
+FRAME = pandas.DataFrame(
+    {"text": ['a film she called "fine"', 'a "so-so" one', "a dull one"], "label": ["b", "a", "b"]}
+)
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "minimal": lambda path: FRAME.to_csv(path, sep="\t", index=False),
+    "not numbers": lambda path: FRAME.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONNUMERIC),
+    "all": lambda path: (
+        FRAME.replace('"', "", regex=True)
+        .replace("^a", '"a', regex=True)
+        .replace("e$", 'e"', regex=True)
+        .to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_NONE)
+    ),
+}
+
+
+@pytest.mark.parametrize("writer", ["minimal", "all"])
+@pytest.mark.parametrize("read", [trained_on, lambda path: [values_of(path), values_of(path)]])
+def test_cells_that_another_program_quoted_are_reported_once_a_column(
+    read: Callable[[Path], Any], writer: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    WRITERS[writer](tmp_path / "in.tsv")
+    rows = open_rows(tmp_path / "in.tsv")
+    for _ in range(2):
+        read_as_they_stand = [row.values["text"] for row in rows]
+        assert read_as_they_stand[0].startswith('"a film')
+    (message,) = caplog.messages
+    assert "in.tsv, row 1 (line 2): the cells of 'text' that begin with a quote" in message
+    assert 'such as "a film' in message
+    assert "in pandas, with quoting=csv.QUOTE_NONE" in message
+    caplog.clear()
+    read(tmp_path / "in.tsv")
+    assert {found.partition("; ")[2] for found in caplog.messages} == {message.partition("; ")[2]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"So-so" said he\n"a ""dull"" one"\n',  # the first quote is closed within
+        '"two\n"a ""dull"" one"\n',
+        '"a "dull" one"\n"a ""slow"" one"\n',
+        '"a dull one"\na slow one\n',  # none is doubled, and not all have them
+        '"\n"a ""slow"" one"\n',
+        'a "slow" one\nthe ""plot""\n',
+    ],
+)
+def test_quotes_that_belong_to_the_texts_are_no_reason_to_warn(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "in.tsv").write_text(f"text\n{text}")
+    assert [row["text"] for row in values_of(tmp_path / "in.tsv")] == text.splitlines()
+    assert caplog.messages == []
+
+
+def test_a_quoted_header_of_a_tsv_says_how_to_write_it(tmp_path: Path) -> None:
+    WRITERS["not numbers"](tmp_path / "in.tsv")
+    with pytest.raises(
+        DataError, match=r"the header's names are in quotes: \"text\", \"label\"; a \.tsv has no quoting"
+    ):
+        trained_on(tmp_path / "in.tsv")
+
+
+def test_a_quote_after_a_space_is_reported_in_a_csv(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "in.csv").write_text('label,text\n1, "good film"\n0,so so\n')
+    rows = open_rows(tmp_path / "in.csv")
+    for _ in range(2):
+        assert [row.values["text"] for row in rows] == [' "good film"', "so so"]
+    (message,) = caplog.messages
+    assert "in.csv, row 1 (line 2): the cells of 'text' that begin with a quote" in message
+    assert message.endswith("no space may stand before a quoted cell: remove it")
+    caplog.clear()
+    (tmp_path / "in.csv").write_text('label,text\n1, "good" film\n0,"so ""so"" "\n')
+    values_of(tmp_path / "in.csv")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("read", [trained_on, values_of])
+def test_an_object_that_names_a_value_twice_is_refused(read: Callable[[Path], Any], tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "b", "label": 0, "text": "c"}\n')
+    with pytest.raises(DataError, match=r"row 2 \(line 2\): not JSON \(it has the key 'text' twice, .+\); write one"):
+        read(tmp_path / "in.jsonl")
+
+
+# What is not one table of UTF-8
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["in.csv", "in.tsv", "in.jsonl"])
+def test_other_encodings_are_refused(name: str, encoding: str, tmp_path: Path) -> None:
+    content = '{"text": "a", "label": "b"}\n' if name == "in.jsonl" else "text,label\na,b\n"
+    (tmp_path / name).write_bytes(content.replace(",", "\t" if name == "in.tsv" else ",").encode(encoding))
+    with pytest.raises(DataError, match=r"but UTF-16 or UTF-32; save it as UTF-8|NUL characters: .+ as UTF-8|not JSON"):
+        trained_on(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.tsv"])
+@pytest.mark.parametrize("again", ["text,label\n", "\ufefftext,label\n", "Text, LABEL\n"])
+@pytest.mark.parametrize("read", [trained_on, values_of])
+def test_a_header_in_the_middle_is_no_example(
+    read: Callable[[Path], Any], again: str, name: str, tmp_path: Path
+) -> None:
+    content = f"text,label\ngood film,1\n{again}bad film,0\n".replace(",", "," if name == "in.csv" else "\t")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=r"row 2 \(line 3\): this is the header again; remove the line"):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("needed", [("text",), ("text", "label")])
+@pytest.mark.parametrize(("name", "sign"), [("in.csv", ";"), ("in.csv", "\t"), ("in.csv", "|"), ("in.tsv", ",")])
+def test_cells_that_another_sign_divides_are_refused(
+    name: str, sign: str, needed: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(f"text{sign}label\ngood film{sign}1\n")
+    with pytest.raises(DataError, match=r"the header is a single cell, .+; separate cells by commas in a \.csv"):
+        open_rows(tmp_path / name).check(needed)
+
+
+def test_a_text_with_a_nul_is_refused(tmp_path: Path) -> None:
+    assert text_fault("text", "a\0b") == (
+        "'text' contains a NUL character: 'a\\x00b'; the file is damaged or not UTF-8; write it again"
+    )
+    (tmp_path / "in.csv").write_text("text,label\ngood film,1\nbad \0\0\0,0\n")
+    task = DataConfig(task=SENTENCES, train_file=str(tmp_path / "in.csv"), lengths=(16,))
+    with pytest.raises(DataError, match=r"in\.csv, row 2 \(line 3\): 'text' contains a NUL character"):
+        read_texts(task)
 
 
 # Damage
@@ -316,3 +467,12 @@ def test_a_time_that_python_has_no_room_for_is_reported_where_it_is_read(tmp_pat
 def test_a_name_that_no_file_can_have_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be read .*File name too long.*choose a file that you can read"):
         open_rows(tmp_path / ("x" * 300 + ".csv"))
+
+
+@pytest.mark.parametrize(
+    "declared", ["{}", '{"info": null}', '{"info": {"features": []}}', '{"info": {"features": null}}']
+)
+def test_a_parquet_that_declares_nothing_is_read_as_it_is(declared: str, tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["a"], "label": [1]}).replace_schema_metadata({"huggingface": declared})
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+    assert trained_on(tmp_path / "in.parquet").labels == [1]

