@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-import jax
-
 from dynabert_jax.config.checked import Dtype
 from dynabert_jax.export import onnx_file
 from dynabert_jax.export.formats import FORMATS
@@ -20,7 +18,7 @@ from dynabert_jax.infer.in_onnxruntime import FLOAT, INT8, open_file
 from dynabert_jax.infer.runner import Runner, Source
 from dynabert_jax.model.params import Model
 from dynabert_jax.subnetwork import SubNetwork
-from dynabert_jax.system.devices import threads
+from dynabert_jax.system.devices import local, threads
 from dynabert_jax.system.packages import require
 
 BackendName = Literal["jax", "onnxruntime", "onnxruntime-int8"]
@@ -62,7 +60,7 @@ def find_backend(name: BackendName) -> Backend:
 
 def open_in_jax(dtype: Dtype, model: Model) -> Runner:
     """Runs the model in jax, on the first device."""
-    return in_jax.open_model(model, dtype, on=jax.local_devices()[:1])
+    return in_jax.open_model(model, dtype, on=local()[:1])
 
 
 def open_in_onnxruntime(dtype: Literal["float32", "int8"], model: Model) -> Runner:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import jax
 import numpy as np
 import pydantic
 from tqdm import tqdm
@@ -28,9 +27,9 @@ from dynabert_jax.evaluate.table import markdown
 from dynabert_jax.infer.runner import Runner
 from dynabert_jax.model.params import Model
 from dynabert_jax.runs.finished import Finished, read_finished
-from dynabert_jax.runs.latency_card import Card, LatencyError, Measurement, Origin, merge, read_card, write_card
+from dynabert_jax.runs.latency_card import Card, LatencyError, Measurement, Origin, add_to_card, read_card
 from dynabert_jax.subnetwork import SubNetwork
-from dynabert_jax.system.devices import threads
+from dynabert_jax.system.devices import local, threads
 from dynabert_jax.system.files import check_writable, expanded
 from dynabert_jax.system.packages import version
 
@@ -140,11 +139,11 @@ def bench_run(path: str | Path, settings: BenchSettings, out: str | Path | None 
     settings = resolved(run, settings)
     subs = tuple(dict.fromkeys((*map(run.sub, settings.subs), SubNetwork.full(run.shape))))
     out = run.card_file if out is None else expanded(out)
-    old = card_before(out, run.fingerprint)
+    check_card(out, run.fingerprint)
     origin = here(settings.backends)
     rows = measure(run.model, subs, settings, origin)
     new = Card(model=run.fingerprint, origins=(origin,), rows=rows)
-    write_card(out, merge([*old, new]))
+    add_to_card(out, new)
     return Benched(new, out, tuple(audit(run.shape, {sub.name: sub for sub in subs}, rows)))
 
 
@@ -161,7 +160,7 @@ def check_backends(settings: BenchSettings) -> None:
         if not any(dtype in backend.opens for backend in backends.values()):
             has = "; ".join(f"{name} runs in {dtypes}" for name, dtypes in there.items())
             raise LatencyError(f"no backend has --dtype {dtype}: {has}. Leave it out, or add --backend jax")
-    device = jax.local_devices()[0]
+    device = local()[0]
     for name, backend in backends.items():
         if backend.cpu_only and device.platform != "cpu":
             raise LatencyError(
@@ -187,18 +186,19 @@ def resolved(run: Finished, settings: BenchSettings) -> BenchSettings:
     return settings
 
 
-def card_before(out: Path, model: str) -> list[Card]:
-    """The existing card, if any. Fails before anything is measured if the card cannot be written."""
+def check_card(out: Path, model: str) -> None:
+    """Raises LatencyError, before anything is measured, if rows cannot be added to the card."""
     try:
         check_writable(out.parent)
     except OSError as error:
         raise LatencyError(f"cannot write {out}: {error}; name another file with --out") from error
-    return [read_card(out, model)] if out.exists() else []
+    if out.exists():
+        read_card(out, model)
 
 
 def here(backends: Sequence[BackendName] = ("jax",)) -> Origin:
     """This device, the time, and the versions of these backends' packages."""
-    device, packages = jax.local_devices()[0], [*PACKAGES]
+    device, packages = local()[0], [*PACKAGES]
     for backend in backends:
         packages += [package for package in BACKENDS[backend].packages if package not in packages]
     name = f"{cpu_name()} ({threads()} threads)" if device.platform == "cpu" else device.device_kind

@@ -17,17 +17,18 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.config.stages import DepthStage
 from dynabert_jax.data.batches import Inputs
-from dynabert_jax.data.encode import has_tokenizer, load_tokenizer
+from dynabert_jax.data.tokenizer import load_tokenizer, tokenize
+from dynabert_jax.data.tokenizer_files import has_tokenizer
 from dynabert_jax.errors import UserError
 from dynabert_jax.infer import in_jax
 from dynabert_jax.model.params import Model
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
+from dynabert_jax.system import devices
 from dynabert_jax.system.files import expanded
 from dynabert_jax.weights.files import load_model, save_model
 
@@ -188,7 +189,7 @@ def paper_grid(checkpoint: str, config: ModelConfig) -> tuple[SubNetwork, ...]:
 def make_inputs(config: ModelConfig, folder: Path) -> Inputs:
     """A batch of random rows of several lengths and, if the folder has a tokenizer, of sentences."""
     length = min(_LENGTH, config.max_length)
-    rows = [*_random_rows(config, length), *_sentence_rows(folder, length)]
+    rows = [*_random_rows(config, length), *_sentence_rows(config, folder, length)]
     shape = (len(rows), length)
     inputs = Inputs(np.full(shape, config.pad_token_id, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32))
     for i, (ids, types) in enumerate(rows):
@@ -199,26 +200,25 @@ def make_inputs(config: ModelConfig, folder: Path) -> Inputs:
 
 
 def _random_rows(config: ModelConfig, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Ids and token types, `[tokens]` each."""
+    """Ids and token types, `[tokens]` each. In RoBERTa, padding within a text has no position of its own any more."""
     rng = np.random.default_rng(0)
+    words = [word for word in range(config.vocab_size) if word != config.pad_token_id or config.model_type == "bert"]
     for tokens in (length, length // 2, length // 4 + 1, 1):
-        yield rng.integers(config.vocab_size, size=tokens), rng.integers(config.type_vocab_size, size=tokens)
+        yield rng.choice(words, size=tokens), rng.integers(config.type_vocab_size, size=tokens)
 
 
-def _sentence_rows(folder: Path, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _sentence_rows(config: ModelConfig, folder: Path, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Ids and token types, `[tokens]` each; none without a tokenizer."""
     if not has_tokenizer(folder):
         return
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, config)
     for texts in _SENTENCES:
-        encoded = tokenizer(*texts, truncation=True, max_length=length)
-        ids = np.array(encoded["input_ids"])
-        yield ids, np.array(encoded.get("token_type_ids", np.zeros_like(ids)))
+        yield from tokenize(tokenizer, [texts], length)
 
 
 def our_answers(model: Model, inputs: Inputs, subs: Sequence[SubNetwork]) -> Answers:
     """The answers of this package."""
-    on = jax.local_devices()[:1]
+    on = devices.local()[:1]
     given = [in_jax.open_model(model.cut(sub), on=on, with_hidden=True)(inputs) for sub in subs]
     return Answers(
         logits=np.stack([np.asarray(answers.logits) for answers in given]),

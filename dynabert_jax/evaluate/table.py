@@ -1,5 +1,6 @@
 """Rows to tables."""
 
+import re
 from collections.abc import Sequence
 
 from dynabert_jax.cost import size
@@ -14,7 +15,7 @@ def table(rows: Sequence[Row]) -> str:
     parts = []
     for split in dict.fromkeys(row.split for row in rows):
         own = [row for row in rows if row.split == split]
-        parts.append(f"{split}: {own[0].metric} x 100, {own[0].examples:,} examples\n\n{_grid(own)}")
+        parts.append(f"{on_one_line(split)}: {own[0].metric} x 100, {own[0].examples:,} examples\n\n{_grid(own)}")
     return "\n\n".join([*parts, _costs([row for row in rows if row.split == rows[0].split])]) if rows else ""
 
 
@@ -34,9 +35,25 @@ def _costs(rows: Sequence[Row]) -> str:
     return markdown(["sub-network", "parameters", f"FLOPs at {rows[0].length} tokens"], lines)
 
 
+def on_one_line(text: str) -> str:
+    """Text whose line ends are spaces."""
+    return " ".join(text.split())
+
+
+def cell(text: str) -> str:
+    """Text as a cell of a Markdown table: on one line, and without an end of the cell."""
+    return " ".join(text.splitlines()).replace("|", "\\|")
+
+
+def escaped(text: str) -> str:
+    """A user's text as Markdown that shows it as it is, on one line: no mark-up, no HTML, no link."""
+    return re.sub(r"([\\`*_{}\[\]<>&#|~@$]|:(?=//))", r"\\\1", on_one_line(text))
+
+
 def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns are aligned as plain text."""
+    header, lines = [cell(name) for name in header], [[cell(one) for one in line] for line in lines]
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     rule = ["-" * width for width in widths]
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in [header, rule, *lines]]
+    padded = [[one.ljust(width) for one, width in zip(line, widths, strict=True)] for line in [header, rule, *lines]]
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)

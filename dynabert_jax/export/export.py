@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynabert_jax.data.encode import load_tokenizer
+from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.folder import check_target, whole_folder, write_tokenizer
 from dynabert_jax.export.formats import FormatName, check_count, find_format
 from dynabert_jax.export.int8 import Loss, check_possible, quantize
-from dynabert_jax.export.manifest import Manifest, Structure, files_in, write_manifest
+from dynabert_jax.export.manifest import Manifest, Structure, checksums, write_manifest
 from dynabert_jax.export.model_card import ModelCard, written_by
 from dynabert_jax.export.verify import Check, read_sentences, verify
 from dynabert_jax.infer.runner import Source
@@ -74,12 +74,12 @@ def export_run(
     out = expanded(out)
     if isinstance(subs, str):
         raise ExportError(f"subs must be a list of names; got the single name {subs!r}; put it in [ ]")
-    chosen = find_format(format)
+    subs, chosen = tuple(dict.fromkeys(subs)), find_format(format)
     check_target(out, force)
     finished = read_finished(run)
     check_count(format, subs, [sub.name for sub in finished.subs])
     source = source_of(finished, subs, uncut=chosen.holds == "uncut")
-    tokenizer = load_tokenizer(finished.folder.model)
+    tokenizer = load_tokenizer(finished.folder.model, finished.shape)
     sentences = read_sentences(finished.config.data, tokenizer)
     if int8:
         check_possible(format, sentences)
@@ -103,7 +103,7 @@ def manifest_of(finished: Finished, source: Source, format: FormatName, folder: 
         lengths=data.lengths,
         labels=config.labels,
         head=config.head,
-        files=files_in(folder),
+        files=checksums(folder),
         written_by=written_by(),
     )
 

@@ -1,32 +1,36 @@
 """The folder of an export, which is written atomically: it appears once it is complete and verified."""
 
 import contextlib
-import json
-import secrets
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dynabert_jax.data.tokenizer import Tokenizer
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.manifest import files_in, read_manifest
-from dynabert_jax.system.files import check_writable, reason
+from dynabert_jax.system.files import check_writable, exchange, leftovers, reason, temporary_beside
+from dynabert_jax.system.json_file import read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 CARD = "README.md"
+_PROBES = (("A cast of \u00c9mile's friends -- and 3 \u4eba!",), ("Why?", "Because \u00e9tudes are  long."))
 NO_LIMIT = sys.maxsize
 
 
 def check_target(out: Path, force: bool) -> None:
-    """Raises ExportError if the export cannot be written, or if `out` exists and may not be replaced."""
+    """Raises ExportError if the export cannot be written, or if `out` exists and may not be replaced.
+
+    An earlier export that a killed process had moved aside is put back first.
+    """
     try:
         check_writable(out.parent)
     except OSError as error:
         raise ExportError(f"cannot write to {out.parent}: {error}; name another folder with --out") from error
+    _put_back(out.absolute())
     _check_replaceable(out, force)
 
 
@@ -64,24 +68,30 @@ def whole_folder(out: Path, force: bool = False) -> Iterator[Path]:
     from safetensors import SafetensorError
 
     out = out.absolute()
-    beside = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     try:
-        folder = beside / out.name
-        folder.mkdir(parents=True)
-        yield folder
-        _check_replaceable(out, force)  # again: `out` may have been created in the meantime
-        _take_place(folder, out, beside / "replaced")
+        with temporary_beside(out) as beside:
+            folder = beside / out.name
+            folder.mkdir(parents=True)
+            yield folder
+            _check_replaceable(out, force)  # again: `out` may have been created in the meantime
+            _take_place(folder, out, beside / REPLACED)
     except (OSError, SafetensorError) as error:
         raise ExportError(
             f"cannot write {out}: {reason(error)}; free some space, or name another folder with --out"
         ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+
+
+REPLACED = "replaced"  # the earlier export, in the temporary folder, where two folders cannot be exchanged
 
 
 def _take_place(folder: Path, out: Path, replaced: Path) -> None:
-    """Moves an existing `out` aside, and back if the folder cannot take its place."""
+    """Exchanges the folder and an existing `out`, or moves `out` aside, and back if the folder cannot take its place.
+
+    Of a process that is killed between the two moves, the next one puts `out` back.
+    """
     if out.exists():
+        if exchange(folder, out):
+            return
         out.rename(replaced)
     try:
         folder.rename(out)
@@ -90,17 +100,42 @@ def _take_place(folder: Path, out: Path, replaced: Path) -> None:
             replaced.rename(out)
 
 
-def write_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
+def _put_back(out: Path) -> None:
+    for left in leftovers(out):
+        if (left / REPLACED).exists() and not out.exists():
+            (left / REPLACED).rename(out)
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_length: int) -> None:
     """Writes the complete tokenizer for current tools, and its vocabulary alone for older ones.
 
-    The tokenizer truncates texts to `max_length` tokens, because the network was never trained on longer ones.
+    The tokenizer truncates texts to `max_length` tokens, because the network was never trained on longer ones, on the
+    side where the run truncated them; tokenizer.json alone says both. It returns segments only if the network has
+    more than one.
+
+    Raises:
+        ExportError: transformers reads another tokenizer from what it wrote.
     """
-    tokenizer.model_max_length = longest = min(tokenizer.model_max_length, max_length)
-    if tokenizer.is_fast:
-        tokenizer.backend_tokenizer.enable_truncation(longest)
-    tokenizer.save_pretrained(folder)
-    if tokenizer.is_fast:
-        tokenizer.backend_tokenizer.model.save(str(folder))
+    base = tokenizer.base
+    base.model_max_length = longest = min(base.model_max_length, max_length)
+    if base.is_fast:
+        base.backend_tokenizer.enable_truncation(longest, direction=base.truncation_side)
+    base.save_pretrained(folder)
+    if base.is_fast:
+        base.backend_tokenizer.model.save(str(folder))
+    _check_read_back(folder, base)
+
+
+def _check_read_back(folder: Path, written: "PreTrainedTokenizerBase") -> None:
+    import transformers
+
+    read = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    for texts in _PROBES:
+        if dict(read(*texts)) != dict(written(*texts)):
+            raise ExportError(
+                f"transformers reads another tokenizer than it wrote: it gives other tokens for {texts!r}; please "
+                "report it with the tokenizer's files and the versions of transformers and tokenizers"
+            )
 
 
 def truncation_of(folder: Path) -> int:
@@ -112,7 +147,7 @@ def truncation_of(folder: Path) -> int:
     if (folder / "tokenizer_config.json").exists():
         return NO_LIMIT
     try:
-        values = json.loads((folder / "tokenizer.json").read_bytes())
+        values = read_object(folder / "tokenizer.json")
         return int(values["truncation"]["max_length"])
     except (OSError, ValueError, KeyError, TypeError):
         return NO_LIMIT

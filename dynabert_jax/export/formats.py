@@ -90,7 +90,7 @@ from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(".")
 tokens = tokenizer(["Never a minute too long."], padding=True, truncation=True, return_tensors="np")
 session = onnxruntime.InferenceSession("model.onnx")
-zeros = np.zeros_like(tokens["input_ids"])  # RoBERTa's tokenizer gives no token types
+zeros = np.zeros_like(tokens["input_ids"])  # without them, all are 0
 inputs = {given.name: tokens.get(given.name, zeros).astype(np.int64) for given in session.get_inputs()}
 print(session.run(["logits"], inputs)[0])""",
         library="onnx",
@@ -110,7 +110,7 @@ from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(".")
 tokens = tokenizer(["Never a minute too long."], padding=True, truncation=True, return_tensors="np")
 network = load_stablehlo(".", "{sub}")
-types = tokens.get("token_type_ids", np.zeros_like(tokens["input_ids"]))  # RoBERTa's tokenizer gives none
+types = tokens.get("token_type_ids", np.zeros_like(tokens["input_ids"]))  # without them, all are 0
 print(network(tokens["input_ids"], tokens["attention_mask"], types))""",
         holds="some",
         library="jax",

@@ -1,16 +1,24 @@
 """manifest.json, which identifies a folder as an export: its contents, and the program that wrote it."""
 
-import json
 from pathlib import Path
+from typing import Any
 
-from dynabert_jax.config.checked import Checked, ConfigError
+import pydantic
+
+from dynabert_jax.config.checked import Checked
 from dynabert_jax.config.tasks import Kind
+from dynabert_jax.data.tokenizer_files import files_there
 from dynabert_jax.export.errors import ExportError
+from dynabert_jax.infer.in_onnxruntime import INT8
+from dynabert_jax.infer.run_stablehlo import ENDING as PROGRAM_ENDING
+from dynabert_jax.runs.files import sealed, unsealed
 from dynabert_jax.subnetwork import SubNetwork
-from dynabert_jax.system.files import reason
+from dynabert_jax.system.files import file_checksum, first_damage, reason
+from dynabert_jax.system.json_file import JsonError, parse_object
 
 FILE = "manifest.json"
 PROGRAM = "dynabert_jax"
+NOT_READ = (".md", ".py", INT8)  # endings of files that answers here do not depend on
 CACHES = ("__pycache__",)  # made by running the folder's own files
 
 
@@ -37,7 +45,7 @@ class Manifest(Checked):
         lengths: padded lengths of batches, in tokens; longer texts are truncated.
         labels: the classes in the order of the logits, or the name of a regression's output.
         head: the kind of output.
-        files: all other files of the export.
+        files: the SHA-256 of all other files by their paths; empty texts in an export of an older version.
         written_by: the program that wrote it, and its version.
     """
 
@@ -47,8 +55,14 @@ class Manifest(Checked):
     lengths: tuple[int, ...]
     labels: tuple[str, ...]
     head: Kind
-    files: tuple[str, ...]
+    files: dict[str, str]
     written_by: str
+
+    @pydantic.field_validator("files", mode="before")
+    @classmethod
+    def _take_names(cls, value: Any) -> Any:
+        """Converts the names alone, which older versions wrote."""
+        return dict.fromkeys(value, "") if isinstance(value, tuple) else value
 
 
 def files_in(folder: Path) -> tuple[str, ...]:
@@ -57,8 +71,24 @@ def files_in(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(str(path) for path in paths if str(path) != FILE and not set(CACHES) & set(path.parts)))
 
 
+def checksums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a folder that has no manifest yet."""
+    return {name: file_checksum(folder / name) for name in files_in(folder)}
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raises ExportError if a file that answers depend on is missing, not as it was exported, or one too many."""
+    for file in (*files_there(folder), *sorted(folder.glob(f"*{PROGRAM_ENDING}"))):
+        if file.name not in manifest.files:
+            raise ExportError(f"{file} is not of this export, and would change its answers; remove it, or export again")
+    files = {name: sha for name, sha in manifest.files.items() if sha and not name.endswith(NOT_READ)}
+    damage = first_damage(folder, files)
+    if damage:
+        raise ExportError(f"{damage}; copy it again, or export it again. To use the folder as it is, remove its {FILE}")
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    (folder / FILE).write_text(manifest.to_json() + "\n", encoding="utf-8")
+    (folder / FILE).write_text(sealed(manifest.to_values()) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -70,18 +100,18 @@ def read_manifest(folder: Path) -> Manifest | None:
     file = folder / FILE
     try:
         text = file.read_text(encoding="utf-8")
-        values = json.loads(text)
+        values = parse_object(text)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ExportError(f"{file} cannot be read ({reason(error)}); make it readable") from error
-    except (ValueError, RecursionError):
+    except (UnicodeDecodeError, JsonError):
         return None
-    if not isinstance(values, dict) or not str(values.get("written_by")).startswith(PROGRAM):
+    if not str(values.get("written_by")).startswith(PROGRAM):
         return None
     try:
-        return Manifest.from_json(text)
-    except ConfigError as error:
+        return Manifest.from_values(unsealed(text))
+    except ValueError as error:  # ConfigError is one
         raise ExportError(
             f"{file}, written by {values['written_by']}, cannot be used ({error}); use that version, or export again"
         ) from error

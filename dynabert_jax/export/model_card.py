@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dynabert_jax import cost
 from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.evaluate.table import escaped
 from dynabert_jax.export.folder import CARD
 from dynabert_jax.export.formats import Format
 from dynabert_jax.export.int8 import Loss
@@ -51,7 +52,7 @@ class ModelCard:
 
     def text(self, folder: Path) -> str:
         """The card's text; the folder must already have all other files."""
-        task, model = self.finished.config.data.task.name, self.finished.config.model
+        task, model = escaped(self.finished.config.data.task.name), escaped(self.finished.config.model)
         kind = KINDS[self.source.model.config.model_type]
         parts = (
             f"---\nlibrary_name: {self.format.library}\npipeline_tag: text-classification\n---",
@@ -92,11 +93,11 @@ class ModelCard:
     def making(self) -> str:
         """The run's stages and seed."""
         config = self.finished.config
-        labels = self.source.model.config.labels
+        labels = [escaped(label) for label in self.source.model.config.labels]
         outputs = f"one number, {labels[0]}" if self.source.model.config.is_regression else ", ".join(labels)
         return "\n".join(
             [
-                f"- pretrained model: {config.model}",
+                f"- pretrained model: {escaped(config.model)}",
                 f"- stages: {', '.join(config.stages)}; matmuls in {config.dtype}, seed {config.seed}",
                 f"- texts of up to {config.data.max_length} tokens, special tokens included",
                 f"- output: {outputs}",
@@ -110,8 +111,8 @@ def written_by() -> str:
 
 
 def score(row: Row) -> str:
-    values = ", ".join(f"{name} {100 * value:.2f}" for name, value in row.scores.items())
-    return f"- scores on {row.split} x 100 ({row.examples:,} examples): {values}"
+    values = ", ".join(f"{escaped(name)} {100 * value:.2f}" for name, value in row.scores.items())
+    return f"- scores on {escaped(row.split)} x 100 ({row.examples:,} examples): {values}"
 
 
 def latencies(finished: Finished, sub: str, backends: Sequence[str]) -> list[str]:
@@ -123,7 +124,11 @@ def latencies(finished: Finished, sub: str, backends: Sequence[str]) -> list[str
     except LatencyError as error:
         log.warning("the model card has no latencies: %s", error)
         return []
-    return [LATENCY.format(**row.model_dump()) for row in card.rows if row.sub == sub and row.backend in backends]
+    return [
+        LATENCY.format(**row.model_dump() | {"device": escaped(row.device)})
+        for row in card.rows
+        if row.sub == sub and row.backend in backends
+    ]
 
 
 def files(folder: Path) -> str:

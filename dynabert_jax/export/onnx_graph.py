@@ -78,18 +78,28 @@ def embed(graph: Graph, config: ModelConfig) -> str:
     """Token ids `[B, S]` to the input of the first layer, `[B, S, H]`."""
     words = graph.node("words", "Gather", graph.parameter("embeddings/word/embedding"), "input_ids")
     types = graph.node("types", "Gather", graph.parameter("embeddings/token_type/embedding"), "token_type_ids")
-    # RoBERTa's positions start after its padding index. Without the rows before, both models count from 0.
-    table = graph.parameters["embeddings/position/embedding"][config.first_position :]
-    ids = graph.constant("position_ids", np.arange(config.max_length)[None], np.int64)  # [1, longest]
-    position_table = graph.constant("embeddings/position/embedding", table)
-    positions = graph.node("positions", "Gather", position_table, first_positions(graph, ids))  # [1, S, H]
+    ids = first_positions(graph, config) if config.model_type == "bert" else roberta_positions(graph, config)
+    positions = graph.node("positions", "Gather", graph.parameter("embeddings/position/embedding"), ids)
     summed = graph.node("words_and_types", "Add", words, types)
     summed = graph.node("embedded", "Add", summed, positions)
     return graph.norm("embeddings/norm", summed, config.layer_norm_eps)
 
 
-def first_positions(graph: Graph, ids: str) -> str:
+def roberta_positions(graph: Graph, config: ModelConfig) -> str:
+    """`roberta_positions` in `bert.py`, `[B, S]`."""
+    pad = graph.constant("pad_token_id", config.pad_token_id, np.int64)
+    is_pad = graph.node("is_pad", "Equal", "input_ids", pad)
+    attended = graph.node("is_attended", "Cast", "attention_mask", to=TensorProto.BOOL)
+    counts = graph.node("is_counted", "Not", graph.node("is_written_pad", "And", is_pad, attended))
+    counts = graph.node("counted", "Cast", counts, to=TensorProto.INT64)
+    number = graph.node("number", "CumSum", counts, graph.constant("index_1", 1, np.int64))
+    number = graph.node("number_or_0", "Mul", number, counts)
+    return graph.node("used_position_ids", "Add", number, pad)
+
+
+def first_positions(graph: Graph, config: ModelConfig) -> str:
     """The first S position ids, `[1, S]`."""
+    ids = graph.constant("position_ids", np.arange(config.max_length)[None], np.int64)  # [1, longest]
     zero, one = graph.constant("axis_0", [0], np.int64), graph.constant("axis_1", [1], np.int64)
     shape = graph.node("shape", "Shape", "input_ids")
     length = graph.node("length", "Gather", shape, graph.constant("index_1", 1, np.int64), axis=0)

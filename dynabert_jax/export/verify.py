@@ -3,23 +3,21 @@
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from dynabert_jax.config.data import DataConfig
 from dynabert_jax.data.batches import Batch, PlannedBatch, in_order, make_batch, plan_evaluation
-from dynabert_jax.data.encode import Split, load_data, tokenize, unlabelled
+from dynabert_jax.data.encode import Split, encode_split, unlabelled
 from dynabert_jax.data.rows import DataError
 from dynabert_jax.data.samples import SampleError
+from dynabert_jax.data.texts import read_texts
+from dynabert_jax.data.tokenizer import Tokenizer, tokenize
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.infer import in_jax
 from dynabert_jax.infer.runner import Runner, Source
 from dynabert_jax.subnetwork import SubNetwork
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from dynabert_jax.system import devices
 
 log = logging.getLogger(__name__)
 
@@ -74,19 +72,20 @@ class Check:
         return f"{found}, over {self.sentences} {self.origin}; {self.by}"
 
 
-def read_sentences(config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> Sentences:
+def read_sentences(config: DataConfig, tokenizer: Tokenizer) -> Sentences:
     """Sentences of the run's dev split or, if its data cannot be read, a few of our own."""
     try:
-        data = load_data(config.replace(max_train_examples=1), tokenizer)
+        texts = read_texts(config)
     except (DataError, SampleError) as error:
         log.warning("the run's data cannot be read, so other sentences are compared (%s)", error)
         own = encode(SENTENCES, config, tokenizer)
         return Sentences({}, own, "sentences that are not of the run's data", str(error))
-    name, split = next(iter(data.dev.items()))
-    return Sentences(data.dev, first(split, COMPARED), f"sentences of {name}")
+    dev = {name: encode_split(name, split, tokenizer, config.max_length) for name, split in texts.dev.items()}
+    name, split = next(iter(dev.items()))
+    return Sentences(dev, first(split, COMPARED), f"sentences of {name}")
 
 
-def encode(sentences: Sequence[str], config: DataConfig, tokenizer: "PreTrainedTokenizerBase") -> Split:
+def encode(sentences: Sequence[str], config: DataConfig, tokenizer: Tokenizer) -> Split:
     """Single sentences or, for a task of pairs, each with the next one."""
     pairs = (sentences, [*sentences[1:], sentences[0]])[: len(config.task.text_columns)]
     tokens = tokenize(tokenizer, list(zip(*pairs, strict=True)), config.max_length)
@@ -108,7 +107,7 @@ def verify(source: Source, open_written: Callable[[SubNetwork], Runner], sentenc
     """
     pad, differences = source.model.config.pad_token_id, []
     for sub in source.subs:
-        theirs, ours = open_written(sub), in_jax.open_model(source.model.cut(sub), on=jax.local_devices()[:1])
+        theirs, ours = open_written(sub), in_jax.open_model(source.model.cut(sub), on=devices.local()[:1])
         logits = [answers(runner, sentences.few, pad) for runner in (theirs, ours)]
         differences.append(float(np.abs(logits[0] - logits[1]).max()))
     check = Check(theirs.by, sentences.origin, len(sentences.few), max(differences))

@@ -32,7 +32,7 @@ def open_model(
         on: devices of this host that share a batch; None: all.
         with_hidden: whether answers include the last hidden state.
     """
-    on = jax.local_devices() if on is None else on
+    on = devices.local() if on is None else on
     params = devices.replicate(rounded_kernels(model.params, dtype), on)
     program = forward_program(model.config, dtype, with_hidden)
 

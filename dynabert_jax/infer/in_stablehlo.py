@@ -9,6 +9,7 @@ from dynabert_jax.cost import Work
 from dynabert_jax.data.batches import Inputs
 from dynabert_jax.infer.run_stablehlo import network_of, read_program
 from dynabert_jax.infer.runner import Answers, Runner
+from dynabert_jax.system import devices
 
 
 def open_program(folder: Path, name: str) -> Runner:
@@ -16,14 +17,15 @@ def open_program(folder: Path, name: str) -> Runner:
 
     Raises:
         FileNotFoundError: the folder has no such network.
+        ProgramError: its program has custom calls.
     """
-    program = read_program(folder, name)
+    device, program = devices.local()[0], read_program(folder, name)
     network, layers = network_of(folder, program), count_layers(program)
 
     def answer(inputs: Inputs) -> Answers:
         return Answers(network(*inputs), Work.dense(layers, *inputs.shape))
 
-    return Runner(f"jax {jax.__version__} ({jax.default_backend()})", answer)
+    return Runner(f"jax {jax.__version__} ({device.platform})", answer)
 
 
 def count_layers(program: jax.export.Exported) -> int:

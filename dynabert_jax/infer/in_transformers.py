@@ -4,13 +4,13 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from dynabert_jax.cost import Work
 from dynabert_jax.data.batches import Inputs
 from dynabert_jax.infer import in_jax
 from dynabert_jax.infer.runner import Answers, Runner
+from dynabert_jax.system import devices
 from dynabert_jax.system.packages import is_installed
 from dynabert_jax.weights.files import load_model
 
@@ -52,7 +52,7 @@ def open_in_transformers(folder: Path, trust_remote_code: bool) -> Runner:
 
 def open_in_own(folder: Path) -> Runner:
     """Reads the written weights back."""
-    runner = in_jax.open_model(load_model(folder), on=jax.local_devices()[:1])
+    runner = in_jax.open_model(load_model(folder), on=devices.local()[:1])
     by = (
         "dynabert_jax itself, which read the written weights back (PyTorch is not installed here, so transformers was "
         "not used)"

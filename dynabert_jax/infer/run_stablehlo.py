@@ -4,6 +4,7 @@ Every `.stablehlo` file is the program of one sub-network. `weights.safetensors`
 program takes the first rows and columns of each array, as many as it needs.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,17 @@ WEIGHTS = "weights.safetensors"
 ENDING = ".stablehlo"
 LONGEST = "longest"  # key in the metadata of the weights: the most tokens that a text can have
 
+# The only custom call that a program may have: jax's check that sizes agree. Others run native code of the process with
+# arguments of the file's choice; `infeed` and the like wait for, or send to, somebody else.
+ALLOWED = "stablehlo.custom_call @shape_assertion("
+OUTSIDE = re.compile(r"custom_call|\bstablehlo\.(?:infeed|outfeed|send|recv)\b")
+NAMES = "#loc"  # begins the lines that say which lines of which source file an operation comes from
+
 Network = Callable[[Any, Any, Any], jax.Array]
+
+
+class ProgramError(ValueError):
+    """A program that is not run, because it would call native code."""
 
 
 def load_stablehlo(folder: str | Path, name: str | None = None) -> Network:
@@ -31,6 +42,7 @@ def load_stablehlo(folder: str | Path, name: str | None = None) -> Network:
 
     Raises:
         FileNotFoundError: the folder has no such network.
+        ProgramError: its program has custom calls.
     """
     return network_of(Path(folder), read_program(Path(folder), name))
 
@@ -50,7 +62,29 @@ def network_of(folder: Path, program: jax.export.Exported) -> Network:
 
 
 def read_program(folder: Path, name: str | None) -> jax.export.Exported:
-    return jax.export.deserialize(bytearray(find_program(folder, name).read_bytes()))
+    """The program of a network, after a look at what it calls.
+
+    Raises:
+        FileNotFoundError: the folder has no such network.
+        ProgramError: it calls anything outside of itself.
+    """
+    file = find_program(folder, name)
+    program = jax.export.deserialize(bytearray(file.read_bytes()))
+    if called := calls_outside(program.mlir_module()):
+        raise ProgramError(
+            f"{file} is not run, because its program calls native code or another device: {called}. No program of this "
+            f"exporter does; get the file from whom you trust, or export it again"
+        )
+    return program
+
+
+def calls_outside(text: str) -> str | None:
+    """The first line of a program's text that calls anything but jax's check of sizes, shortened; None if none does.
+
+    Nothing else is allowed even within a message, so that no way of writing a call can hide it.
+    """
+    lines = (line.strip() for line in text.splitlines() if not line.startswith(NAMES))
+    return next((line[:100] for line in lines if OUTSIDE.search(line.replace(ALLOWED, ""))), None)
 
 
 def find_program(folder: Path, name: str | None) -> Path:

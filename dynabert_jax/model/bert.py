@@ -87,7 +87,7 @@ class Bert(nn.Module):
             with_attention: also return the attention scores.
         """
         sub.check_fits(self.config)
-        hidden = self.embed(input_ids, token_type_ids, dropout=dropout)
+        hidden = self.embed(input_ids, attention_mask, token_type_ids, dropout=dropout)
         outputs = self.run_blocks(
             hidden, attention_mask, sub, dropout=dropout, head_gates=head_gates, with_attention=with_attention
         )
@@ -112,7 +112,7 @@ class Bert(nn.Module):
             sub.check_fits(self.config)
         bias = attention_bias(attention_mask)
         states: dict[tuple[KeptLayer, ...], jax.Array] = {}  # by the prefix of kept layers that leads to them
-        states[()] = self.embed(input_ids, token_type_ids, dropout=dropout)
+        states[()] = self.embed(input_ids, attention_mask, token_type_ids, dropout=dropout)
         for way in shared_prefixes(subs):
             before, kept = states[way[:-1]], way[-1]
             states[way], _ = self.run_layer(kept, before, bias, None, dropout=dropout)
@@ -124,9 +124,16 @@ class Bert(nn.Module):
             for sub in subs
         )
 
-    def embed(self, input_ids: jax.Array, token_type_ids: jax.Array, *, dropout: jax.Array | None = None) -> jax.Array:
-        """Token ids `[B, S]` to the input of the first block, `[B, S, H]`."""
-        return self.embeddings(input_ids, token_type_ids, dropout=dropout)
+    def embed(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array,
+        *,
+        dropout: jax.Array | None = None,
+    ) -> jax.Array:
+        """Token ids, mask and types, `[B, S]` each, to the input of the first block, `[B, S, H]`."""
+        return self.embeddings(input_ids, attention_mask, token_type_ids, dropout=dropout)
 
     def run_blocks(
         self,
@@ -201,19 +208,47 @@ class Embeddings(nn.Module):
         self.token_type = nn.Embed(config.type_vocab_size, config.hidden_size, embedding_init=kernel_init)
         self.norm = layer_norm(config)
 
-    def __call__(self, input_ids: jax.Array, token_type_ids: jax.Array, *, dropout: jax.Array | None) -> jax.Array:
+    def __call__(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        token_type_ids: jax.Array,
+        *,
+        dropout: jax.Array | None,
+    ) -> jax.Array:
         """`[B, S]` ids to `[B, S, H]`."""
-        # Padding has positions, too, as in the reference; it is at the end and is masked.
-        first, length = self.config.first_position, input_ids.shape[1]
+        length = input_ids.shape[1]
         if length > self.config.max_length:
             raise ValueError(f"{length} tokens do not fit: the model has positions for {self.config.max_length}")
-        positions = self.position.embedding[None, first : first + length]  # [1, S, H]
         words = self.word(input_ids)  # [B, S, H]
         # PyTorch's embeddings never train the padding token's vector.
         is_padding = (input_ids == self.config.pad_token_id)[..., None]
         words = jnp.where(is_padding, jax.lax.stop_gradient(words), words)
-        embedded = words + positions + self.token_type(token_type_ids)
+        embedded = words + self.positions(input_ids, attention_mask) + self.token_type(token_type_ids)
         return drop(self.norm(embedded), self.config.hidden_dropout, keys_at(dropout, "embeddings/dropout"))
+
+    def positions(self, input_ids: jax.Array, attention_mask: jax.Array) -> jax.Array:
+        """The position embeddings of a batch `[B, S]`: `[1, S, H]` in BERT, `[B, S, H]` in RoBERTa."""
+        if self.config.model_type == "bert":
+            return self.position.embedding[None, : input_ids.shape[1]]
+        ids = roberta_positions(input_ids, attention_mask, self.config.pad_token_id)
+        # Nor do they train the vector of the padding token's position.
+        vectors, untrained = self.position(ids), (ids == self.config.pad_token_id)[..., None]
+        return jnp.where(untrained, jax.lax.stop_gradient(vectors), vectors)
+
+
+def roberta_positions(input_ids: jax.Array, attention_mask: jax.Array, pad_token_id: int) -> jax.Array:
+    """RoBERTa's position ids, `[B, S]`: they count the tokens, starting after the padding token's own position.
+
+    A padding token that is written out in a text does not count and has the padding token's own position, as in
+    transformers. Padding after a text goes on counting, as in the reference; it is masked, and answers do not depend
+    on it.
+    """
+    counts = (input_ids != pad_token_id) | (attention_mask == 0)  # [B, S]
+    index = jax.lax.broadcasted_iota(jnp.int32, (input_ids.shape[1],) * 2, 0)
+    not_later = index >= index.T  # [S, S]; a cumulative sum cannot be exported with a length that is not known
+    number = (not_later[None] & counts[:, None, :]).sum(-1, dtype=jnp.int32)  # [B, S]
+    return jnp.where(counts, number, 0) + pad_token_id
 
 
 @struct.dataclass

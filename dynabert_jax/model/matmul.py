@@ -137,7 +137,8 @@ def _einsum(equation: str, a: jax.Array, b: jax.Array) -> jax.Array:
         merged = f"z{left[n:]},z{right[n:]}->z{out[n:]}"
         result = _einsum(merged, a.reshape(-1, *a.shape[n:]), b.reshape(-1, *b.shape[n:]))
         return result.reshape(*batch, *result.shape[1:])
-    precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+    # Named for both, because without a name jax's setting jax_default_matmul_precision would decide.
+    precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
     return jnp.einsum(equation, a, b, precision=precision, preferred_element_type=jnp.float32)
 
 

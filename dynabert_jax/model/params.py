@@ -5,8 +5,12 @@ makes it fast (`docs/measurements.md`).
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import numpy as np
 
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.subnetwork import SubNetwork
@@ -22,6 +26,15 @@ class Model:
 
     config: ModelConfig
     params: Params
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of the parameters. It changes with any number."""
+        digest = hashlib.sha256()
+        for name, array in sorted(_named(self.params)):
+            digest.update(f"{name} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def cut(self, sub: SubNetwork) -> "Model":
         """The sub-network as a model, its layers renumbered from 0. It answers as this model does when it runs `sub`.
@@ -39,6 +52,15 @@ class Model:
 def cut_model(config: ModelConfig, params: Params, sub: SubNetwork) -> Model:
     """`Model(config, params).cut(sub)`."""
     return Model(config, params).cut(sub)
+
+
+def _named(params: Params, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays with their paths, such as `layer_0/query/kernel`."""
+    for name, value in params.items():
+        if isinstance(value, dict):
+            yield from _named(value, f"{prefix}{name}/")
+        else:
+            yield prefix + name, np.asarray(value)
 
 
 def part_of(params: Params, wanted: Callable[[Path], bool], path: Path = ()) -> Params:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -13,9 +12,13 @@ import numpy as np
 
 from dynabert_jax.errors import UserError
 from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.finished import Finished, read_finished
 from dynabert_jax.runs.latency_card import LatencyError, Measurement, read_card
+from dynabert_jax.runs.logs import is_of, read_lines
+from dynabert_jax.runs.origin import Origin, settings_of
 from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.system.json_file import read_object
 from dynabert_jax.weights.rewire import Scores, by_importance
 
 log = logging.getLogger(__name__)
@@ -132,7 +135,7 @@ def facts(path: Path) -> Facts:
     run = read_finished(path)
     first = run.rows[0]
     latencies, note = _latencies(run)
-    importance = run.folder.read_importance() if run.folder.importance_file.is_file() else None
+    importance = _read_importance(run)
     return Facts(
         run=str(path),
         task=run.config.data.task.name,
@@ -144,7 +147,7 @@ def facts(path: Path) -> Facts:
         latencies=latencies,
         latency_note=note,
         importance=_importance(importance),
-        curves=_curves(run.folder.path, list(run.config.stages)),
+        curves=_curves(run),
         origin=_origin(run.folder.results_file),
     )
 
@@ -187,6 +190,20 @@ def _orders(run: Finished, importance: Scores | None) -> tuple[tuple[int, ...], 
     return tuple(tuple(order.tolist()) for order in by_importance(importance).heads)
 
 
+def _read_importance(run: Finished) -> Scores | None:
+    """The scores that the run was rewired by; None if it was not.
+
+    Raises:
+        RunFolderError: it was, and they are lost, damaged or of another run: nobody knows which heads are kept.
+    """
+    if run.config.width is None:
+        return None
+    settings = settings_of(run.config, "importance")
+    return run.folder.read_importance(
+        Origin("importance", settings, run.record.get("data"), run.record.get("weights"), None)
+    )
+
+
 def _importance(importance: Scores | None) -> tuple[tuple[float, ...], ...]:
     heads = () if importance is None else importance.heads
     return tuple(tuple(np.asarray(scores, np.float64).tolist()) for scores in heads)
@@ -219,24 +236,28 @@ def _setting(row: Measurement) -> str:
 # Training
 
 
-def _curves(path: Path, stages: Sequence[str]) -> tuple[Curve, ...]:
-    losses = _points(path / "training.jsonl", lambda line: line["loss"])
-    scores = _points(path / "evaluations.jsonl", lambda line: 100 * line["scores"][line["metric"]])
-    return tuple(Curve(stage, _thinned(losses.get(stage, ())), _means(scores.get(stage, ()))) for stage in stages)
+def _curves(run: Finished) -> tuple[Curve, ...]:
+    losses = _points(run, "training.jsonl", lambda line: line["loss"])
+    scores = _points(run, "evaluations.jsonl", lambda line: 100 * line["scores"][line["metric"]])
+    return tuple(
+        Curve(stage, _thinned(losses.get(stage, ())), _means(scores.get(stage, ()))) for stage in run.config.stages
+    )
 
 
-def _points(file: Path, value: Callable[[Any], float]) -> dict[str, list[Point]]:
-    """The points of a log, by stage. Damaged lines and lines without such a value are left out."""
+def _points(run: Finished, name: str, value: Callable[[Any], float]) -> dict[str, list[Point]]:
+    """The points of a log, by stage. Lines of another run, and those without such a value, are left out."""
     try:
-        texts = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        log.warning("%s cannot be read (%s); the page leaves out its curves", file, error)
+        lines = read_lines(run.folder.path / name)
+    except RunFolderError as error:
+        log.warning("the page leaves out the curves of a log: %s", error)
         return {}
+    ours = [line for line in lines if is_of(line, run.origin.run)]
+    if len(ours) < len(lines):
+        log.warning("%s has lines of another run, which the page leaves out", run.folder.path / name)
     points: dict[str, list[Point]] = {}
-    for text in texts:
-        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            line = json.loads(text)
-            points.setdefault(line["stage"], []).append((int(float(line["step"])), float(value(line))))
+    for line in ours:
+        with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
+            points.setdefault(line["stage"], []).append((line["step"], float(value(line))))
     return points
 
 
@@ -265,7 +286,7 @@ def _finite(points: Iterable[Any]) -> tuple[Point, ...]:
 
 def _origin(file: Path) -> dict[str, str]:
     """The provenance in `results.json`; empty for older runs without it."""
-    values = json.loads(file.read_text(encoding="utf-8")).get("provenance")
+    values = read_object(file).get("provenance")
     if not isinstance(values, dict):
         return {}
     return {str(name): str(value) for name, value in values.items() if value is not None}

@@ -2,21 +2,23 @@
 
 import dataclasses
 import functools
-import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.config.run import RunConfig
+from dynabert_jax.data.tokenizer_files import files_there
 from dynabert_jax.errors import nearest
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.plan import plan_run, results_of
 from dynabert_jax.runs import latency_card
-from dynabert_jax.runs.files import RunFolderError
+from dynabert_jax.runs.files import RunFolderError, unsealed
 from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.runs.origin import Origin, Record
 from dynabert_jax.subnetwork import SubNetwork
-from dynabert_jax.system.files import reason
+from dynabert_jax.system.files import first_damage, reason
 
 if TYPE_CHECKING:
     from dynabert_jax.weights.files import Pretrained
@@ -31,22 +33,25 @@ class Finished:
         config: the run's, with its current folder as run_dir.
         shape: of the model that every sub-network is cut from.
         rows: the scores of every sub-network on every dev and test split.
+        record: what the model was made from; empty in a run of an older version.
     """
 
     folder: RunFolder
     config: RunConfig
     shape: ModelConfig
     rows: tuple[Row, ...]
+    record: Record
 
     @functools.cached_property
     def model(self) -> "Pretrained":
         """The weights that every sub-network is cut from; its own folder holds the tokenizer.
 
         Raises:
-            WeightsError: they are damaged.
+            WeightsError, RunFolderError: they are damaged, or are not those of the run.
         """
         from dynabert_jax.weights.files import load_model
 
+        check_files(self.folder, self.record)
         return load_model(self.folder.model)
 
     @functools.cached_property
@@ -63,6 +68,11 @@ class Finished:
     def fingerprint(self) -> str:
         """The fingerprint in latency cards of this model."""
         return latency_card.fingerprint(self.shape, self.subs)
+
+    @property
+    def origin(self) -> Origin:
+        """What the model was made from, as far as it was recorded."""
+        return Origin("model", self.config, self.record.get("data"), self.record.get("weights"), None)
 
     def sub(self, name: str) -> SubNetwork:
         """The sub-network of that name, such as `w0.5_d0.5`.
@@ -83,12 +93,14 @@ def read_finished(path: str | Path) -> Finished:
     """Reads the folder of a run.
 
     Raises:
-        RunFolderError: it is not a run's folder, the run has not finished, or its results are damaged.
+        RunFolderError: it is not a run's folder, the run has not finished, or a file is damaged or of another run.
         ConfigError: its model's config.json is damaged.
     """
     folder = RunFolder.existing(Path(path))
     config = finished_config(folder)
-    return Finished(folder, config, read_shape(folder), read_rows(folder))
+    record = read_model_record(folder, config)
+    check_files(folder, record, only=("config.json",))
+    return Finished(folder, config, read_shape(folder), read_rows(folder, record), record)
 
 
 def finished_config(folder: RunFolder) -> RunConfig:
@@ -102,6 +114,46 @@ def finished_config(folder: RunFolder) -> RunConfig:
     return folder.config().replace(run_dir=str(folder.path))
 
 
+TRAIN_AGAIN = "run the training command again to write the model again"
+
+
+def read_model_record(folder: RunFolder, config: RunConfig) -> Record:
+    """What the model was made from; empty in a run of an older version.
+
+    Raises:
+        RunFolderError: it is damaged, or the model is of another configuration than the run's.
+    """
+    try:
+        record = unsealed(folder.model_file.read_bytes())
+    except FileNotFoundError:
+        if _scored_model(folder) is None:
+            return {}
+        raise RunFolderError(f"{folder.model_file} is missing; restore it, or {TRAIN_AGAIN}") from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{folder.model_file} is damaged ({error}); {TRAIN_AGAIN}") from error
+    Origin("model", config, None, None, None).check(record, folder.model, f"Restore it, or {TRAIN_AGAIN}")
+    return record
+
+
+def _scored_model(folder: RunFolder) -> str | None:
+    """The fingerprint of the model that the results are of; None in an older run, or if they cannot be read."""
+    try:
+        return unsealed(folder.results_file.read_bytes()).get("model")
+    except (OSError, ValueError):
+        return None
+
+
+def check_files(folder: RunFolder, record: Record, only: Sequence[str] | None = None) -> None:
+    """Raises RunFolderError if files of the model are not those that the run wrote; all, or only those of a name."""
+    written = record.get("files", {})
+    for file in files_there(folder.model) if written else ():
+        if file.name not in written:
+            raise RunFolderError(f"{file} is not of this run, and would change its tokens; remove it, or {TRAIN_AGAIN}")
+    damage = first_damage(folder.model, {name: sha for name, sha in written.items() if only is None or name in only})
+    if damage:
+        raise RunFolderError(f"{damage}. Restore the file of this run, or {TRAIN_AGAIN}")
+
+
 def read_shape(folder: RunFolder) -> ModelConfig:
     """The shape of the run's model.
 
@@ -113,25 +165,30 @@ def read_shape(folder: RunFolder) -> ModelConfig:
         return ModelConfig.read(folder.model / "config.json")
     except OSError as error:
         raise RunFolderError(
-            f"{folder.model / 'config.json'} cannot be read ({reason(error)}); run the training command again to "
-            f"write the model again"
+            f"{folder.model / 'config.json'} cannot be read ({reason(error)}); {TRAIN_AGAIN}"
         ) from error
 
 
-def read_rows(folder: RunFolder) -> tuple[Row, ...]:
+def read_rows(folder: RunFolder, record: Record) -> tuple[Row, ...]:
     """The final table, as written at the end of the run or by the last `evaluate`.
 
+    Args:
+        record: what the run's model was made from.
+
     Raises:
-        RunFolderError: it is missing or damaged.
+        RunFolderError: it is missing, damaged, or of another model.
     """
     file = folder.results_file
     again = f"run `dynabert evaluate {folder.path}` to write it again"
     try:
-        rows = tuple(Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))["rows"])
+        values = unsealed(file.read_bytes())
+        rows = tuple(Row(**row) for row in values["rows"])
     except FileNotFoundError:
         raise RunFolderError(f"{file} is missing: the run has not finished; {again}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); {again}") from error
+    if values.get("model") != record.get("start"):
+        raise RunFolderError(f"{file} has the scores of another model than {folder.model}; {again}")
     bad = next((row for row in rows if not _is_scored(row)), None)
     if bad is not None:
         raise RunFolderError(f"{file} is damaged ({bad.sub} has no score on {bad.split}); {again}")

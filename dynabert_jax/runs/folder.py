@@ -8,6 +8,7 @@ training.jsonl     one line every few steps
 evaluations.jsonl  one line for each sub-network and evaluation; the lines of the results are last
 tensorboard/       the same for TensorBoard
 model/             the final weights and tokenizer in Hugging Face's format
+model.json         what they were made from, and a checksum of each file
 results.json, results.md  the final table
 latency.json       what `dynabert bench` has measured
 """
@@ -15,21 +16,22 @@ latency.json       what `dynabert bench` has measured
 import contextlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import filelock
 import numpy as np
 
 from dynabert_jax.config.run import RunConfig
-from dynabert_jax.runs.files import RunFolderError, write_arrays, write_whole, writing
-from dynabert_jax.runs.logs import Line, Scalars, append_lines, keep_lines, read_lines
-from dynabert_jax.system.files import check_writable, expanded
+from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.runs.files import RunFolderError, sealed, write_arrays, write_whole, writing
+from dynabert_jax.runs.logs import Line, Scalars, append_lines, is_of, keep_lines, read_lines, rows_of
+from dynabert_jax.runs.origin import CHANGEABLE, Origin, changed_settings
+from dynabert_jax.system.files import check_writable, expanded, file_checksum
+from dynabert_jax.system.json_file import parse_object
 from dynabert_jax.weights.rewire import Scores
 
-# Settings that may change when a run resumes: results stay the same except for the order of sums.
-CHANGEABLE = ("gradient_accumulation", "rematerialize", "data.eval_batch_size", "log_every", "checkpoint_every")
+IMPORTANCE_AGAIN = "remove it, and the same command computes it again"
 
 
 class RunFolder:
@@ -79,6 +81,10 @@ class RunFolder:
                 write_whole(self.config_file, config.to_json())
             yield
 
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Locks the existing folder for a `with` block; raises RunFolderError as `begun` does."""
+        return _locked(self.path)
+
     @classmethod
     def existing(cls, path: str | Path) -> "RunFolder":
         """The folder of a run that has started."""
@@ -96,6 +102,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def model_file(self) -> Path:
+        """The record of what the model was made from."""
+        return self.path / "model.json"
+
+    @property
     def results_file(self) -> Path:
         return self.path / "results.json"
 
@@ -103,25 +114,31 @@ class RunFolder:
     def importance_file(self) -> Path:
         return self.path / "importance.npz"
 
-    def write_importance(self, scores: Scores) -> None:
-        named = {f"heads_{i}": np.asarray(values) for i, values in enumerate(scores.heads)}
+    def write_importance(self, scores: Scores, origin: Origin) -> None:
+        named = {"origin": np.array(json.dumps(origin.record()).encode())}
+        named |= {f"heads_{i}": np.asarray(values) for i, values in enumerate(scores.heads)}
         named |= {f"neurons_{i}": np.asarray(values) for i, values in enumerate(scores.neurons)}
         write_arrays(self.importance_file, named)
 
-    def read_importance(self) -> Scores:
+    def read_importance(self, origin: Origin) -> Scores:
         """The scores that `write_importance` wrote.
 
         Raises:
-            RunFolderError: the file is damaged.
+            RunFolderError: the file is missing, damaged, or of another origin. An older version recorded none.
         """
         try:
             with self.importance_file.open("rb") as file, np.load(file) as arrays:
-                layers = range(len(arrays.files) // 2)
-                return Scores(*(tuple(arrays[f"{kind}_{i}"] for i in layers) for kind in ("heads", "neurons")))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                layers = range(sum(name.startswith("heads_") for name in arrays.files))
+                scores = Scores(*(tuple(arrays[f"{kind}_{i}"] for i in layers) for kind in ("heads", "neurons")))
+                record = parse_object(arrays["origin"].item()) if "origin" in arrays.files else {}
+        except FileNotFoundError:
             raise RunFolderError(
-                f"{self.importance_file} is damaged ({error}); remove it, and the same command computes it again"
-            ) from error
+                f"{self.importance_file} is missing; restore it, or run the training command again to compute it again"
+            ) from None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise RunFolderError(f"{self.importance_file} is damaged ({error}); {IMPORTANCE_AGAIN}") from error
+        origin.check(record, self.importance_file, f"To keep it, restore what it belongs to; else {IMPORTANCE_AGAIN}")
+        return scores
 
     def config(self) -> RunConfig:
         """The run's configuration.
@@ -141,15 +158,18 @@ class RunFolder:
 
     def _check_same(self, config: RunConfig) -> None:
         """Raises RunFolderError if fixed settings differ. run_dir may differ, because a folder can be moved."""
-        old, new = (dict(_flat(json.loads(run.to_json()))) for run in (self.config(), config))
-        fixed = sorted((old.keys() | new.keys()) - {"run_dir", *CHANGEABLE})
-        changed = [key for key in fixed if old.get(key) != new.get(key)]
+        changed = list(changed_settings(self.config(), config, free=("run_dir", *CHANGEABLE)))
         if changed:
-            shown = "; ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in changed)
             raise RunFolderError(
-                f"the run folder {self.path} belongs to another configuration: {shown}. Resume with the old values "
+                f"the run folder {self.path} belongs to another configuration: {'; '.join(changed)}. Resume with the "
+                f"old values "
                 f"({', '.join(CHANGEABLE)} may change), or set run_dir to a new folder"
             )
+
+    def write_model_record(self, origin: Origin) -> None:
+        """Records what the files in the model's folder are."""
+        files = {path.name: file_checksum(path) for path in sorted(self.model.iterdir()) if path.is_file()}
+        write_whole(self.model_file, sealed(origin.record() | {"files": files}) + "\n")
 
     def append_training(self, line: Line) -> None:
         append_lines(self.path / "training.jsonl", [line])
@@ -166,28 +186,21 @@ class RunFolder:
         """TensorBoard's log of a stage that resumes after this step."""
         return Scalars(self.path / "tensorboard" / stage, step)
 
-    def count_evaluations(self, stage: str, step: int) -> int:
-        """The number of lines that the log has of an evaluation."""
+    def evaluation(self, stage: str, step: int) -> list[Row]:
+        """The rows that the log has of an evaluation."""
         lines = read_lines(self.path / "evaluations.jsonl")
-        return sum(line["stage"] == stage and line["step"] == step for line in lines)
+        return rows_of(line for line in lines if line["stage"] == stage and line["step"] == step)
 
     def forget_evaluation(self, stage: str, step: int) -> None:
         """Drops the log lines of an evaluation that was not finished."""
         keep_lines(self.path / "evaluations.jsonl", lambda line: line["stage"] != stage or line["step"] != step)
 
-    def forget_after(self, stage: str, step: int) -> None:
-        """Drops log lines of a stage that were written after the checkpoint it resumes from."""
+    def forget_after(self, stage: str, step: int, run: str | None) -> None:
+        """Drops log lines of a stage that were written after the checkpoint it resumes from, or by another run."""
         for name in ("training.jsonl", "evaluations.jsonl"):
-            keep_lines(self.path / name, lambda line: line["stage"] != stage or line["step"] <= step)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings of nested tables, such as `("data.batch_size", 32)`."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+            keep_lines(
+                self.path / name, lambda line: line["stage"] != stage or (line["step"] <= step and is_of(line, run))
+            )
 
 
 @contextlib.contextmanager
@@ -198,7 +211,8 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except filelock.Timeout:
         raise RunFolderError(
-            f"another process is training in {folder}; wait for it, stop it, or set run_dir to a new folder"
+            f"another process is training or evaluating in {folder}; wait for it, stop it, or set run_dir to a new "
+            f"folder"
         ) from None
     except OSError as error:
         raise RunFolderError(

@@ -8,15 +8,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
+import filelock
 import pydantic
 
-from dynabert_jax.config.checked import AtLeastOne, Checked, ConfigError, NonNegative, Positive
+from dynabert_jax.config.checked import AtLeastOne, Checked, NonNegative, Positive
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.errors import UserError
+from dynabert_jax.runs.files import sealed, unsealed
 from dynabert_jax.subnetwork import SubNetwork
-from dynabert_jax.system.files import reason, whole
+from dynabert_jax.system.files import locked, reason, whole
 
 CARD = "latency.json"  # in a run's folder
 
@@ -102,6 +104,12 @@ class Card(Checked):
     origins: tuple[Origin, ...]
     rows: Annotated[tuple[Measurement, ...], pydantic.Field(min_length=1)]
 
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if len({row.key for row in self.rows}) < len(self.rows):
+            raise ValueError("it has two rows for the same measurement")
+        return self
+
 
 class Where(Checked):
     """Selects latencies of a card: by exact values, and by a device's name or a part that no other device's name has.
@@ -137,10 +145,10 @@ def read_card(path: Path, model: str) -> Card:
         LatencyError: there is no card, it is damaged, or it belongs to another model.
     """
     try:
-        card = Card.from_json(path.read_text(encoding="utf-8"))
+        card = Card.from_values(unsealed(path.read_bytes()))
     except FileNotFoundError:
         raise LatencyError(f"there is no latency card {path}; `dynabert bench RUN` writes one") from None
-    except (OSError, UnicodeDecodeError, ConfigError) as error:
+    except (OSError, ValueError) as error:  # ConfigError is a ValueError
         raise LatencyError(f"{path} is not a latency card, or is damaged ({error}); use another one") from error
     if card.model != model:
         raise LatencyError(
@@ -159,11 +167,35 @@ def write_card(path: Path, card: Card) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as temporary:
-            temporary.write_text(card.to_json() + "\n", encoding="utf-8")
+            temporary.write_text(sealed(card.to_values()) + "\n", encoding="utf-8")
     except OSError as error:
         raise LatencyError(
             f"cannot write {path}: {reason(error)}; free some space, or name another file with --out"
         ) from error
+
+
+def add_to_card(path: Path, new: Card) -> None:
+    """Adds rows to a card, or makes one. Several processes may do so at once: none loses another's rows.
+
+    Raises:
+        LatencyError: the card cannot be read or written, or belongs to another model.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path, timeout=60):
+            old = _without(read_card(path, new.model), new) if path.exists() else []
+            write_card(path, merge([*old, new]))
+    except filelock.Timeout:
+        raise LatencyError(f"another process has been writing {path} for a minute; name another file") from None
+    except OSError as error:
+        raise LatencyError(f"cannot write {path}: {reason(error)}; name another file with --out") from error
+
+
+def _without(old: Card, new: Card) -> list[Card]:
+    """The old card without what was measured again, whatever time its rows claim: a clock may have been set back."""
+    again = {row.key for row in new.rows}
+    rows = tuple(row for row in old.rows if row.key not in again)
+    return [old.replace(rows=rows)] if rows else []
 
 
 def merge(cards: Sequence[Card]) -> Card:

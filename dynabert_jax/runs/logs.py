@@ -1,23 +1,27 @@
 """The logs of a run: JSON lines and TensorBoard's files, with the provenance of the numbers."""
 
+import contextlib
 import json
 import logging
 import os
 import platform
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.evaluate.rows import Row
-from dynabert_jax.runs.files import write_whole, writing
+from dynabert_jax.runs.files import RunFolderError, write_whole, writing
+from dynabert_jax.system.files import reason
+from dynabert_jax.system.json_file import JsonError, parse_object
 from dynabert_jax.system.packages import PACKAGES, version
 
 log = logging.getLogger(__name__)
 
 Line = dict[str, Any]
+RESULTS = "results"  # in the place of a stage: the final results, which have no step
 
 
 class Scalars:
@@ -105,8 +109,15 @@ def keep_lines(path: Path, wanted: Callable[[Line], bool]) -> None:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The intact lines of a log; none if there is no log. A kill may leave the last line incomplete."""
-    texts = path.read_bytes().splitlines() if path.exists() else []
+    """The intact lines of a log; none if there is no log. A kill may leave the last line incomplete.
+
+    Raises:
+        RunFolderError: it cannot be read.
+    """
+    try:
+        texts = path.read_bytes().splitlines() if path.exists() else []
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read ({reason(error)}); restore it, or move it away") from error
     found = [_parsed(text) for text in texts]
     damaged = [number for number, line in enumerate(found[:-1], 1) if line is None]
     if damaged:
@@ -114,10 +125,26 @@ def read_lines(path: Path) -> list[Line]:
     return [line for line in found if line is not None]
 
 
+def rows_of(lines: Iterable[Line]) -> list[Row]:
+    """The rows in lines of evaluations; lines that hold none are left out."""
+    rows = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # ConfigError is one
+            rows.append(Row.from_values({name: line[name] for name in Row.model_fields if name in line}))
+    return rows
+
+
 def _parsed(text: bytes) -> Line | None:
     """The parsed line, or None if it is not a line of our logs."""
     try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
+        line = parse_object(text)
+    except JsonError:
         return None
-    return line if isinstance(line, dict) and {"stage", "step"} <= line.keys() else None
+    stage, step = line.get("stage"), line.get("step")
+    of_a_stage = isinstance(stage, str) and type(step) is int and 0 <= step < 2**63
+    return line if of_a_stage or (stage == RESULTS and step is None) else None
+
+
+def is_of(line: Line, run: str | None) -> bool:
+    """Whether a stage of this run wrote the line. Older versions did not say; None: it is not known of the run."""
+    return run is None or line.get("run", run) == run

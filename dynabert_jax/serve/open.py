@@ -5,34 +5,30 @@ Letters in shapes: B texts per batch, S tokens, C labels.
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.data.batches import Inputs
-from dynabert_jax.data.encode import load_tokenizer
+from dynabert_jax.data.tokenizer import Tokenizer, load_tokenizer
 from dynabert_jax.errors import UserError
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.folder import truncation_of
 from dynabert_jax.export.formats import FORMATS
-from dynabert_jax.export.manifest import Manifest, read_manifest
+from dynabert_jax.export.manifest import Manifest, check_files, read_manifest
 from dynabert_jax.infer import in_jax
 from dynabert_jax.infer.in_onnxruntime import FLOAT, INT8, open_file
 from dynabert_jax.infer.in_stablehlo import open_program
-from dynabert_jax.infer.run_stablehlo import ENDING, WEIGHTS, read_longest
+from dynabert_jax.infer.run_stablehlo import ENDING, WEIGHTS, ProgramError, read_longest
 from dynabert_jax.infer.runner import Answers, Runner
 from dynabert_jax.runs.finished import read_finished
 from dynabert_jax.system.files import expanded, first_line
+from dynabert_jax.system.json_file import JsonError, read_object
 from dynabert_jax.system.memory import is_out_of_memory
 from dynabert_jax.system.packages import require
 from dynabert_jax.weights.files import load_model
 from dynabert_jax.weights.hub import find_model
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 LENGTHS = (16, 32, 64, 128, 256, 512)  # of a model without a run, up to its number of positions
 
@@ -56,7 +52,7 @@ class Network:
 
     name: str
     config: ModelConfig
-    tokenizer: "PreTrainedTokenizerBase"
+    tokenizer: Tokenizer
     lengths: tuple[int, ...]
     text_columns: tuple[str, ...]
     runner: Runner
@@ -81,6 +77,8 @@ def open_network(path: str | Path, sub: str | None = None) -> Network:
         return _open_run(expanded(path), sub)
     folder = find_model(path)
     manifest = read_manifest(folder)
+    if manifest is not None:
+        check_files(folder, manifest)
     format = _format_without_manifest(folder) if manifest is None else _known_format(folder, manifest)
     if format == "stablehlo":
         return _open_stablehlo(folder, manifest, sub)
@@ -111,10 +109,10 @@ def _format_without_manifest(folder: Path) -> str:
 def _is_run(path: Path) -> bool:
     """Whether the folder's config.json is a run's; a model's has a model_type."""
     try:
-        values = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = read_object(path / "config.json")
+    except (OSError, JsonError):
         return False
-    return isinstance(values, dict) and "run_dir" in values and "model_type" not in values
+    return "run_dir" in values and "model_type" not in values
 
 
 # Runs and models, in jax
@@ -127,7 +125,7 @@ def _open_run(path: Path, name: str | None) -> Network:
     return Network(
         name=f"sub-network {sub.name}",
         config=model.config,
-        tokenizer=load_tokenizer(model.folder),
+        tokenizer=load_tokenizer(model.folder, model.config),
         lengths=data.lengths,
         text_columns=data.task.text_columns,
         runner=in_jax.open_model(model.cut(sub), run.config.dtype),
@@ -138,9 +136,10 @@ def _open_model(path: str | Path, folder: Path, manifest: Manifest | None) -> Ne
     """A model in Hugging Face's format, from another program or from one of three export formats."""
     model = load_model(folder)
     if model.new:
+        other = f" (it has heads of other tasks: {', '.join(model.left_out)})" if model.left_out else ""
         raise PredictError(
-            f"{path} has no {' and no '.join(model.new)}, so its answers would be random; fine-tune it first, then "
-            "name the folder of that run"
+            f"{path} has no {' and no '.join(model.new)}{other}, so its answers would be random; fine-tune it first, "
+            "then name the folder of that run"
         )
     return _alone(folder, manifest, model.config, in_jax.open_model(model))
 
@@ -152,18 +151,16 @@ def _alone(folder: Path, manifest: Manifest | None, config: ModelConfig, runner:
             f"{folder}: manifest.json has the labels {', '.join(manifest.labels)} and config.json has "
             f"{', '.join(config.labels)}; export it again"
         )
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, config)
     name, lengths = f"the network in {folder}", _lengths(folder, manifest, config, tokenizer)
     return Network(name, config, tokenizer, lengths, () if manifest is None else manifest.text_columns, runner)
 
 
-def _lengths(
-    folder: Path, manifest: Manifest | None, config: ModelConfig, tokenizer: "PreTrainedTokenizerBase"
-) -> tuple[int, ...]:
+def _lengths(folder: Path, manifest: Manifest | None, config: ModelConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
     """The run's lengths, from the manifest. Without one, usual lengths up to the limit of model and tokenizer."""
     if manifest is not None:
         return manifest.lengths
-    longest = min(LENGTHS[-1], config.max_length, tokenizer.model_max_length, truncation_of(folder))
+    longest = min(LENGTHS[-1], config.max_length, tokenizer.base.model_max_length, truncation_of(folder))
     return (*(length for length in LENGTHS if length < longest), longest)
 
 
@@ -233,6 +230,8 @@ def _damage_reported(file: Path) -> Iterator[None]:
     """Turns any error into an ExportError: readers of damaged files raise errors of many types."""
     try:
         yield
+    except ProgramError as error:
+        raise ExportError(str(error)) from error
     except Exception as error:
         if is_out_of_memory(error):
             raise

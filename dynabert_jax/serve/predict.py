@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from dynabert_jax.config.tasks import Kind
 from dynabert_jax.data.batches import make_batch, plan_evaluation
-from dynabert_jax.data.encode import Split, tokenize, unlabelled
+from dynabert_jax.data.encode import Split, unlabelled
 from dynabert_jax.data.rows import WRITTEN, DataError, Lines, Row, is_unicode, open_rows, text_fault
+from dynabert_jax.data.tokenizer import tokenize
 from dynabert_jax.evaluate.evaluate import check_finite
 from dynabert_jax.serve.open import PredictError as PredictError
 from dynabert_jax.serve.open import open_network
@@ -24,6 +25,7 @@ from dynabert_jax.system.files import expanded, reason, whole
 from dynabert_jax.system.memory import is_out_of_memory
 
 NOT_UNICODE = "it has half a surrogate pair, or its source is not UTF-8; fix it, or read it in the source's encoding"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
 CHUNK = 64  # batches of a file that are held in memory and sorted by length together
 
 Text = str | tuple[str, str]  # a sentence, or a pair of them
@@ -76,7 +78,7 @@ class Predictor:
             name on the hub.
         sub: the sub-network, such as `w0.5_d0.5`, of a run or a StableHLO export. None is a run's largest, or the
             export's only one. Models and other exports are one network and take none.
-        batch_size: texts per batch, over all devices together.
+        batch_size: texts per batch, over all devices together; rounded up to a multiple of their number.
 
     Attributes:
         name: the network's name, for messages.
@@ -92,9 +94,9 @@ class Predictor:
 
     def __init__(self, path: str | Path, sub: str | None = None, batch_size: int = 32):
         network = open_network(path, sub)
-        _check_batch_size(batch_size, network.runner.devices)
+        _check_batch_size(batch_size)
         self.name, self.labels, self.text_columns = network.name, network.config.labels, network.text_columns
-        self.batch_size = batch_size
+        self.batch_size = devices.round_up(batch_size, network.runner.devices)
         self._config, self._network = network.config, network
 
     @property
@@ -141,14 +143,7 @@ class Predictor:
 
     def _encode(self, texts: Sequence[Text]) -> Split:
         tokens = tokenize(self._network.tokenizer, self._parts(texts), self._network.lengths[-1])
-        split = unlabelled("the texts", tokens)
-        largest = max((int(one.max()) for one in split.input_ids), default=0)
-        if largest >= self._config.vocab_size:
-            raise PredictError(
-                f"the tokenizer returned token id {largest}, but the weights have {self._config.vocab_size} tokens; "
-                "use a tokenizer and weights of the same model"
-            )
-        return split
+        return unlabelled("the texts", tokens)
 
     def _parts(self, texts: Sequence[Text]) -> list[tuple[str, ...]]:
         """Every text as a tuple of its sentences; all have the same number."""
@@ -227,13 +222,9 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _check_batch_size(batch_size: int, over: int) -> None:
+def _check_batch_size(batch_size: int) -> None:
     if type(batch_size) is not int or batch_size < 1:
         raise PredictError(f"the batch size must be at least 1; got {batch_size!r}; give a whole number")
-    try:
-        devices.check_divides(batch_size, "the batch size", over)
-    except ValueError as error:
-        raise PredictError(str(error)) from None
 
 
 # Files
@@ -246,6 +237,7 @@ def predict_file(
     text_columns: Sequence[str] = (),
     *,
     force: bool = False,
+    escape_formulas: bool = False,
 ) -> int:
     """Writes the rows of a file, in their order, with their predictions added. Returns the number of rows.
 
@@ -257,6 +249,7 @@ def predict_file(
         out: a .csv, .tsv or .jsonl.
         text_columns: the column of the sentences, or the two columns of pairs; empty: the run's own.
         force: replace an existing file.
+        escape_formulas: write an apostrophe before cells that a spreadsheet would run as a formula.
 
     Raises:
         PredictError: out cannot be written or is the source, or the columns do not fit the network.
@@ -268,17 +261,47 @@ def predict_file(
     columns = _text_columns(predictor, text_columns, rows.columns)
     rows.check(columns)
     lines = Lines(out.suffix.lower(), (*rows.columns, *predictor.columns))
+    if escape_formulas:
+        lines = _FormulasEscaped(lines.extension, tuple(map(_without_formula, lines.columns)))
     header, total = lines.header, sum(1 for _ in map(lines.line, _with_texts(rows, columns, predictor.columns)))
+    written = 0
     try:
-        with whole(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        with whole(out, replace=force) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             file.write(header)
             with tqdm(total=total, unit=" texts") as bar:
-                for chunk in _chunks(rows, CHUNK * predictor.batch_size):
+                for chunk in _chunks(_with_texts(rows, columns, predictor.columns), CHUNK * predictor.batch_size):
                     file.writelines(map(lines.line, _answered(predictor, chunk, columns)))
                     bar.update(len(chunk))
+                    written += len(chunk)
+            if written != total:
+                raise DataError(f"{source} has changed while it was read: {total} rows, then {written}; try again")
+    except FileExistsError as error:
+        raise PredictError(f"{out} has appeared meanwhile; name another file, or replace it with --force") from error
     except OSError as error:
         raise PredictError(f"cannot write {out}: {reason(error)}; free some space, or name another file") from error
     return total
+
+
+class _FormulasEscaped(Lines):
+    """Rows as `Lines` writes them, without formulas in the names of columns and in texts."""
+
+    def line(self, row: Row) -> str:
+        values = {_without_formula(name): _without_formula(value) for name, value in row.values.items()}
+        return super().line(dataclasses.replace(row, values=values))
+
+
+def _without_formula(value: Any) -> Any:
+    """A text that a spreadsheet takes for a formula, with an apostrophe before it; anything else as it is.
+
+    Source: OWASP, "CSV Injection". A number such as -5 is no formula.
+    """
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def check_out(source: Path, out: Path, force: bool) -> None:

@@ -1,7 +1,6 @@
 """Checkpoints with orbax: a tree of arrays and a small JSON record, written atomically."""
 
 import dataclasses
-import hashlib
 import json
 import logging
 from pathlib import Path
@@ -12,6 +11,8 @@ import orbax.checkpoint as ocp
 
 from dynabert_jax.errors import UserError
 from dynabert_jax.system import devices
+from dynabert_jax.system.files import file_checksum
+from dynabert_jax.system.json_file import JsonError, read_object
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +169,7 @@ class Checkpoints:
             CheckpointError: there are checkpoints but all are damaged, or they cannot be read.
         """
         newest_first = sorted(self._manager.all_steps(), reverse=True)
+        devices.check_same_everywhere({f"the checkpoints in {self.folder}": str(newest_first)})
         if not newest_first:
             return None
         damages: dict[int, str] = {}
@@ -186,8 +188,17 @@ class Checkpoints:
                 self.folder / str(step), damages.get(step, "as the first process found"),
             )  # fmt: skip
             self._manager.delete(step)
+        self._check_same(newest_first[bad])
         self._whole.add(newest_first[bad])
         return newest_first[bad]
+
+    def _check_same(self, step: int) -> None:
+        """Raises ParallelError if the processes see different checkpoints of this step."""
+        try:
+            written = (self.folder / str(step) / CHECKSUMS).read_text()
+        except OSError as error:
+            written = str(error)
+        devices.check_same_everywhere({f"the checkpoint {self.folder / str(step)}": written})
 
     def _damage(self, step: int) -> str | None:
         """What is wrong with a checkpoint's files, in words; None if nothing is.
@@ -197,9 +208,9 @@ class Checkpoints:
         """
         checkpoint = self.folder / str(step)
         try:
-            written, found = json.loads((checkpoint / CHECKSUMS).read_text()), _checksums(checkpoint)
+            written, found = read_object(checkpoint / CHECKSUMS), _checksums(checkpoint)
             changed = [name for name in written.keys() | found.keys() if written.get(name) != found.get(name)]
-        except (FileNotFoundError, ValueError, AttributeError) as error:  # AttributeError: not a JSON object
+        except (FileNotFoundError, JsonError) as error:
             return str(error)
         except OSError as error:
             raise CheckpointError(
@@ -235,9 +246,4 @@ def newest_step(folder: Path) -> int:
 def _checksums(checkpoint: Path) -> dict[str, str]:
     """The SHA-256 of every file of the tree and the record. orbax does not need the other files."""
     files = sorted(path for item in ("tree", "record") for path in (checkpoint / item).rglob("*") if path.is_file())
-    return {str(path.relative_to(checkpoint)): _checksum(path) for path in files}
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {str(path.relative_to(checkpoint)): file_checksum(path) for path in files}

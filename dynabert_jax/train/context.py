@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import json
+import platform
 from collections.abc import Iterator
 
 import jax
@@ -15,12 +17,10 @@ from dynabert_jax.model.matmul import matmul_rate
 from dynabert_jax.plan import Plan
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.runs.origin import Origin, settings_of
 from dynabert_jax.system import devices
-from dynabert_jax.system.packages import PACKAGES, version
-from dynabert_jax.weights.files import Pretrained
-
-# What a checkpoint was trained from, in words that users know.
-ORIGINS = {"data": "train or dev data (texts, labels or tokens)", "weights": "pretrained weights"}
+from dynabert_jax.system.packages import PACKAGES, source_fingerprint, version
+from dynabert_jax.weights.files import Pretrained, tokenizer_fingerprint
 
 
 class TrainingError(UserError, RuntimeError):
@@ -32,13 +32,21 @@ class Context:
 
     Attributes:
         plan: the stages that this call trains.
-        origins: what every checkpoint was trained from: checksums of the data and of the pretrained weights, by name.
     """
 
     def __init__(self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder):
         self.config, self.plan, self.pretrained, self.data, self.folder = config, plan, pretrained, data, folder
         self.model = Bert(pretrained.config, config.dtype, config.rematerialize)
-        self.origins = {"data": data.fingerprint, "weights": pretrained.fingerprint}
+
+    def origin(self, part: str, start: str) -> Origin:
+        """What a part of the run is made from, if it starts from the weights of this fingerprint."""
+        settings = settings_of(self.config, part)
+        return Origin(part, settings, self.data.fingerprint, self.pretrained.fingerprint, start)
+
+    @functools.cached_property
+    def run(self) -> str | None:
+        """The fingerprint of this run in its logs."""
+        return Origin("model", self.config, self.data.fingerprint, self.pretrained.fingerprint, None).run
 
     @functools.cached_property
     def peak_flops(self) -> float:
@@ -67,11 +75,28 @@ def begun(context: Context) -> Iterator[None]:
 
 
 def check_same_run(context: Context) -> None:
-    """Raises ParallelError if the processes of a run differ in configuration, data, weights or versions."""
-    devices.check_same_everywhere(context.config.to_json(), "the configuration is")
-    for origin, fingerprint in context.origins.items():
-        devices.check_same_everywhere(fingerprint, f"the {ORIGINS[origin]} are")
-    devices.check_same_everywhere(str([(package, version(package)) for package in PACKAGES]), "the versions are")
+    """Raises ParallelError if the processes of a run have read, or would compute, anything else than the first one."""
+    devices.check_same_everywhere(_what_must_be_the_same(context))
+
+
+def _what_must_be_the_same(context: Context) -> dict[str, str]:
+    """Everything that a process reads before the first step, by its name in messages."""
+    data, model = context.data, context.pretrained
+    splits = {"train": {"train": data.train}, "dev": data.dev, "test": data.test}
+    return {
+        "the program": source_fingerprint(),
+        **{f"the version of {package}": str(version(package)) for package in PACKAGES},
+        "the version of Python": platform.python_version(),
+        **devices.arithmetic(),
+        "the configuration": context.config.to_json(),
+        **{
+            f"the {kind} split {name}": one.fingerprint for kind, named in splits.items() for name, one in named.items()
+        },
+        "the names of the classes": json.dumps(data.labels),
+        "the tokenizer": tokenizer_fingerprint(model.folder),
+        "the pretrained model's config.json": repr(model.config),
+        "the pretrained weights": model.fingerprint,
+    }
 
 
 def steps_per_epoch(context: Context) -> int:

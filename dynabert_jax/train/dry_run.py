@@ -21,7 +21,7 @@ from dynabert_jax.system.memory import peak_memory
 from dynabert_jax.train.context import Context, evaluation_steps, steps_per_epoch
 from dynabert_jax.train.importance import importance_plan
 from dynabert_jax.train.objective import Objective
-from dynabert_jax.train.preflight import disk_needed
+from dynabert_jax.train.preflight import disk_needed, understood
 from dynabert_jax.train.step import init_state, make_update, place_teacher, programs_for, train_step, training_flops
 from dynabert_jax.train.step_order import batch_of, steps_from
 
@@ -80,7 +80,7 @@ def try_stage(context: Context, objective: Objective, params: Params) -> Tried:
         start = time.perf_counter()
         state, report = train_step(
             programs_for(context.model), update, objective, state, teacher, batch_of(context, longest),
-            jax.random.key(0), config.gradient_accumulation,
+            jax.random.key(0, impl="threefry2x32"), config.gradient_accumulation,
         )  # fmt: skip
         jax.block_until_ready(report)
         seconds.append(time.perf_counter() - start)
@@ -146,6 +146,7 @@ def described(context: Context, tried: Sequence[Tried]) -> list[str]:
     others = "".join(f", {name} ({spoken(seconds)})" for name, seconds in between.items())
     return [
         f"data: {counts} examples; batches of {config.data.batch_size}, up to {config.data.max_length} tokens",
+        *understood(context.pretrained, data).lines,
         f"devices: {devices.num_devices()} x {jax.devices()[0].device_kind}, {config.dtype}",
         "",
         markdown(("stage", "sub-networks", "steps", "first step", "step", "about"), stages),

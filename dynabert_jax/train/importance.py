@@ -5,6 +5,7 @@ The score is the first-order change of the loss when the head or neuron is remov
 """
 
 import functools
+import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from dynabert_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batc
 from dynabert_jax.data.encode import Split
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.microbatch import divided
-from dynabert_jax.model.params import Params
+from dynabert_jax.model.params import Model, Params
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
 from dynabert_jax.train.context import Context
@@ -105,13 +106,21 @@ def score(model: Bert, params: Params, gradients: Gradients) -> Scores:
 
 def score_importance(context: Context, settings: Importance, params: Params) -> Scores:
     """The importance of heads and neurons, computed once per run and kept in its folder."""
+    origin = context.origin("importance", Model(context.model.config, params).fingerprint)
     if devices.any_host(not context.folder.importance_file.exists()):
         batches = importance_batches(context, settings)
         scores = importance(context.model, params, batches, settings.gradients, rows_at_once(context.config))
         if devices.is_first():
-            context.folder.write_importance(scores)
+            context.folder.write_importance(scores, origin)
         devices.wait_for_all("importance is written")
-    return context.folder.read_importance()
+    scores = context.folder.read_importance(origin)
+    devices.check_same_everywhere({f"{context.folder.importance_file}": fingerprint(scores)})
+    return scores
+
+
+def fingerprint(scores: Scores) -> str:
+    """A SHA-256 of the scores."""
+    return hashlib.sha256(b"".join(np.asarray(a).tobytes() for a in jax.tree.leaves(scores))).hexdigest()
 
 
 def importance_split(context: Context, settings: Importance) -> Split:

@@ -117,7 +117,8 @@ class StageLog(contextlib.ExitStack):
             **self.objective.logged(report),
         }
         self.bar.set_postfix(loss=f"{mean:.4f}")
-        self.context.folder.append_training({"stage": self.stage.name, "step": step, **curves, "losses": losses})
+        line = {"stage": self.stage.name, "step": step, **curves, "losses": losses, "run": self.context.run}
+        self.context.folder.append_training(line)
         self.scalars.add(step, curves | {f"loss/{name}": total for name, total in totals.items()})
         self.count_from_here()
 
@@ -134,6 +135,7 @@ class StageLog(contextlib.ExitStack):
         if not devices.is_first():
             return
         lines = evaluation_lines(self.context.config, self.stage.name, step, rows)
+        lines = [{**line, "run": self.context.run} for line in lines]
         self.scalars.add(step, {f"{row.split}/{row.metric}/{row.sub}": row.score for row in rows})
         self.context.folder.append_evaluations(lines)
         metric = f"{rows[0].metric} {100 * mean_score(rows):.2f}"

@@ -13,6 +13,7 @@ from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.data.batches import PlannedBatch, plan_batch
 from dynabert_jax.data.encode import Split, TaskData
+from dynabert_jax.data.summary import Understood
 from dynabert_jax.evaluate.evaluate import check_finite, logits_of
 from dynabert_jax.evaluate.metrics import label_order_warning
 from dynabert_jax.infer import in_jax
@@ -46,10 +47,11 @@ def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
             f"the largest of data.lengths, {config.data.max_length}, is more than the model's {model.max_length} "
             f"positions; set it to at most {model.max_length}"
         )
-    if not config.fine_tune and pretrained.new_classifier:
+    if not config.fine_tune and pretrained.new:
         raise ConfigError(
-            f"fine_tune is None, but {config.model} has no classifier for the labels {model.labels}: it would be "
-            f"random. Add the fine-tuning stage, or use a model that is fine-tuned on this task"
+            f"fine_tune is None, but {config.model} has no {' and no '.join(pretrained.new)} for the labels "
+            f"{model.labels}: it would be random. Add the fine-tuning stage, or use a model that is fine-tuned on this "
+            f"task"
         )
 
 
@@ -66,12 +68,7 @@ def warn_of_dtype(config: RunConfig) -> None:
 
 
 def check_data(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
-    """Warns about labels that may be in another order, and about batches that are never full.
-
-    Raises:
-        ConfigError: the data and the model do not match.
-    """
-    check_tokens(config, pretrained, data)
+    """Warns about labels that may be in another order, and about batches that are never full."""
     if len(data.train) < config.data.batch_size:
         log.warning(
             "data.batch_size %d is more than the %d training examples: the rest of every batch is filled with rows "
@@ -80,15 +77,24 @@ def check_data(config: RunConfig, pretrained: Pretrained, data: TaskData) -> Non
     warn_of_labels(config, pretrained, data)
 
 
-def check_tokens(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
-    """Raises ConfigError if the tokenizer gives tokens that the weights have no embedding for."""
-    for split in (data.train, *data.dev.values(), *data.test.values()):
-        largest = max(int(ids.max()) for ids in split.input_ids)
-        if largest >= pretrained.config.vocab_size:
-            raise ConfigError(
-                f"{config.model}: the tokenizer gives token {largest} in {split.name}, but the weights have "
-                f"only {pretrained.config.vocab_size} tokens; use the tokenizer and the weights of the same model"
-            )
+def warn_of_data(data: TaskData) -> None:
+    """Warns about what the data probably should not be."""
+    for split in data.summaries:
+        for warning in split.warnings:
+            log.warning("%s", warning)
+
+
+def understood(pretrained: Pretrained, data: TaskData) -> Understood:
+    """What a run says before its first step, and writes next to its results."""
+    return Understood(data.summaries, (*pretrained.assumed, *data.assumed))
+
+
+def tell_understood(pretrained: Pretrained, data: TaskData) -> Understood:
+    """Logs what was understood, and returns it."""
+    found = understood(pretrained, data)
+    for line in found.lines if devices.is_first() else ():
+        log.info("%s", line)
+    return found
 
 
 def check_space(config: RunConfig, pretrained: Pretrained) -> None:
@@ -184,15 +190,10 @@ def longest_batch(config: RunConfig, data: TaskData) -> PlannedBatch:
 
 
 def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
-    """Warns if the checkpoint's classes differ from the data's in name or order, or do not seem to mean the same.
+    """Warns if a classifier that teaches without being fine-tuned first does not seem to mean the data's classes.
 
-    A classifier that teaches without being fine-tuned first is tested on the dev split.
+    It is tested on the dev split. `Pretrained.assumed` says how its classes were matched with the data's.
     """
-    theirs, ours = ", ".join(pretrained.checkpoint_labels), ", ".join(pretrained.config.labels)
-    if pretrained.label_order_changed:
-        log.warning("%s: its classes, %s, were put into the data's order, %s", config.model, theirs, ours)
-    if pretrained.labels_by_position:
-        log.warning("%s: its classes, %s, are matched in this order with the data's, %s", config.model, theirs, ours)
     if config.fine_tune or pretrained.config.head != "classification":
         return
     split = next(iter(data.dev.values()))

@@ -1,27 +1,30 @@
 """The end of a run: the weights that every sub-network is cut from, and the scores of all of them."""
 
+import contextlib
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from dynabert_jax.config.run import RunConfig
-from dynabert_jax.data.encode import TaskData, load_data, load_tokenizer
+from dynabert_jax.data.encode import TaskData, load_data
+from dynabert_jax.data.summary import Understood
+from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.evaluate.evaluate import evaluate
 from dynabert_jax.evaluate.metrics import label_order_warning
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.evaluate.table import table
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.plan import plan_run, results_of
-from dynabert_jax.runs.files import RunFolderError, write_whole
-from dynabert_jax.runs.finished import finished_config
+from dynabert_jax.runs.files import RunFolderError, sealed, write_whole
+from dynabert_jax.runs.finished import check_files, finished_config, read_model_record, read_shape
 from dynabert_jax.runs.folder import RunFolder
-from dynabert_jax.runs.logs import Line, evaluation_lines, provenance
+from dynabert_jax.runs.logs import RESULTS, Line, evaluation_lines, provenance
+from dynabert_jax.runs.origin import Origin, Record
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
 from dynabert_jax.train.context import Context
-from dynabert_jax.train.preflight import check_data, check_settings
+from dynabert_jax.train.preflight import check_data, check_settings, tell_understood, understood, warn_of_data
 from dynabert_jax.weights.files import load_model, save_model
 
 log = logging.getLogger(__name__)
@@ -33,12 +36,16 @@ class Results:
 
     Attributes:
         rows: one for each split and sub-network.
+        model: the fingerprint of the weights that were scored.
         provenance: of the numbers: seed, versions, device, time.
+        understood: what was understood of the data and taken for granted of the model.
         file: the table that was written, next to results.json; None if the run has more stages to train.
     """
 
     rows: tuple[Row, ...]
+    model: str
     provenance: Line
+    understood: Understood
     file: Path | None = None
 
     def __str__(self) -> str:
@@ -46,7 +53,9 @@ class Results:
 
     def to_json(self) -> str:
         """The content of results.json."""
-        return json.dumps({"provenance": self.provenance, "rows": [row.model_dump() for row in self.rows]}, indent=2)
+        rows = [row.model_dump() for row in self.rows]
+        values = {"provenance": self.provenance, "model": self.model, "understood": self.understood.to_json()}
+        return sealed(values | {"rows": rows})
 
 
 def publish(context: Context, params: Params) -> Results:
@@ -55,11 +64,15 @@ def publish(context: Context, params: Params) -> Results:
     After a stage that is not the run's last, nothing is written: the model folder is for the end of the whole run.
     """
     model, subs = Model(context.model.config, params), results_of(context.model.config, context.plan)
+    said = understood(context.pretrained, context.data)
     if len(context.plan.stages) < len(context.config.stages):
-        return Results(tuple(_rows(context.config, model, subs, context.data)), provenance(context.config))
+        rows = tuple(_rows(context.config, model, subs, context.data))
+        return Results(rows, model.fingerprint, provenance(context.config), said)
     if devices.is_first():
         save_model(context.folder.model, model.config, params, tokenizer_from=context.pretrained.folder)
-    return _write(context.folder, context.config, _rows(context.config, model, subs, context.data))
+        context.folder.write_model_record(context.origin("model", model.fingerprint))
+    scored = _rows(context.config, model, subs, context.data)
+    return _write(context.folder, context.config, model.fingerprint, scored, said)
 
 
 def evaluate_run(path: str | Path) -> Results:
@@ -69,20 +82,61 @@ def evaluate_run(path: str | Path) -> Results:
         path: the run's folder.
 
     Raises:
-        RunFolderError: the folder is not a run's, the run has not finished, or its classes are not the data's.
+        RunFolderError: the folder is not a run's, the run has not finished, its classes are not the data's, or other
+            rows are held out than when it was trained.
     """
     folder = RunFolder.existing(path)
-    config = finished_config(folder)
-    task, data = config.data.task, load_data(config.data, load_tokenizer(folder.model))
+    with folder.locked() if devices.is_first() else contextlib.nullcontext():
+        return _evaluate(folder)
+
+
+def _evaluate(folder: RunFolder) -> Results:
+    config, path = finished_config(folder), folder.path
+    record = read_model_record(folder, config)
+    check_files(folder, record)
+    tokenizer = load_tokenizer(folder.model, read_shape(folder))
+    task, data = config.data.task, load_data(config.data, tokenizer)
     trained = load_model(folder.model, labels=task.outputs(data.labels), head=task.kind)
     if trained.new or trained.labels_by_position:
         raise RunFolderError(
             f"{path}: its model has other classes than the data now, {data.labels}; restore the data of the run"
         )
+    _check_same_data(path, record, data)
     subs = results_of(trained.config, plan_run(trained.config, config))
-    check_settings(config, trained)
-    check_data(config, trained, data)
-    return _write(folder, config, _rows(config, trained, subs, data))
+    here = _for_these_devices(config)
+    check_settings(here, trained)
+    warn_of_data(data)
+    check_data(here, trained, data)
+    if not record:
+        origin = Origin("model", config, None, None, trained.fingerprint)
+        record = origin.record()
+        if devices.is_first():
+            folder.write_model_record(origin)
+    said = tell_understood(trained, data)
+    return _write(folder, here, record["start"], _rows(here, trained, subs, data), said)
+
+
+def _check_same_data(path: Path, record: Record, data: TaskData) -> None:
+    """Where dev was held out of train, other rows than those would be scored as new that were trained on."""
+    if record.get("data") == data.fingerprint:
+        return
+    if data.held_out:
+        raise RunFolderError(
+            f"{path}: dev is held out of train, and other rows are held out now than when the run was trained: "
+            "the data has changed, or an older version has trained it. Dev scores would be of texts that it has "
+            "learned; restore the data and the version, or train again in a new run_dir"
+        )
+    if record.get("data") is not None:
+        log.warning(
+            "%s: the train or dev data are not those that the run was trained on; the scores are of new data", path
+        )
+
+
+def _for_these_devices(config: RunConfig) -> RunConfig:
+    """The configuration with batches that divide over the devices that are here; scores do not depend on them."""
+    data = config.data
+    sizes = {name: devices.round_up(getattr(data, name)) for name in ("batch_size", "eval_batch_size")}
+    return config.replace(data=data.replace(**sizes), gradient_accumulation=1)
 
 
 def _rows(config: RunConfig, model: Model, subs: Sequence[SubNetwork], data: TaskData) -> list[Row]:
@@ -92,11 +146,11 @@ def _rows(config: RunConfig, model: Model, subs: Sequence[SubNetwork], data: Tas
     return rows
 
 
-def _write(folder: RunFolder, config: RunConfig, rows: Sequence[Row]) -> Results:
-    """Writes results.json, results.md and the last lines of the evaluation log."""
-    results = Results(tuple(rows), provenance(config), folder.path / "results.md")
+def _write(folder: RunFolder, config: RunConfig, model: str, rows: Sequence[Row], said: Understood) -> Results:
+    """Writes results.json, results.md and the last lines of the evaluation log; `model` is its fingerprint."""
+    results = Results(tuple(rows), model, provenance(config), said, folder.path / "results.md")
     if devices.is_first():
-        folder.replace_evaluations("results", evaluation_lines(config, "results", None, rows))
+        folder.replace_evaluations(RESULTS, evaluation_lines(config, RESULTS, None, rows))
         write_whole(folder.results_file, results.to_json() + "\n")
         write_whole(folder.path / "results.md", table(rows) + "\n")
     return results

@@ -6,16 +6,26 @@ started again with the same configuration. On several hosts, every host makes th
 """
 
 from dynabert_jax.config.run import RunConfig
-from dynabert_jax.data.encode import encode, load_tokenizer
+from dynabert_jax.data.encode import encode
 from dynabert_jax.data.texts import read_texts
+from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.plan import plan_run
 from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.system import devices
 from dynabert_jax.train.context import Context, begun, check_same_run
 from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.dry_run import DryRun, try_out
 from dynabert_jax.train.importance import score_importance
 from dynabert_jax.train.loop import check_finished, train_stage
-from dynabert_jax.train.preflight import check_data, check_memory, check_settings, check_space, warn_of_dtype
+from dynabert_jax.train.preflight import (
+    check_data,
+    check_memory,
+    check_settings,
+    check_space,
+    tell_understood,
+    warn_of_data,
+    warn_of_dtype,
+)
 from dynabert_jax.train.results import Results, publish
 from dynabert_jax.weights.files import load_model
 from dynabert_jax.weights.hub import find_model
@@ -36,6 +46,7 @@ def train_run(config: RunConfig, only: str | None = None) -> Results:
     # 1. Read and check the data, the pretrained weights and the run folder before anything is written.
     context = prepare(config, only)
     plan, params = context.plan, context.pretrained.params
+    tell_understood(context.pretrained, context.data)
 
     with begun(context):
         # 2. Fine-tune the full network on the labels: the first teacher.
@@ -75,11 +86,13 @@ def prepare(config: RunConfig, only: str | None = None) -> Context:
     check_settings(config, pretrained)
     warn_of_dtype(config)
     check_space(config, pretrained)
-    data = encode(texts, load_tokenizer(source), config.data.max_length)
+    data = encode(texts, load_tokenizer(source, pretrained.config), config.data.max_length)
+    warn_of_data(data)
     check_data(config, pretrained, data)
     check_memory(config, plan.stages, pretrained, data)
     context = Context(config, plan, pretrained, data, folder)
-    check_same_run(context)
+    if devices.num_hosts() > 1:  # one process has nothing to compare, and hashing all that takes a while
+        check_same_run(context)
     if only is not None:
         check_finished(context, plan.stages[:-1])
     return context

@@ -183,6 +183,21 @@ def test_a_bench_writes_a_card(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert output.endswith(f"written to {run / 'latency.json'}")
 
 
+def test_two_benches_at_once_lose_no_row(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one writes its card while the first one measures."""
+    measure, first = bench.measure, BenchSettings(batches=(1,), rounds=1)
+
+    def measure_meanwhile(*args: Any) -> Any:
+        monkeypatch.setattr(bench, "measure", measure)
+        bench_run(run, first.replace(batches=(8,)))
+        return measure(*args)
+
+    monkeypatch.setattr(bench, "measure", measure_meanwhile)
+    bench_run(run, first)
+    card = read_card(run / "latency.json", fingerprint(MODEL, SUBS))
+    assert {(row.batch, row.sub) for row in card.rows} == {(batch, sub.name) for batch in (1, 8) for sub in SUBS}
+
+
 def test_json_has_all_rows_and_the_card_grows(run: Path) -> None:
     elsewhere = measurement(device="elsewhere")
     write_card(run / "card.json", card(elsewhere, model=fingerprint(MODEL, SUBS)))

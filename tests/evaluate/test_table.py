@@ -2,7 +2,7 @@
 
 import pytest
 
-from dynabert_jax.evaluate.table import table
+from dynabert_jax.evaluate.table import escaped, markdown, table
 from tiny_rows import row
 
 GRID = [row(1.0, 1.0, 0.81234), row(0.25, 1.0, 0.79), row(1.0, 0.5, 0.8), row(0.25, 0.5, 0.75512)]
@@ -57,3 +57,28 @@ def test_sub_networks_without_width_and_depth_are_listed_by_name() -> None:
 
 def test_nothing_scored_is_no_table() -> None:
     assert table([]) == ""
+
+
+def test_what_ends_a_cell_or_a_line_stays_within_its_cell() -> None:
+    lines = markdown(["a|b", "c"], [["one\ntwo", "x"], ["1|2", "y  z"]]).splitlines()
+    assert lines == [
+        r"| a\|b    | c    |",
+        r"| ------- | ---- |",
+        r"| one two | x    |",
+        r"| 1\|2    | y  z |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain name-1.5", "plain name-1.5"),
+        ("<script>alert(1)</script>", r"\<script\>alert(1)\</script\>"),
+        ("![x](http://y)", r"!\[x\](http\://y)"),
+        ("a\n\n# b", r"a \# b"),
+        ("not_entailment", r"not\_entailment"),
+        ("`code` *bold* &lt; \\", r"\`code\` \*bold\* \&lt; \\"),
+    ],
+)
+def test_text_of_a_users_is_no_mark_up(text: str, shown: str) -> None:
+    assert escaped(text) == shown

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ import pytest
 from dynabert_jax.choose.bench import BenchSettings, bench_run
 from dynabert_jax.cli import commands
 from dynabert_jax.data.batches import Inputs
-from dynabert_jax.data.encode import load_tokenizer
+from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.errors import MissingPackageError
 from dynabert_jax.export import verify
 from dynabert_jax.export.errors import ExportError
@@ -22,13 +23,16 @@ from dynabert_jax.export.export import export_run
 from dynabert_jax.export.folder import check_target, whole_folder
 from dynabert_jax.export.formats import FORMATS, Format
 from dynabert_jax.export.int8 import Loss, check_possible
-from dynabert_jax.export.manifest import Manifest, read_manifest, write_manifest
+from dynabert_jax.export.manifest import Manifest, files_in, read_manifest, write_manifest
 from dynabert_jax.export.model_card import latencies
 from dynabert_jax.infer.runner import Answers, Runner
+from dynabert_jax.runs.files import sealed, unsealed
 from dynabert_jax.runs.finished import read_finished
+from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.serve.predict import Predictor
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.weights.files import load_model
-from tiny_run import LABELS, Finished
+from tiny_run import LABELS, MODEL, Finished, record_model
 
 for package in ("torch", "onnx", "onnxruntime"):
     pytest.importorskip(package)
@@ -61,6 +65,18 @@ def dynabert(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> Any:
         return commands.main()
     except SystemExit as leaving:  # tyro leaves the process by itself
         return leaving.code
+
+
+def test_names_of_users_are_no_mark_up_in_the_card(finished: Finished, tmp_path: Path) -> None:
+    name = "<b>x</b> [a](http://b)\n# c"
+    run = Path(shutil.copytree(finished.folder, tmp_path / "run"))
+    data = finished.config.data.replace(task=finished.config.data.task.replace(name=name))
+    RunFolder(run).config_file.write_text(finished.config.replace(data=data).to_json(), encoding="utf-8")
+    record_model(run)
+    export_run(run, "hf", tmp_path / "out", subs=(HALF,))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert r"A BERT for the task \<b\>x\</b\> \[a\](http\://b) \# c, " in card
+    assert "<b>" not in card
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -177,11 +193,73 @@ def test_a_damaged_run_is_reported(
     (damaged / "model" / "model.safetensors").write_bytes(b"damaged")
     arguments = ("export", damaged, "--format", "hf", "--out", tmp_path / "out", "--sub", HALF)
     assert dynabert(monkeypatch, *arguments) == 2
-    assert "is damaged or not complete" in capsys.readouterr().err
+    assert "model.safetensors is damaged, or was changed after it was written" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 # Nothing half written, nothing replaced unasked
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from dynabert_jax.export import folder
+from dynabert_jax.export.folder import whole_folder
+
+def rename(path, target, rename=Path.rename):
+    rename(path, target)
+    if Path(target).name == folder.REPLACED:
+        os.kill(os.getpid(), 9)
+
+if sys.argv[2] == "renames":
+    folder.exchange = lambda *_: False
+    Path.rename = rename
+with whole_folder(Path(sys.argv[1]), force=True) as beside:
+    (beside / "new").touch()
+    if sys.argv[2] == "writing":
+        os.kill(os.getpid(), 9)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(("killed", "new"), [("writing", False), ("renames", False), ("after", True)])
+def test_a_kill_at_any_moment_leaves_the_earlier_export_or_the_new_one(
+    killed: str, new: bool, run: Path, tmp_path: Path
+) -> None:
+    """Where two folders cannot be exchanged at once, the next export puts back what was moved aside."""
+    out = tmp_path / "out"
+    export_run(run, "hf", out, subs=[HALF])
+    before = files_in(out)
+    subprocess.run([sys.executable, "-c", KILLED, str(out), killed], check=False)
+    with pytest.raises(ExportError, match="out exists"):
+        check_target(out, force=False)
+    assert files_in(out) == (("new",) if new else before)
+    if not new:
+        export_run(run, "hf", out, subs=["w1_d1"], force=True)
+        assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_a_file_that_was_changed_or_lost_is_not_answered_from(run: Path, tmp_path: Path) -> None:
+    """As of another export, of the same shapes and names."""
+    out = tmp_path / "out"
+    export_run(run, "onnx", out, subs=[HALF])
+    Predictor(out)(["a good film"])
+    for name in read_manifest(out).files:
+        if name in ("README.md", "config.json"):
+            continue
+        data = (out / name).read_bytes()
+        (out / name).write_bytes(data + b" ")
+        with pytest.raises(ExportError, match=f"{name} is damaged, or was changed after it was written"):
+            Predictor(out)
+        (out / name).unlink()
+        with pytest.raises(ExportError, match=f"{name} cannot be read .+ export it again"):
+            Predictor(out)
+        (out / name).write_bytes(data)
+    manifest = (out / "manifest.json").read_text()
+    assert '"bad"' in manifest
+    (out / "manifest.json").write_text(manifest.replace('"bad"', '"worse"'))
+    with pytest.raises(ExportError, match="it was changed after it was written"):
+        Predictor(out)
 
 
 def test_a_folder_is_replaced_only_where_it_is_an_export(run: Path, tmp_path: Path) -> None:
@@ -246,15 +324,16 @@ def test_what_cannot_take_the_place_of_an_earlier_export_leaves_it(
     out.mkdir()
     (out / "README.md").write_text("the earlier one")
     values = {"format": "hf", "subs": (), "text_columns": ("text",), "lengths": (12,), "labels": ("bad", "good")}
-    write_manifest(out, Manifest(**values, head="classification", files=("README.md",), written_by="dynabert_jax"))
+    write_manifest(out, Manifest(**values, head="classification", files={"README.md": ""}, written_by="dynabert_jax"))
     rename = Path.rename
 
     def refuse(path: Path, target: Path) -> Path:
-        if path.parent.suffix == ".tmp" and path.name == "out":
+        if path.name == "out" and path.parent.name.endswith(".tmp.out"):
             raise PermissionError("not today")
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr("dynabert_jax.export.folder.exchange", lambda *_: False)
     with pytest.raises(ExportError, match=r"cannot write .+ not today"), whole_folder(out, force=True) as folder:
         (folder / "README.md").write_text("the new one")
     assert (out / "README.md").read_text().startswith("the earlier one")
@@ -337,7 +416,7 @@ def test_without_the_runs_data_other_sentences_are_compared(
     finished: Finished, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone = finished.config.data.replace(train_file="/gone.csv")
-    tokenizer = load_tokenizer(finished.folder / "model")
+    tokenizer = load_tokenizer(finished.folder / "model", MODEL)
     with caplog.at_level(logging.WARNING):
         sentences = verify.read_sentences(gone, tokenizer)
     assert "the run's data cannot be read, so other sentences are compared" in caplog.text
@@ -358,7 +437,7 @@ def test_latencies_are_reported_where_the_run_has_them(
     assert latencies(read_finished(copy), HALF, ["onnxruntime"]) == []
     assert line.startswith(f"- latency: {row.median_ms:.2f} ms for 1 x 12 tokens on {row.device} (jax, float32; ")
     card = copy / "latency.json"
-    card.write_text(card.read_text().replace('"model": "', '"model": "0'))
+    card.write_text(sealed(unsealed(card.read_text()) | {"model": "0" * 64}))
     assert latencies(read_finished(copy), HALF, ["jax"]) == []
     assert "has no latencies" in caplog.text
     assert "is the latency card of another model" in caplog.text

@@ -66,11 +66,14 @@ def test_the_optimizer_fuses_every_layer(config: ModelConfig, sub: SubNetwork, t
     onnx_file.write(source, tmp_path)
     model = optimized(tmp_path / "model.onnx")
     kinds = Counter(node.op_type for node in model.model.graph.node)
-    assert kinds["EmbedLayerNormalization"] == 1
+    # RoBERTa's positions depend on the tokens, so the norm of its embeddings stays alone.
+    is_bert = config.model_type == "bert"
+    assert kinds["EmbedLayerNormalization"] == is_bert
     assert kinds["Attention"] == layers
     assert kinds["SkipLayerNormalization"] == 2 * layers
+    assert kinds["LayerNormalization"] == (not is_bert)
     assert kinds["BiasGelu"] + kinds["Gelu"] == layers
-    assert not {"Softmax", "LayerNormalization", "Erf", "Reshape", "Transpose"} & set(kinds)
+    assert not {"Softmax", "Erf", "Reshape", "Transpose"} & set(kinds)
     model.save_model_to_file(str(tmp_path / "fused.onnx"))
     assert_answers(source, lambda _: open_file(tmp_path / "fused.onnx", layers))
 

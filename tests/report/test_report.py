@@ -22,9 +22,9 @@ from dynabert_jax.report.document import document, write_page
 from dynabert_jax.report.facts import Facts, Latency, Score, Size
 from dynabert_jax.report.pictures import pareto, write_pictures
 from dynabert_jax.report.report import report_run
-from dynabert_jax.runs.files import RunFolderError
+from dynabert_jax.runs.files import RunFolderError, sealed, unsealed
 from dynabert_jax.runs.finished import read_finished
-from tiny_run import Finished
+from tiny_run import Finished, any_origin
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = "</script><script>alert(1)</script><!-- {{facts}} 'é\u2028"
@@ -69,7 +69,7 @@ def test_facts_are_what_the_run_wrote(finished: Finished, shown: Facts) -> None:
         share = rows["dev"].score
         assert one.scores["dev"].error == pytest.approx(100 * math.sqrt(share * (1 - share) / 21))
         assert (one.parameters, one.flops) == (rows["dev"].parameters, rows["dev"].flops)
-    scores = run.folder.read_importance().heads
+    scores = run.folder.read_importance(any_origin(finished.config, "importance")).heads
     assert shown.importance == tuple(tuple(map(float, layer)) for layer in scores)
     assert shown.sizes[0].heads == ((0, 1, 2, 3),) * 2
     assert [curve.stage for curve in shown.curves] == ["fine_tune", "width", "depth", "final"]
@@ -120,14 +120,33 @@ def test_a_page_without_latencies_says_why(
     assert (text is None) == (not caplog.records)
 
 
-def test_a_run_without_importance_and_curves_has_a_page(finished: Finished, tmp_path: Path) -> None:
+def test_a_run_without_curves_has_a_page(finished: Finished, tmp_path: Path) -> None:
     shutil.copytree(finished.folder, tmp_path / "run")
-    for name in ("importance.npz", "training.jsonl", "evaluations.jsonl"):
+    for name in ("training.jsonl", "evaluations.jsonl"):
         (tmp_path / "run" / name).unlink()
     shown = facts(tmp_path / "run")
-    assert shown.importance == ()
     assert all(not curve.loss and not curve.dev for curve in shown.curves)
     document(shown)
+
+
+def test_heads_are_not_shown_where_nobody_knows_which_are_kept(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    (tmp_path / "run" / "importance.npz").unlink()
+    with pytest.raises(RunFolderError, match=r"importance\.npz is missing; restore it, or run the training command"):
+        facts(tmp_path / "run")
+
+
+def test_a_log_of_another_run_has_no_curves(
+    finished: Finished, shown: Facts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    for name in ("training.jsonl", "evaluations.jsonl"):
+        file = tmp_path / "run" / name
+        own = file.read_text()
+        other = [json.dumps(json.loads(line) | {"run": "another", "loss": 9.0}) + "\n" for line in own.splitlines()]
+        file.write_text(own + "".join(other))
+    assert facts(tmp_path / "run").curves == shown.curves
+    assert caplog.text.count("has lines of another run, which the page leaves out") == 2
 
 
 def test_lines_of_a_log_that_tell_nothing_are_left_out(finished: Finished, shown: Facts, tmp_path: Path) -> None:
@@ -146,7 +165,7 @@ def test_lines_of_a_log_that_tell_nothing_are_left_out(finished: Finished, shown
 def test_results_of_unknown_origin_have_a_page(finished: Finished, tmp_path: Path) -> None:
     shutil.copytree(finished.folder, tmp_path / "run")
     file = tmp_path / "run" / "results.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"provenance": [1]}))
+    file.write_text(sealed(unsealed(file.read_text()) | {"provenance": [1]}))
     assert facts(tmp_path / "run").origin == {}
 
 

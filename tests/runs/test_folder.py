@@ -22,7 +22,7 @@ from dynabert_jax.runs.logs import provenance
 from dynabert_jax.system.packages import version
 from dynabert_jax.weights.rewire import Scores
 from full_disk import files_up_to
-from tiny_run import Materials, lines
+from tiny_run import Materials, any_origin, lines
 
 
 @pytest.fixture
@@ -68,7 +68,9 @@ def test_two_processes_do_not_work_in_one_folder(config: RunConfig) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"mine\n"
-        with pytest.raises(RunFolderError, match=r"another process is training in .+one; wait for it, stop it, or set"):
+        with pytest.raises(
+            RunFolderError, match=r"another process is training or evaluating in .+one; wait for it, stop it, or set"
+        ):
             begun(config)
         other.kill()
     begun(config)
@@ -180,7 +182,7 @@ def test_lines_of_lost_steps_are_forgotten_and_no_others(config: RunConfig) -> N
         for step in (2, 4, 6):
             folder.append_training({"stage": stage, "step": step, "loss": 0.5})
             folder.append_evaluations([{"stage": stage, "step": step, "sub": sub} for sub in ("w1", "w0.5")])
-    folder.forget_after("width", 4)
+    folder.forget_after("width", 4, None)
     kept = [("fine_tune", 2), ("fine_tune", 4), ("fine_tune", 6), ("width", 2), ("width", 4)]
     training, evaluations = (lines(folder.path / f"{name}.jsonl") for name in ("training", "evaluations"))
     assert [(line["stage"], line["step"]) for line in training] == kept
@@ -196,7 +198,7 @@ def test_a_line_that_a_kill_left_half_written_is_dropped(config: RunConfig) -> N
     append_lines(folder, [1])
     with (folder.path / "training.jsonl").open("a") as file:
         file.write('{"stage": "fine_tune", "st')
-    folder.forget_after("fine_tune", 8)
+    folder.forget_after("fine_tune", 8, None)
     assert lines(folder.path / "training.jsonl") == [{"stage": "fine_tune", "step": 1}]
 
 
@@ -205,11 +207,20 @@ def test_damaged_lines_of_a_log_are_reported_and_dropped(config: RunConfig, capl
     folder = begun(config)
     whole = [{"stage": "width", "step": step} for step in (1, 2)]
     damaged = [b"\xff\xfe{", b"[1, 2]", b'{"a": 1}', b"[" * 100_000, b""]
+    damaged += [b'{"stage": "width", "step": %s}' % step for step in (b"null", b'"2"', b"true", b"1.5", b"-1", b"[]")]
+    damaged += [b'{"stage": ["width"], "step": 1}', b'{"stage": "width", "step": 1' + b"0" * 400 + b"}"]
     texts = [json.dumps(whole[0]).encode(), *damaged, json.dumps(whole[1]).encode(), b'{"stage": "wi']
     (folder.path / "training.jsonl").write_bytes(b"\n".join(texts))
-    folder.forget_after("width", 2)
+    folder.forget_after("width", 2, None)
     assert lines(folder.path / "training.jsonl") == whole
-    assert "training.jsonl: lines 2, 3, 4, 5, 6 are damaged and are dropped" in caplog.text
+    assert "training.jsonl: lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14 are damaged and are dropped" in caplog.text
+
+
+def test_a_log_that_cannot_be_read_is_reported(config: RunConfig) -> None:
+    folder = begun(config)
+    (folder.path / "training.jsonl").mkdir()
+    with pytest.raises(RunFolderError, match=r"training\.jsonl cannot be read \(.+\); restore it, or move it away"):
+        folder.forget_after("width", 2, None)
 
 
 def test_lines_of_a_stage_take_the_place_of_its_earlier_ones(config: RunConfig) -> None:
@@ -217,7 +228,7 @@ def test_lines_of_a_stage_take_the_place_of_its_earlier_ones(config: RunConfig) 
     folder.append_evaluations([{"stage": "width", "step": 2}])
     for sub in ("w1", "w0.5"):
         folder.replace_evaluations("results", [{"stage": "results", "step": None, "sub": sub}])
-    folder.forget_after("width", 2)
+    folder.forget_after("width", 2, None)
     assert lines(folder.path / "evaluations.jsonl") == [
         {"stage": "width", "step": 2},
         {"stage": "results", "step": None, "sub": "w0.5"},
@@ -225,7 +236,7 @@ def test_lines_of_a_stage_take_the_place_of_its_earlier_ones(config: RunConfig) 
 
 
 def test_there_is_nothing_to_forget_before_anything_is_logged(config: RunConfig) -> None:
-    begun(config).forget_after("width", 0)
+    begun(config).forget_after("width", 0, None)
 
 
 def test_the_origin_of_numbers_names_every_version_they_depend_on(config: RunConfig) -> None:
@@ -251,8 +262,8 @@ def scores() -> Scores:
 
 def test_importance_returns_as_it_was(config: RunConfig) -> None:
     folder = begun(config)
-    folder.write_importance(scores())
-    found = folder.read_importance()
+    folder.write_importance(scores(), any_origin(config, "importance"))
+    found = folder.read_importance(any_origin(config, "importance"))
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(scores()), strict=True):
         assert ours.dtype == np.float32
         np.testing.assert_array_equal(ours, theirs)
@@ -262,12 +273,12 @@ def test_importance_returns_as_it_was(config: RunConfig) -> None:
 @pytest.mark.parametrize("keep", [0, 10, 700])
 def test_damaged_importance_is_an_error(config: RunConfig, keep: int) -> None:
     folder = begun(config)
-    folder.write_importance(scores())
+    folder.write_importance(scores(), any_origin(config, "importance"))
     data = folder.importance_file.read_bytes()
     assert len(data) > keep
     folder.importance_file.write_bytes(data[:keep])
     with pytest.raises(RunFolderError, match=r"importance\.npz is damaged .+ remove .+ the same command computes it"):
-        folder.read_importance()
+        folder.read_importance(any_origin(config, "importance"))
 
 
 # Whole or not at all
@@ -297,7 +308,7 @@ def test_a_log_on_a_full_disk_is_an_error_and_its_whole_lines_are_read(config: R
     folder = begun(config)
     with pytest.raises(RunFolderError, match=r"cannot write .+training\.jsonl"), files_up_to(3000):
         append_lines(folder, range(1, 1000))
-    folder.forget_after("fine_tune", 50)
+    folder.forget_after("fine_tune", 50, None)
     assert [line["step"] for line in lines(folder.path / "training.jsonl")] == list(range(1, 51))
 
 
@@ -337,7 +348,7 @@ def test_files_are_utf8_wherever_they_are_written(config: RunConfig, monkeypatch
     german = config.replace(model="Sprüche")
     folder = begun(german)
     append_lines(folder, [1])
-    folder.forget_after("fine_tune", 1)
+    folder.forget_after("fine_tune", 1, None)
     assert "Sprüche" in folder.config_file.read_bytes().decode("utf-8")
     assert folder.config() == german
 

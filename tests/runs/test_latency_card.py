@@ -1,6 +1,7 @@
 """Latency cards: written and read back, merged, asked, and never taken for those of another model."""
 
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.runs.latency_card import (
     LatencyError,
     Where,
+    add_to_card,
     fingerprint,
     latencies,
     merge,
@@ -54,6 +56,41 @@ def test_a_card_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
         write_card(file / "card.json", card(measurement()))
 
 
+def test_a_number_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "card.json"
+    write_card(file, card(measurement(median_ms=8.0)))
+    file.write_text(file.read_text().replace('"median_ms": 8.0', '"median_ms": 3.0'))
+    with pytest.raises(LatencyError, match="it was changed after it was written"):
+        read_card(file, "abc")
+
+
+def test_two_rows_of_one_measurement_are_refused() -> None:
+    with pytest.raises(ConfigError, match="two rows for the same measurement"):
+        card(measurement(median_ms=8.0), measurement(median_ms=3.0))
+
+
+ADD = """
+import sys
+from pathlib import Path
+from dynabert_jax.runs.latency_card import add_to_card
+from tiny_rows import card, measurement
+
+for batch in range(int(sys.argv[2]), int(sys.argv[2]) + 20):
+    add_to_card(Path(sys.argv[1]), card(measurement(batch=batch)))
+"""
+
+
+def test_processes_that_add_rows_at_once_lose_none(tmp_path: Path) -> None:
+    file, tests = tmp_path / "card.json", Path(__file__).parents[1]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", ADD, str(file), str(first)], cwd=tests.parent,
+                         env=os.environ | {"PYTHONPATH": f"{tests.parent}:{tests}"})
+        for first in (1, 21, 41)
+    ]  # fmt: skip
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    assert {row.batch for row in read_card(file, "abc").rows} == set(range(1, 61))
+
+
 def test_a_card_gets_the_folder_that_it_is_to_lie_in(tmp_path: Path) -> None:
     file = tmp_path / "new" / "cards" / "card.json"
     write_card(file, card(measurement()))
@@ -81,6 +118,14 @@ def test_of_two_at_the_same_time_the_last_given_stays() -> None:
     first, second = card(measurement(median_ms=1.0)), card(measurement(median_ms=2.0))
     assert merge([first, second]).rows == second.rows
     assert merge([second, first]).rows == first.rows
+
+
+def test_a_new_measurement_counts_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    add_to_card(tmp_path / "card.json", card(measurement(time=LATE), measurement(time=LATE, batch=2)))
+    new = card(measurement(time=EARLY, median_ms=7.0))
+    add_to_card(tmp_path / "card.json", new)
+    rows = read_card(tmp_path / "card.json", new.model).rows
+    assert set(rows) == {new.rows[0], measurement(time=LATE, batch=2)}
 
 
 def test_an_origin_that_no_row_is_of_is_dropped() -> None:

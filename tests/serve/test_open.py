@@ -1,6 +1,7 @@
 """Every export answers as its run does, and one that is damaged is reported."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.export import export_run
 from dynabert_jax.export.formats import FORMATS
 from dynabert_jax.infer.runner import Runner
+from dynabert_jax.runs.files import unsealed
 from dynabert_jax.serve.open import PredictError
 from dynabert_jax.serve.predict import Predictor
 from tiny_run import Finished, sentences
@@ -39,6 +41,14 @@ def exports(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def copied(exports: Path, tmp_path: Path) -> Callable[[str], Path]:
     return lambda format: Path(shutil.copytree(exports / format, tmp_path / format))
+
+
+def as_older(folder: Path) -> Path:
+    """As an older version wrote it: without checksums."""
+    manifest = folder / "manifest.json"
+    values = unsealed(manifest.read_text())
+    manifest.write_text(json.dumps(values | {"files": list(values["files"])}))
+    return folder
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -91,15 +101,75 @@ def overwrite(file: Path) -> None:
 def test_a_damaged_export_is_reported(
     format: str, file: str, damage: Callable[[Path], Any], message: str, copied: Callable[[str], Path]
 ) -> None:
-    folder = copied(format)
+    """Also without checksums."""
+    folder = as_older(copied(format))
     damage(folder / file)
     with pytest.raises(ExportError, match=message):
         Predictor(folder)(["good film"])
 
 
+def test_a_program_with_a_call_of_native_code_is_refused(
+    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As such, and not as damage."""
+    export = copied("stablehlo")
+    (file,) = export.glob("*.stablehlo")
+    monkeypatch.setattr("dynabert_jax.infer.run_stablehlo.ALLOWED", "none")
+    with pytest.raises(ExportError, match=f"^{re.escape(str(file))} is not run, because its program calls native code"):
+        Predictor(export)
+
+
+def test_an_operator_of_an_onnx_model_that_is_not_known_is_refused(copied: Callable[[str], Path]) -> None:
+    import onnx
+
+    export = as_older(copied("onnx"))
+    model = onnx.load(export / "model.onnx")
+    model.graph.node.append(onnx.helper.make_node("Strange", ["logits"], ["more"], domain="of.others"))
+    model.opset_import.append(onnx.helper.make_opsetid("of.others", 1))
+    (export / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ExportError, match=r"is damaged or not complete .*of\.others"):
+        Predictor(export)
+
+
+def test_the_modelling_file_of_an_export_is_not_run(copied: Callable[[str], Path]) -> None:
+    export = copied("hf-exact")
+    before = Predictor(export).logits(TEXTS)
+    files = list(export.glob("*.py"))
+    assert files
+    for file in files:
+        file.write_text("raise SystemExit")
+    np.testing.assert_array_equal(Predictor(export).logits(TEXTS), before)
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "{folder}/secret.bin", "link.bin"])
+def test_weights_outside_of_an_onnx_models_folder_are_refused(
+    location: str, copied: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """ONNX Runtime reads weights from a file next to the model, and nowhere else."""
+    import onnx
+
+    export = as_older(copied("onnx"))
+    model = onnx.load(export / "model.onnx")
+    moved = max(model.graph.initializer, key=lambda one: len(one.raw_data))
+    data = moved.raw_data
+    (tmp_path / "secret.bin").write_bytes(data)
+    (export / "link.bin").symlink_to(tmp_path / "secret.bin")
+    (export / "near.bin").write_bytes(data)
+    for place, is_read in (("near.bin", True), (location.format(folder=tmp_path), False)):
+        moved.raw_data = data
+        onnx.external_data_helper.set_external_data(moved, location=place)
+        moved.ClearField("raw_data")
+        (export / "model.onnx").write_bytes(model.SerializeToString())
+        if is_read:
+            Predictor(export)
+            continue
+        with pytest.raises(ExportError, match=r"is damaged or not complete .*External data path"):
+            Predictor(export)
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_export_knows_its_length_without_tokenizer_config(format: str, copied: Callable[[str], Path]) -> None:
-    folder = copied(format)
+    folder = as_older(copied(format))
     expected = Predictor(folder, batch_size=4).logits(TEXTS)
     (folder / "tokenizer_config.json").unlink()
     np.testing.assert_allclose(Predictor(folder, batch_size=4).logits(TEXTS), expected, rtol=0, atol=1e-6)
@@ -129,7 +199,7 @@ def test_too_large_a_batch_is_no_damage(
 
 def test_labels_of_another_network_are_reported(copied: Callable[[str], Path]) -> None:
     for format in ("onnx", "stablehlo"):
-        file = copied(format) / "config.json"
+        file = as_older(copied(format)) / "config.json"
         names = {str(i): name for i, name in enumerate("abc")}
         file.write_text(json.dumps(json.loads(file.read_text()) | {"id2label": names, "label2id": {}}))
         with pytest.raises(ExportError, match=r"manifest\.json has the labels bad, good and config\.json has a, b, c"):
@@ -143,6 +213,15 @@ def test_a_manifest_of_something_else_is_none_of_an_export(copied: Callable[[str
     folder = copied("hf")
     (folder / "manifest.json").write_text('{"name": "a web page", "icons": []}')
     assert Predictor(folder, batch_size=4)(["good film"])[0].label in ("bad", "good")
+
+
+@pytest.mark.parametrize("name", ["special_tokens_map.json", "added_tokens.json", "w0.25_d0.5.stablehlo"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_file_of_another_export_is_refused(format: Any, name: str, copied: Callable[[str], Path]) -> None:
+    folder = copied(format)
+    (folder / name).write_text('{"cls_token": "good"}')
+    with pytest.raises(ExportError, match=rf"{name} is not of this export, and would change its answers; remove it"):
+        Predictor(folder)
 
 
 def test_an_export_of_a_newer_version_says_so(copied: Callable[[str], Path]) -> None:
@@ -161,7 +240,7 @@ def test_onnx_without_its_runtime_says_what_to_install(exports: Path, monkeypatc
 
 
 def test_eight_bits_alone_do_not_answer(copied: Callable[[str], Path]) -> None:
-    folder = copied("onnx")
+    folder = as_older(copied("onnx"))
     (folder / "model.onnx").rename(folder / "model_int8.onnx")
     with pytest.raises(ExportError, match=r"model\.onnx does not exist, and model_int8\.onnx is not used"):
         Predictor(folder)

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from dynabert_jax.cli import commands
-from dynabert_jax.config import ModelConfig
-from dynabert_jax.data.encode import Split, load_tokenizer, tokenize
+from dynabert_jax.config import ConfigError, ModelConfig
+from dynabert_jax.data.encode import Split
 from dynabert_jax.data.rows import DataError, open_rows
+from dynabert_jax.data.tokenizer import load_tokenizer, tokenize
 from dynabert_jax.evaluate.evaluate import EvaluationError, logits_of
 from dynabert_jax.infer import in_jax
 from dynabert_jax.infer.in_jax import forward_program
@@ -41,7 +43,9 @@ def predictor(finished: Finished) -> Predictor:
 def logits(finished: Finished) -> np.ndarray:
     """Of the evaluation, which pads and orders by itself, `[n, C]`."""
     run = read_finished(finished.folder)
-    tokens = tokenize(load_tokenizer(run.model.folder), [(text,) for text in TEXTS], run.config.data.max_length)
+    tokens = tokenize(
+        load_tokenizer(run.model.folder, run.shape), [(text,) for text in TEXTS], run.config.data.max_length
+    )
     split = Split("texts", [t.input_ids for t in tokens], [t.token_type_ids for t in tokens], np.zeros(len(TEXTS)))
     runner = in_jax.open_model(run.model.cut(run.sub("w1_d0.5")), run.config.dtype)
     return logits_of(runner, split, run.config.data, run.model.config.pad_token_id)
@@ -159,7 +163,8 @@ def test_what_is_no_text_is_reported(predictor: Predictor, texts: Any, message: 
 def test_weights_that_have_diverged_are_reported(model: Callable[..., Path], tmp_path: Path) -> None:
     folder = model()
     loaded = load_model(folder)
-    loaded.params["classifier"]["bias"][:] = np.nan
+    loaded.params["classifier"]["bias"][:] = 3e38  # every one is a number, and their sums are not
+    loaded.params["classifier"]["kernel"][:] = 3e38
     save_model(tmp_path / "broken", loaded.config, loaded.params, tokenizer_from=folder)
     with pytest.raises(EvaluationError, match="answers 2 of 2 examples of the texts with NaN"):
         predict_texts(tmp_path / "broken", ["good", "bad"], batch_size=4)
@@ -520,3 +525,66 @@ def test_a_parquet_files_own_values_are_written_as_they_are(predictor: Predictor
     predict_file(predictor, tmp_path / "in.parquet", tmp_path / "out.jsonl", ["text"])
     with (tmp_path / "out.jsonl").open() as file:
         assert [json.loads(line)["kind"] for line in file] == [1, -1]
+
+
+# Devices, and spreadsheets
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(32, 33), (1, 3), (3, 3)])
+def test_a_batch_is_rounded_up_to_the_devices(
+    asked: int, taken: int, finished: Finished, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three devices and one text, with the default batch."""
+    monkeypatch.setattr(jax, "local_devices", lambda *_: jax.devices()[:3])
+    three = Predictor(finished.folder, "w1_d0.5", batch_size=asked)
+    assert three.batch_size == taken
+    for count in (1, 2, 3):
+        assert_close(three.logits(TEXTS[:count]), predictor.logits(TEXTS[:count]))
+
+
+def test_formulas_are_escaped_where_that_is_asked_for(predictor: Predictor, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    rows = [["text", "=name"], ["=1+1", "a"], ["@SUM(A1)", "-5"], ["-good", "+1.5"], ["a=b", "-2+3"], ["\tgood", ""]]
+    with source.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+    def written(**options: bool) -> list[list[str]]:
+        predict_file(predictor, source, out, ("text",), force=True, **options)
+        with out.open(newline="") as file:
+            return [row[:2] for row in csv.reader(file)]
+
+    assert written() == rows  # by default the data come out as they went in
+    assert written(escape_formulas=True) == [
+        ["text", "'=name"], ["'=1+1", "a"], ["'@SUM(A1)", "-5"], ["'-good", "+1.5"], ["a=b", "'-2+3"], ["'\tgood", ""]
+    ]  # fmt: skip
+
+
+# Models that cannot answer
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"a":' * 100_000, '{"model_type": "bert", "model_type": "roberta"}']
+)
+def test_a_configuration_that_cannot_be_read_is_named(content: str, model: Callable[..., Path]) -> None:
+    folder = model()
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.json is damaged \(JsonError: it (is nested too deep|has the key)"):
+        Predictor(folder)
+
+
+@pytest.mark.parametrize("architecture", ["BertForTokenClassification", "BertForMultipleChoice"])
+def test_a_model_for_another_task_does_not_predict(architecture: str, model: Callable[..., Path]) -> None:
+    folder = model()
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": [architecture]}))
+    with pytest.raises(PredictError, match=r"has no classifier \(it has heads of other tasks: classifier\), so its"):
+        Predictor(folder)
+
+
+def test_a_model_without_a_pooler_does_not_predict(model: Callable[..., Path]) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    file = model() / "model.safetensors"
+    save_file({name: tensor for name, tensor in load_file(file).items() if "pooler" not in name}, file)
+    with pytest.raises(PredictError, match=r"has no pooler and no classifier \(.*\), so its answers would be random"):
+        Predictor(file.parent)

@@ -10,7 +10,8 @@ import tiny_run
 from dynabert_jax import cost
 from dynabert_jax.config import Importance
 from dynabert_jax.cost import size
-from dynabert_jax.data.encode import load_data, load_tokenizer
+from dynabert_jax.data.encode import load_data
+from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.plan import plan_run
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.subnetwork import SubNetwork
@@ -32,7 +33,9 @@ def context(materials: Materials, tmp_path: Path) -> Context:
     config = materials.config(tmp_path, data=data, importance=Importance(batch_size=8, max_examples=20))
     pretrained = load_model(materials.model, labels=tiny_run.LABELS)
     plan = plan_run(pretrained.config, config)
-    return Context(config, plan, pretrained, load_data(data, load_tokenizer(materials.model)), RunFolder(tmp_path))
+    return Context(
+        config, plan, pretrained, load_data(data, load_tokenizer(materials.model, tiny_run.MODEL)), RunFolder(tmp_path)
+    )
 
 
 def padded_tokens(sizes: Any, batch: int) -> list[int]:
@@ -102,6 +105,10 @@ def test_the_plan_is_reported_and_nothing_is_written(
     assert capsys.readouterr().out == ""
     assert not (tmp_path / "run").exists()
     assert "data: 44 train, 21 dev, 13 test examples; batches of 8, up to 12 tokens" in text
+    assert re.search(
+        r"^train: 44 rows; bad \d+, good \d+; \d+ tokens in the median and 11 at most; 0 tr", text, re.MULTILINE
+    )
+    assert re.search(r"^test: 13 rows; .+; 0\.0 % of tokens unknown; .+; 2 texts also in train$", text, re.MULTILINE)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     stages = {row[0]: row[1:] for row in rows}
     assert {name: stages[name][:2] for name in ("fine_tune", "width", "depth", "final")} == {

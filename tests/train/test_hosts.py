@@ -1,5 +1,6 @@
 """A run is the same on any number of devices and of processes, and none of them hangs when another one dies."""
 
+import json
 import os
 import signal
 import socket
@@ -41,14 +42,17 @@ def start(command: Sequence[str], devices: int, programs: Path, **environment: s
     )
 
 
+def free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
 def start_together(
     command: Sequence[str], processes: int, programs: Path, second: Sequence[str] = ()
 ) -> list[subprocess.Popen[str]]:
     """A run in so many processes, of one device each; the second one with arguments of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
+    together = {"JAX_COORDINATOR_ADDRESS": free_address(), "JAX_NUM_PROCESSES": str(processes)}
     return [
         start([*command, *(second if number == 1 else ())], 1, programs, **together, JAX_PROCESS_ID=str(number))
         for number in range(processes)
@@ -244,7 +248,7 @@ def test_one_that_cannot_begin_ends_all(materials: Materials, programs: Path, tm
         running = start_together(command_of(config, tmp_path), 2, programs)
         errors = finish(running, timeout=90)
     assert running[0].returncode == 2, errors
-    assert "another process is training in" in errors[0]
+    assert "another process is training or evaluating in" in errors[0]
     assert running[1].returncode not in (0, -signal.SIGKILL), errors
 
 
@@ -255,7 +259,53 @@ def test_data_that_differs_between_processes_is_refused(materials: Materials, pr
     running = start_together(command_of(config, tmp_path), 2, programs, second=("--seed", "7"))
     errors = finish(running, timeout=90)
     assert [process.returncode for process in running] == [2, 2], errors
-    assert all("the configuration is not the same everywhere: processes 1" in one for one in errors)
+    assert all("these differ from process 0: the configuration (process 1)" in one for one in errors)
+
+
+# Lets the second process read another test file under the same configuration, as from a local disk.
+OTHER_TEST_FILE = """
+import os
+from dynabert_jax.train import run
+
+if os.environ.get("JAX_PROCESS_ID") == "1":
+    read = run.read_texts
+    run.read_texts = lambda data: read(data.replace(test_file=data.dev_file))
+"""
+
+
+@pytest.mark.slow
+def test_a_test_file_that_differs_between_processes_is_refused(
+    materials: Materials, programs: Path, tmp_path: Path
+) -> None:
+    """It would not change the training, and the scores would be those of neither file."""
+    command = command_of(materials.few_students(tmp_path / "run"), tmp_path)
+    with Path(command[-1]).open("a") as file:
+        file.write(OTHER_TEST_FILE)
+    running = start_together(command, 2, programs)
+    errors = finish(running, timeout=90)
+    assert [process.returncode for process in running] == [2, 2], errors
+    assert all("these differ from process 0: the test split test (process 1). " in one for one in errors), errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"jax": "2", "data": "9" * 64}, r"differ from process 0: jax \(process 0 has 1, process 1 has 2\)\. "),
+        ({"jax": "1", "data": "8" * 64}, r"differ from process 0: data \(process 1\)\. "),
+        ({"jax": "1"}, r"differ from process 0: data \(process 1\)\. "),
+        ({"jax": "1", "data": "9" * 64, "more": "x"}, r"more \(process 0 has nothing, process 1 has x\)\. "),
+        ({"jax": "2", "data": "8" * 64}, r"jax \(process 0 has 1, process 1 has 2\); data \(process 1\)\. "),
+    ],
+)
+def test_what_differs_is_named(second: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = {"jax": "1", "data": "9" * 64}
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(devices, "_texts_of_all", lambda _: [json.dumps(one) for one in (first, second, first)])
+    with pytest.raises(ParallelError, match=message):
+        devices.check_same_everywhere(first)
+    monkeypatch.setattr(devices, "_texts_of_all", lambda _: [json.dumps(first)] * 3)
+    devices.check_same_everywhere(first)
 
 
 @pytest.mark.parametrize(
@@ -326,3 +376,28 @@ def test_one_process_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.is_first()
     assert devices.any_host(True)
     assert not devices.any_host(False)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ((0,), "after 3 seconds, process 1 of 2 did not come to process 0 at 127.0.0.1:"),
+        ((1,), "has waited 3 seconds for process 0 at 127.0.0.1:"),
+        ((0, 0), "process 0 cannot listen at 127.0.0.1:"),
+        ((0, 1, 1), "two processes have JAX_PROCESS_ID=1"),
+    ],
+)
+@pytest.mark.slow
+def test_processes_that_do_not_meet_end_with_a_message(
+    numbers: Sequence[int], message: str, materials: Materials, programs: Path, tmp_path: Path
+) -> None:
+    """jax itself would wait for minutes, and end in a stack trace of C++ or by a signal."""
+    command = command_of(materials.fine_tuning(tmp_path / "run"), tmp_path)
+    together = {"JAX_COORDINATOR_ADDRESS": free_address(), "JAX_NUM_PROCESSES": "3" if len(numbers) > 2 else "2"}
+    together["DYNABERT_MEETING_SECONDS"] = "3" if len(numbers) < 3 else "30"
+    running = [start(command, 1, programs, **together, JAX_PROCESS_ID=str(number)) for number in numbers]
+    errors = finish(running, timeout=60)
+    assert [process.returncode for process in running] == [2] * len(numbers), errors
+    assert any(message in one for one in errors), errors
+    assert all("error: " in one and "Traceback" not in one and "@     0x" not in one for one in errors), errors
+    assert not (tmp_path / "run").exists()

@@ -1,7 +1,9 @@
 """The loop's parts: when it evaluates, which batches it goes on with, and what stops it."""
 
 import copy
-from collections.abc import Sequence
+import dataclasses
+import platform
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pytest
 import tiny_run
 from dynabert_jax.config import FineTune, Importance, RunConfig, WidthStage
 from dynabert_jax.data.batches import Batch
-from dynabert_jax.data.encode import Split, load_data, load_tokenizer
+from dynabert_jax.data.encode import Split, TaskData, load_data
+from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.plan import fine_tune, plan_run, width
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.train import loop
@@ -49,7 +52,7 @@ def test_evaluations_are_spread_over_the_epoch_and_one_is_at_its_end(
 @pytest.fixture(scope="module")
 def context(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> Context:
     config = materials.config(tmp_path_factory.mktemp("run"))
-    data = load_data(config.data, load_tokenizer(materials.model))
+    data = load_data(config.data, load_tokenizer(materials.model, tiny_run.MODEL))
     pretrained = load_model(materials.model, labels=tiny_run.LABELS)
     plan = plan_run(pretrained.config, config)
     return Context(config, plan, pretrained, data, RunFolder(Path(config.run_dir)))
@@ -109,28 +112,64 @@ def test_the_best_of_a_run_that_goes_on_from_before_it_is_kept(
     """The newest checkpoint may be lost, and what is trained again need not be the same to the last bit."""
     monkeypatch.setattr("dynabert_jax.train.loop.score_dev", lambda *_: [])
     params = init_params(tiny_run.MODEL, seed=0)
-    state = init_state(TWO_EPOCHS, params, STEPS)
+    state, origin = init_state(TWO_EPOCHS, params, STEPS), context.origin("fine_tune", "of the first weights")
     with Checkpoints(tmp_path / "best") as best, StageLog(context, TWO_EPOCHS) as log:
         monkeypatch.setattr(log, "evaluation", lambda *_: None)
         for step, score, kept in ((12, 0.8, 12), (6, 0.9, 6), (12, 0.9, 6)):
             monkeypatch.setattr("dynabert_jax.train.loop.mean_score", lambda _, score=score: score)
-            loop.evaluate_and_keep_best(context, TWO_EPOCHS, state, best, log, step)
-            assert best.record() == {"score": max(score, 0.8), "step": kept}
+            loop.evaluate_and_keep_best(context, TWO_EPOCHS, state, best, log, step, origin)
+            assert best.record() == origin.record() | {"score": max(score, 0.8), "step": kept}
+
+
+def compared(context: Context, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What this process would compare with the others."""
+    things: dict[str, str] = {}
+    monkeypatch.setattr("dynabert_jax.system.devices.check_same_everywhere", things.update)
+    check_same_run(context)
+    return things
 
 
 def test_processes_compare_all_that_a_run_depends_on(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared: dict[str, str] = {}
-    monkeypatch.setattr(
-        "dynabert_jax.system.devices.check_same_everywhere", lambda text, what: compared.update({what: text})
-    )
-    check_same_run(context)
-    assert list(compared) == [
-        "the configuration is", "the train or dev data (texts, labels or tokens) are", "the pretrained weights are",
-        "the versions are",
-    ]  # fmt: skip
-    assert compared["the configuration is"] == context.config.to_json()
-    assert compared["the pretrained weights are"] == context.origins["weights"]
-    assert f"('jax', '{jax.__version__}')" in compared["the versions are"]
+    things = compared(context, monkeypatch)
+    assert things["the configuration"] == context.config.to_json()
+    assert things["the pretrained weights"] == context.pretrained.fingerprint
+    assert things["the version of jax"] == jax.__version__
+    assert things["the version of Python"] == platform.python_version()
+    assert things["jax's setting jax_enable_x64"] == "False"
+    for split in ("train split train", "dev split dev", "test split test"):
+        assert f"the {split}" in things
+
+
+def changed_split(split: Split) -> Split:
+    return dataclasses.replace(split, labels=1 - split.labels)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda data: dataclasses.replace(data, train=changed_split(data.train)), {"the train split train"}),
+        (lambda data: dataclasses.replace(data, dev={"dev": changed_split(data.dev["dev"])}), {"the dev split dev"}),
+        (lambda data: dataclasses.replace(data, test={"test": data.dev["dev"]}), {"the test split test"}),
+        (lambda data: dataclasses.replace(data, test={}), {"the test split test"}),
+        (lambda data: dataclasses.replace(data, labels=("good", "bad")), {"the names of the classes"}),
+    ],
+)  # fmt: skip
+def test_data_that_differs_is_named(
+    change: Callable[[TaskData], TaskData], named: set[str], context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = compared(context, monkeypatch)
+    monkeypatch.setattr(context, "data", change(context.data))
+    other = compared(context, monkeypatch)
+    assert {name for name in own | other if own.get(name) != other.get(name)} == named
+
+
+def test_a_tokenizer_that_differs_is_named(context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also where it gives the same tokens for the run's texts: the run's model gets its files."""
+    own = compared(context, monkeypatch)
+    (tmp_path / "vocab.txt").write_text((context.pretrained.folder / "vocab.txt").read_text() + "another\n")
+    monkeypatch.setattr(context, "pretrained", dataclasses.replace(context.pretrained, folder=tmp_path))
+    other = compared(context, monkeypatch)
+    assert {name for name in own | other if own.get(name) != other.get(name)} == {"the tokenizer"}
 
 
 @pytest.mark.parametrize(

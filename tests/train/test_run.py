@@ -24,7 +24,8 @@ import tiny_run
 import train
 from dynabert_jax.config import ModelConfig, Optimizer, RunConfig
 from dynabert_jax.config.tasks import DevSplit, GlueLayout, Task
-from dynabert_jax.data.encode import load_data, load_tokenizer
+from dynabert_jax.data.encode import load_data
+from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
@@ -38,7 +39,7 @@ from dynabert_jax.train.step_order import PlannedStep
 from dynabert_jax.weights.files import load_model, save_model
 from same_runs import assert_same_runs, kept_params, last_state, logs_of
 from tiny import Params
-from tiny_run import STEPS, Finished, Materials, assert_equal_trees, lines, write_config
+from tiny_run import STEPS, Finished, Materials, any_origin, assert_equal_trees, lines, write_config
 
 STUDENTS = {"fine_tune": 1, "width": 2, "depth": 4, "final": 2}
 EVALUATED = (6, 12)  # the steps that end an epoch
@@ -52,7 +53,7 @@ def test_the_folder_holds_what_it_promises(finished: Finished) -> None:
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {
         "config.json", "importance.npz", "training.jsonl", "evaluations.jsonl", "tensorboard", "model",
-        "results.json", "results.md", "fine_tune", "width", "depth", "final", ".lock",
+        "model.json", "results.json", "results.md", "fine_tune", "width", "depth", "final", ".lock",
     }  # fmt: skip
     for stage in STUDENTS:
         assert {path.name for path in (finished.folder / stage / "last").iterdir()} == {"8", str(STEPS)}
@@ -142,7 +143,7 @@ def test_the_results_are_those_of_the_published_model(finished: Finished) -> Non
     assert [(row.split, row.width, row.depth) for row in finished.results.rows] == [
         (split, 1.0, depth) for split in ("dev", "test") for depth in (1.0, 0.5)
     ]
-    data = load_data(finished.config.data, load_tokenizer(finished.folder / "model"))
+    data = load_data(finished.config.data, load_tokenizer(finished.folder / "model", tiny_run.MODEL))
     for row in finished.results.rows:
         split = {**data.dev, **data.test}[row.split]
         sub = SubNetwork.uniform(model.config, row.width or 0, row.depth or 0)
@@ -166,7 +167,7 @@ def answer_one_by_one(config: ModelConfig, params: Params, sentences: Sequence[n
 
 def test_the_published_model_is_rewired_and_trained(finished: Finished) -> None:
     """Its heads stand by importance: those of the fine-tuned model in the order of their scores, and then trained."""
-    scores = RunFolder(finished.folder).read_importance()
+    scores = RunFolder(finished.folder).read_importance(any_origin(finished.config, "importance"))
     assert [len(heads) for heads in scores.heads] == [4, 4]
     assert [len(neurons) for neurons in scores.neurons] == [24, 24]
     kept = kept_params(finished.config, "final")
@@ -261,9 +262,9 @@ class Interruptions:
             save(checkpoints, done, *args)
             self.reach(checkpoints.folder.name, checkpoints.folder.parent.name, done)
 
-        def write_importance(folder: RunFolder, scores: Any) -> None:
+        def write_importance(*args: Any) -> None:
             self.reach("importance", "width", 0)
-            importance(folder, scores)
+            importance(*args)
 
         importance = RunFolder.write_importance
         monkeypatch.setattr(StageLog, "step", log_step)
@@ -417,7 +418,8 @@ def test_other_data_under_the_same_name_is_refused(
     other = {"text": ("film", first[1]), "label": (first[0], "bad" if first[1] == "good" else "good")}[column]
     tiny_run.write_csv(file, ("text", "label"), [other, *rest])
     with pytest.raises(
-        TrainingError, match=r"stage fine_tune in .+ has done 12 steps with other train or dev data .+ new folder"
+        RunFolderError,
+        match=r"fine_tune/last/12 does not belong here: it was made with other train or dev data .+ new folder",
     ):
         train_run(config)
 
@@ -433,7 +435,8 @@ def test_other_pretrained_weights_under_the_same_name_are_refused(materials: Mat
     loaded = load_model(model)
     save_model(model, loaded.config, jax.tree.map(lambda a: 1.5 * a, loaded.params))
     with pytest.raises(
-        TrainingError, match=r"stage fine_tune in .+ has done 12 steps with other pretrained weights .+ new folder"
+        RunFolderError,
+        match=r"fine_tune/last/12 does not belong here: it was made with other pretrained weights\. .+ new folder",
     ):
         train_run(config)
 
