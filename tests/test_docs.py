@@ -21,11 +21,13 @@ import pytest
 from dynabert_jax.choose.bench import BenchSettings, bench_run
 from dynabert_jax.cli import commands
 from dynabert_jax.cli.train import main
-from dynabert_jax.config import RunConfig
-from dynabert_jax.data.encode import load_data, load_tokenizer
+from dynabert_jax.config import ModelConfig, RunConfig
+from dynabert_jax.data.encode import load_data
+from dynabert_jax.data.tokenizer import load_tokenizer
+from dynabert_jax.runs.files import unsealed
 from dynabert_jax.train.results import evaluate_run
 from dynabert_jax.weights.hub import find_model
-from tiny_run import Finished, Materials, write_csv
+from tiny_run import Finished, Materials, record_model, write_csv
 
 for package in ("torch", "onnx", "onnxruntime", "matplotlib"):
     pytest.importorskip(package)
@@ -100,13 +102,15 @@ def prepared(finished: Finished, materials: Materials, tmp_path_factory: pytest.
     first = Path(shutil.copytree(finished.folder, folder / "runs" / RUNS[0]))
     settings = json.loads((first / "config.json").read_text()) | {"final": None}  # so that widths count as well
     (first / "config.json").write_text(json.dumps(settings))
+    record_model(first)
     evaluate_run(first)
     bench_run(first, BenchSettings(rounds=2))
     for name in RUNS[1:]:
         shutil.copytree(first, folder / "runs" / name)
     settings["data"]["task"]["text_columns"] = ["question", "answer"]
     (folder / "runs" / "pairs" / "config.json").write_text(json.dumps(settings))
-    card = json.loads((first / "latency.json").read_text())
+    record_model(folder / "runs" / "pairs")
+    card = unsealed((first / "latency.json").read_text())
     for name, device in (("phone", "a phone"), ("server", "NVIDIA H100")):
         renamed = json.dumps(card).replace(json.dumps(card["rows"][0]["device"]), json.dumps(device))
         (folder / f"{name}.json").write_text(renamed)
@@ -216,7 +220,8 @@ def found(config: RunConfig, only: str | None, is_dry: bool) -> None:  # noqa: A
     if only is not None:
         config.until(only)
     if config.data.train_file:
-        load_data(config.data, load_tokenizer(find_model(config.model)))
+        folder = find_model(config.model)
+        load_data(config.data, load_tokenizer(folder, ModelConfig.read(folder / "config.json")))
 
 
 def test_every_page_has_its_blocks_found() -> None:

@@ -81,7 +81,7 @@ def test_choosing_and_reporting_read_no_weights_and_need_no_jax(finished: Finish
     """Nothing else is printed either."""
     run = tmp_path / "run"
     (run / "model").mkdir(parents=True)
-    for name in ("config.json", "results.json", "importance.npz", "training.jsonl", "evaluations.jsonl"):
+    for name in ("config.json", "model.json", "results.json", "importance.npz", "training.jsonl", "evaluations.jsonl"):
         (run / name).write_bytes((finished.folder / name).read_bytes())
     (run / "model" / "config.json").write_bytes((finished.folder / "model" / "config.json").read_bytes())
     assert run_alone(READS, run, tmp_path / "page.html") == "set()\n"

@@ -28,10 +28,12 @@ from dynabert_jax.config import (
     WidthStage,
 )
 from dynabert_jax.config.tasks import Task
+from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.runs.origin import Origin, settings_of
 from dynabert_jax.train.objective import Objective
 from dynabert_jax.train.results import Results
 from dynabert_jax.train.step import make_update
-from dynabert_jax.weights.files import save_model
+from dynabert_jax.weights.files import load_model, save_model
 from tiny import Params, random_params
 
 GOOD, BAD = ("good", "great", "fine"), ("bad", "awful", "poor")
@@ -222,6 +224,18 @@ def write_config(path: Path, config: RunConfig) -> Path:
         'config = RunConfig.from_json(Path(__file__).with_suffix(".json").read_text())\n'
     )
     return path
+
+
+def any_origin(config: RunConfig, part: str) -> Origin:
+    """Of a part of a run, whatever its data and weights are."""
+    return Origin(part, settings_of(config, part), None, None, None)
+
+
+def record_model(run: Path) -> None:
+    """As if the run had made the model that is there, with the configuration that is there."""
+    folder = RunFolder(run)
+    origin = Origin("model", folder.config(), None, None, load_model(folder.model).fingerprint)
+    folder.write_model_record(origin)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, damaged and cut off from the disk at random, and must end as if they never were.
+"""Runs that are disturbed at random: killed, stopped, damaged, mixed up. They must end as if they never were.
 
     python -m tests.faults --faults 200 --seed 0
 
@@ -74,13 +74,15 @@ class Bench:
     """A run that nothing disturbed, and how to start others like it, which use what it has compiled.
 
     Attributes:
+        foreign: a run of another seed, whose files belong to no other.
         seconds: that a run takes.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.materials = tiny_run.write_materials(folder / "materials")
-        self.whole = self.config("whole")
+        self.whole, self.foreign = self.config("whole"), self.config("foreign").replace(seed=7)
+        finish(self.start(self.foreign), self.log)
         for _ in range(2):  # the first one compiles
             shutil.rmtree(self.whole.run_dir, ignore_errors=True)
             start = time.monotonic()
@@ -94,10 +96,11 @@ class Bench:
     def config(self, name: str) -> RunConfig:
         return self.materials.few_students(self.folder / name, checkpoint_every=2)
 
-    def start(self, config: RunConfig, limit: int = resource.RLIM_INFINITY) -> int:
+    def start(self, config: RunConfig, limit: int = resource.RLIM_INFINITY, log: Path | None = None) -> int:
         """The number of a process that trains, and can write no file beyond so many bytes."""
-        file = tiny_run.write_config(self.folder / "config.py", config)
-        return apart(lambda: self.train(file, limit), self.log)
+        log = log or self.log
+        file = tiny_run.write_config(log.with_name(f"{log.stem}_config.py"), config)
+        return apart(lambda: self.train(file, limit), log)
 
     def compare(self, config: RunConfig) -> None:
         """Raises FaultError where a run has not ended like the undisturbed one."""
@@ -198,6 +201,71 @@ def damage(bench: Bench, config: RunConfig, draw: random.Random) -> str | None:
     return "damage"
 
 
+def misplace(bench: Bench, config: RunConfig, draw: random.Random) -> str | None:
+    """A kill, and then a part of the run is lost, of another place, or of another run.
+
+    The run refuses it in plain words, and goes on once the part is back; or it makes the part again.
+    """
+    if not kill(bench, config, draw):
+        return None
+    run, foreign, kept = Path(config.run_dir), Path(bench.foreign.run_dir), bench.folder / "kept"
+    parts = [part for part in misplaceable(run) if (run / part).exists()]
+    if not parts:
+        return "kill"
+    shutil.copytree(run, kept)
+    part = draw.choice(parts)
+    source = draw.choice([foreign / part, *(run / other for other in parts if alike(part, other))])
+    delete(run / part)
+    if draw.random() < 0.8:
+        copy(kept / source.relative_to(run) if source.is_relative_to(run) else source, run / part)
+    code = os.waitstatus_to_exitcode(os.waitpid(bench.start(config), 0)[1])
+    printed = bench.log.read_text()
+    if code and (code != 2 or "error: " not in printed or "Traceback" in printed):
+        raise FaultError(f"{part}, lost or from {source}, ended in {code}: {printed}")
+    if code:
+        delete(run)
+        kept.rename(run)
+    else:
+        delete(kept)
+    return "misplace"
+
+
+def misplaceable(run: Path) -> list[str]:
+    """The parts of a run that are read again. Of a stage that is lost, the log would be written in another order."""
+    begun = [stage for stage in STAGES if (run / stage).exists()]
+    return [*(f"{stage}/{part}" for stage in begun[-1:] for part in ("last", "best")), "importance.npz"]
+
+
+def alike(part: str, other: str) -> bool:
+    return part != other and "/" in part and "/" in other
+
+
+def copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+def delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def start_twice(bench: Bench, config: RunConfig, _: random.Random) -> str | None:
+    """The same command at once in two processes: one trains, and the other says so."""
+    logs = [bench.folder / f"log{number}.txt" for number in range(2)]
+    processes = [bench.start(config, log=log) for log in logs]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+    printed = [log.read_text() for log in logs]
+    refused = [text for code, text in zip(codes, printed, strict=True) if code]
+    if sorted(codes) not in ([0, 0], [0, 2]) or any("another process is training" not in text for text in refused):
+        raise FaultError(f"two processes at once ended in {codes}: {printed}")
+    return "twice" if refused else None
+
+
 def fill_the_disk(bench: Bench, config: RunConfig, draw: random.Random) -> str | None:
     """The process can write nothing but small files, which a full disk is like, and must say so in plain words."""
     process = bench.start(config, limit=draw.randrange(*FULL_DISK))
@@ -214,6 +282,8 @@ FAULTS: dict[str, Callable[[Bench, RunConfig, random.Random], str | None]] = {
     "interrupt": interrupt,
     "damage": damage,
     "full disk": fill_the_disk,
+    "misplace": misplace,
+    "twice": start_twice,
 }
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import unicodedata
 import zipfile
 from collections.abc import Callable, Sequence
 from random import Random
@@ -76,13 +77,37 @@ def _with_lines_moved(rng: Random, content: bytes) -> bytes:
     return b"\n".join(lines)
 
 
+def _with_a_line_again(rng: Random, content: bytes) -> bytes:
+    """Such as the header, where files were put together; some begin with a byte order mark."""
+    lines = content.split(b"\n")
+    lines.insert(
+        rng.randint(0, len(lines)), rng.choice((b"", b"\xef\xbb\xbf")) + rng.choice((lines[0], rng.choice(lines)))
+    )
+    return b"\n".join(lines)
+
+
+def _with_quoted_cells(rng: Random, content: bytes) -> bytes:
+    """As other programs quote the cells of some lines, or begin to."""
+    sign = b"\t" if b"\t" in content else b","
+    lines = [line.split(sign) for line in content.split(b"\n")]
+    quoted = rng.choice((
+        lambda cell: b'"' + cell + b'"', lambda cell: b'"' + cell.replace(b" ", b' ""', 1) + b'"',
+        lambda cell: b'"' + cell,
+        lambda cell: cell + b'"', lambda cell: b"'" + cell + b"'", lambda cell: b' "' + cell + b'"',
+    ))  # fmt: skip
+    share = rng.choice((0.1, 0.5, 1.0))
+    return b"\n".join(
+        sign.join(quoted(cell) if cell and rng.random() < share else cell for cell in line) for line in lines
+    )
+
+
 def _empty(*_: Any) -> bytes:
     return b""
 
 
 ACCIDENTS: Sequence[Callable[[Random, bytes], bytes]] = (
     _truncated, _flipped, _inserted, _inserted, _without_a_piece, _with_a_piece_twice, _overwritten,
-    _in_another_encoding, _with_other_line_ends, _with_lines_moved, _empty,
+    _in_another_encoding, _with_other_line_ends, _with_lines_moved, _with_a_line_again, _with_quoted_cells, _empty,
 )  # fmt: skip
 
 
@@ -113,6 +138,19 @@ def with_another_value(rng: Random, value: Any) -> Any:
         case _:
             changed[key] = with_another_value(rng, value[key])
     return changed
+
+
+def spellings(rng: Random, name: str) -> str:
+    """A name that looks much the same, or a number of the same value."""
+    number = name.lstrip("-").isdecimal()
+    return rng.choice((
+        name, name, f" {name}", f"{name}\u00a0", f"\t{name}  ",
+        *((f"{name}.0", f"{name}e0", f"{name}.", name.translate(_WIDE)) if number else
+          (name.upper(), name.title(), unicodedata.normalize("NFD", name), f"\u200b{name}", name.replace(" ", "  "))),
+    ))  # fmt: skip
+
+
+_WIDE = {ord("0") + digit: 0xFF10 + digit for digit in range(10)}
 
 
 def damaged_zip(rng: Random, content: bytes) -> bytes:

@@ -9,15 +9,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
+from safetensors.numpy import load, save
 
 from dynabert_jax.cli.train import main, read_config
 from dynabert_jax.config import DataConfig, ModelConfig, RunConfig
+from dynabert_jax.config.keys import ONLY_HARMLESS
 from dynabert_jax.config.tasks import Task, task
-from dynabert_jax.data.encode import load_tokenizer, tokenize
 from dynabert_jax.data.rows import open_rows
 from dynabert_jax.data.texts import read_texts
+from dynabert_jax.data.tokenizer import load_tokenizer, tokenize
 from dynabert_jax.report.document import document
 from dynabert_jax.report.facts import facts
 from dynabert_jax.runs.finished import read_finished
@@ -27,9 +30,10 @@ from dynabert_jax.weights.files import load_model
 from dynabert_jax.weights.hub import find_model
 
 from . import sound
-from .damage import ODD_VALUES, ODD_WORDS, damaged, damaged_json, damaged_safetensors, damaged_zip
+from .damage import ODD_VALUES, ODD_WORDS, damaged, damaged_json, damaged_safetensors, damaged_zip, spellings
 
 Attempt = Callable[[Random, Path], object]
+Tensors = dict[str, np.ndarray]
 
 TASKS = (
     Task(name="words", text_columns=("text",), labels=("bad", "good")),
@@ -125,6 +129,39 @@ def row_file(rng: Random, folder: Path) -> None:
     """The same, as predicting reads it, a row at a time."""
     for _ in open_rows(_write_table(rng, folder)):
         pass
+
+
+def two_readings(rng: Random, folder: Path) -> None:
+    """The same, by both: where both read it, they read the same texts in the same rows."""
+    file = _write_table(rng, folder)
+    trained = read_texts(DataConfig(task=TASKS[1], train_file=str(file), dev_file=str(file))).train
+    asked = [(str(row.values["text"]), row.place) for row in open_rows(file)]
+    same = [(text, trained.place(row)) for row, (text,) in enumerate(trained.texts)] == asked
+    assert same, f"training and prediction read {file} in two ways"
+
+
+NAMES = ("good", "bad", "caf\u00e9 au lait", "so so", "1", "12", "-1", "0.5")
+
+
+def spelled_labels(rng: Random, folder: Path) -> None:
+    """Classes in several spellings: no class is divided in two, and no two are joined."""
+    names = rng.sample(NAMES, rng.randint(2, 4))
+    odd, rows = rng.choice((0.0, 0.02, 0.2, 1.0)), [name for name in names for _ in range(rng.randint(1, 8))]
+    files = {split: _spelled(rng, folder / f"{split}.csv", rows, odd) for split in ("train", "dev")}
+    task = TASKS[1].replace(labels=tuple(names)) if rng.random() < 0.3 else TASKS[1]
+    texts = read_texts(DataConfig(task=task, train_file=str(folder / "train.csv"), dev_file=str(folder / "dev.csv")))
+    for split, read in (("train", texts.train), ("dev", texts.dev["dev"])):
+        pairs = {(texts.labels[i], name) for i, name in zip(read.labels, files[split], strict=True)}
+        assert len(pairs) == len({label for label, _ in pairs}) == len({name for _, name in pairs}), sorted(pairs)
+
+
+def _spelled(rng: Random, file: Path, names: list[str], odd: float) -> list[str]:
+    """Writes a row for each name, and tells the names in the order of the rows."""
+    names = rng.sample(names, len(names))
+    labels = [spellings(rng, name) if rng.random() < odd else name for name in names]
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        csv.writer(opened).writerows([["text", "label"], *((f"film {i}", label) for i, label in enumerate(labels))])
+    return names
 
 
 def _write_table(rng: Random, folder: Path) -> Path:
@@ -260,11 +297,63 @@ def _damaged_start(rng: Random, content: bytes) -> bytes:
     return damaged(rng, content[:6000]) + content[6000:]
 
 
+def other_models(rng: Random, folder: Path) -> None:
+    """Whole files, of a model for something else: names with a prefix, other heads, numbers that are none."""
+    files = sound.model_folder()
+    tensors = load(files["model.safetensors"])
+    for _ in range(rng.randint(1, 3)):
+        tensors = rng.choice(_CHANGES)(rng, tensors)
+    values = json.loads(files["config.json"])
+    key = rng.choice(("architectures", "id2label", "num_labels", "type_vocab_size", *ONLY_HARMLESS))
+    values[key] = rng.choice((*ODD_VALUES, ["BertForTokenClassification"], {"0": 1, "1": 2}, {"0": "a", "2": "b"}))
+    _load_model(
+        rng,
+        sound.write(folder, files | {"model.safetensors": save(tensors), "config.json": json.dumps(values).encode()}),
+    )
+
+
+def _with_prefix(rng: Random, tensors: Tensors) -> Tensors:
+    prefix, only = rng.choice(("module.", "_orig_mod.", "student.", "roberta.", ".", "bert.")), rng.random() < 0.3
+    return {name if only and rng.random() < 0.5 else prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _without_some(rng: Random, tensors: Tensors) -> Tensors:
+    part = rng.choice(("pooler", "classifier", "bias", "layer.1", "embeddings", "LayerNorm"))
+    return {name: tensor for name, tensor in tensors.items() if part not in name}
+
+
+def _with_another_head(rng: Random, tensors: Tensors) -> Tensors:
+    name = rng.choice(("qa_outputs.weight", "lm_head.bias", "cls.predictions.bias", "pre_classifier.weight", "x", ""))
+    return tensors | {name: np.zeros((rng.randint(0, 3), 16), np.float32)}
+
+
+def _with_no_number(rng: Random, tensors: Tensors) -> Tensors:
+    name = rng.choice(sorted(tensors))
+    changed = tensors[name].copy()
+    changed.flat[rng.randrange(changed.size) if changed.size else slice(0)] = rng.choice((np.nan, np.inf, -np.inf))
+    return tensors | {name: changed}
+
+
+def _turned(rng: Random, tensors: Tensors) -> Tensors:
+    name = rng.choice(sorted(tensors))
+    return tensors | {name: np.ascontiguousarray(tensors[name].T)}
+
+
+_CHANGES: tuple[Callable[[Random, Tensors], Tensors], ...] = (
+    _with_prefix, _without_some, _with_another_head, _with_no_number, _turned,
+)  # fmt: skip
+
+
 def shards(rng: Random, folder: Path) -> None:
     """An index of several files of weights."""
     files = sound.model_folder()
     files["one.safetensors"] = files.pop("model.safetensors")
     index = {"metadata": {}, "weight_map": dict.fromkeys(("classifier.weight", "classifier.bias"), "one.safetensors")}
+    if rng.random() < 0.3:  # files of the right form that are not each other's
+        index["weight_map"]["classifier.bias"] = rng.choice(
+            ("../one.safetensors", "/x", "two.safetensors", ".", "a/b", "\0")
+        )
+        files["two.safetensors"] = files["one.safetensors"]
     files["model.safetensors.index.json"] = damaged_json(rng, index)
     _load_model(rng, sound.write(folder, files))
 
@@ -283,7 +372,60 @@ def tokenizer(rng: Random, folder: Path) -> None:
         files[name] = damaged(rng, files[name])
     if rng.random() < 0.2:
         del files[rng.choice(sorted(files))]
-    tokenize(load_tokenizer(sound.write(folder, files)), [("good film",), ("a \u2603",)], 12)
+    _tokenize(folder, files)
+
+
+def odd_tokenizer(rng: Random, folder: Path) -> None:
+    """Files of the right form with parts and settings that are strange together."""
+    files = dict(sound.tokenizer())
+    values, settings = json.loads(files["tokenizer.json"]), json.loads(files["tokenizer_config.json"])
+    for name in rng.sample(sorted(_PARTS), rng.randint(0, 2)):
+        values[name] = rng.choice(_PARTS[name])
+    for name in rng.sample(sorted(_ODD_SETTINGS), rng.randint(0, 3)):
+        settings[name] = rng.choice(_ODD_SETTINGS[name])
+    if rng.random() < 0.2:
+        values["model"]["vocab"]["good"] = rng.choice((99, 100, 2**31, 2**32 - 1, 2**40, -1))
+    files["tokenizer.json"], files["tokenizer_config.json"] = (json.dumps(one).encode() for one in (values, settings))
+    if rng.random() < 0.3:
+        del files[rng.choice(sorted(files))]
+    _tokenize(folder, files)
+
+
+def _tokenize(folder: Path, files: sound.Files) -> None:
+    tokenizer = load_tokenizer(sound.write(folder, files), sound.LARGE)
+    for texts in ([("good film",), ("a \u2603",), ("a" * 40 + "!",)], [("good", "[SEP]"), ("", "")]):
+        for tokens in tokenize(tokenizer, texts, 12):
+            assert len(tokens.input_ids) == len(tokens.token_type_ids)
+
+
+_PARTS: Mapping[str, tuple[Any, ...]] = {
+    "normalizer": (
+        None, {"type": "Lowercase"}, {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10**5},
+        {"type": "Sequence", "normalizers": [{"type": "NFKD"}, {"type": "StripAccents"}]},
+        {"type": "Prepend", "prepend": "x"},
+    ),
+    "pre_tokenizer": (
+        None, {"type": "Whitespace"},
+        {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        {"type": "Split", "pattern": {"Regex": "^(a+)+$"}, "behavior": "Isolated", "invert": False},
+    ),
+    "post_processor": (None, {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}),
+    "truncation": (None, {"direction": "Left", "max_length": 3, "strategy": "OnlyFirst", "stride": 1}),
+    "padding": ({"strategy": {"Fixed": 30}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0,
+                 "pad_type_id": 5, "pad_token": "[PAD]"},),
+}  # fmt: skip
+_ODD_SETTINGS: Mapping[str, tuple[Any, ...]] = {
+    "model_max_length": (1, -5, 0, 1e30, 10**30, 12.0, 12.5, None, "x", True),
+    "tokenizer_class": ("PreTrainedTokenizerFast", "RobertaTokenizer", "T5Tokenizer", "Nothing", None, 3),
+    "do_lower_case": (True, False, None, "x"),
+    "strip_accents": (True, False, None),
+    "model_input_names": (["input_ids"], ["token_type_ids"], [], None, "x"),
+    "add_bos_token": (True,),
+    "padding_side": ("left", "x"),
+    "truncation_side": ("left", "x"),
+    "unk_token": ("[PAD]", "new", None, 3),
+    "split_special_tokens": (True,),
+}  # fmt: skip
 
 
 # Runs
@@ -334,6 +476,8 @@ READERS: Mapping[str, tuple[Attempt, int]] = {
     "settings": (settings, 5),
     "table": (table, 16),
     "row_file": (row_file, 12),
+    "two_readings": (two_readings, 8),
+    "spelled_labels": (spelled_labels, 4),
     "glue_folder": (glue_folder, 3),
     "source_names": (source_names, 3),
     "model_configuration": (model_configuration, 9),
@@ -341,6 +485,8 @@ READERS: Mapping[str, tuple[Attempt, int]] = {
     "torch_file": (torch_file, 8),
     "shards": (shards, 3),
     "tokenizer": (tokenizer, 5),
+    "odd_tokenizer": (odd_tokenizer, 5),
+    "other_models": (other_models, 5),
     "latency_card": (latency_card, 4),
     "finished_run": (finished_run, 4),
     "reported_run": (reported_run, 4),

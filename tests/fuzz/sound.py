@@ -15,7 +15,7 @@ import pyarrow.parquet
 import tiny_run
 import torch_files
 from dynabert_jax.config import RunConfig
-from dynabert_jax.data.encode import load_tokenizer
+from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.runs.latency_card import Card, Measurement, Origin, fingerprint
 from dynabert_jax.subnetwork import uniform_grid
@@ -25,6 +25,7 @@ from dynabert_jax.weights.names import to_torch_names
 Files = dict[str, bytes]  # by their names in a folder
 
 ROWS = [{"text": text, "label": label, "rating": i / 2} for i, (text, label) in enumerate(tiny_run.sentences(12, 0))]
+LARGE = tiny_run.MODEL.replace(vocab_size=100)  # has an embedding for every token of the tokenizers below
 SUBS = uniform_grid(tiny_run.MODEL, (1.0, 0.5), (1.0, 0.5))
 FINGERPRINT = fingerprint(tiny_run.MODEL, SUBS)
 
@@ -104,7 +105,7 @@ def tokenizer() -> Files:
     """A vocabulary in every form, as transformers writes it."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "vocab.txt").write_bytes(model()["vocab.txt"])
-        load_tokenizer(folder).save_pretrained(folder)
+        load_tokenizer(folder, tiny_run.MODEL).base.save_pretrained(folder)
         return _files(Path(folder))
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from dynabert_jax.cli.train import read_config
 from dynabert_jax.config import DataConfig, RunConfig
-from dynabert_jax.data.encode import load_tokenizer
 from dynabert_jax.data.rows import open_rows
 from dynabert_jax.data.texts import read_texts
+from dynabert_jax.data.tokenizer import load_tokenizer, tokenize
 from dynabert_jax.report.facts import facts
 from dynabert_jax.runs.finished import read_finished
 from dynabert_jax.runs.latency_card import Where, latencies, read_card
@@ -61,7 +61,7 @@ def test_weights_are_sound(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("files", [sound.tokenizer(), sound.roberta_tokenizer()], ids=["bert", "roberta"])
 def test_tokenizers_are_sound(files: Mapping[str, bytes], tmp_path: Path) -> None:
-    assert load_tokenizer(sound.write(tmp_path, dict(files)))("good").input_ids
+    assert tokenize(load_tokenizer(sound.write(tmp_path, dict(files)), sound.LARGE), [("good",)])
 
 
 def test_runs_are_sound(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_range_of_blocks_and_the_rest_are_the_whole(sub: SubNetwork) -> None:
 
     def in_two_pieces(model: Bert, split: int) -> tuple[Outputs, Outputs, jax.Array]:
         ids, mask, types = BATCH.inputs
-        hidden = model.embed(ids, types)
+        hidden = model.embed(ids, mask, types)
         first = model.run_blocks(hidden, mask, sub, stop=split, with_attention=True)
         rest = model.run_blocks(first.hidden_states[-1], mask, sub, start=split, with_attention=True)
         return first, rest, model.classify(rest.hidden_states[-1])

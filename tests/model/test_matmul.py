@@ -148,3 +148,18 @@ def test_a_network_answers_the_same_with_rounded_kernels() -> None:
     for sub in GRID:
         one, two = (answer(given, sub) for given in (params, rounded_kernels(params, "bfloat16")))
         jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("setting", ["highest", "bfloat16", "tensorfloat32"])
+def test_the_arithmetic_does_not_depend_on_a_setting_of_jax(dtype: Dtype, setting: str) -> None:
+    """The same program, forwards and backwards: on a CPU, the answers would be the same with either."""
+    a, b = jnp.ones((3, 4)), jnp.ones((4, 5))
+
+    def program() -> str:
+        loss = jax.jit(jax.grad(lambda a, b: matmul("ri,io->ro", a, b, dtype).sum(), argnums=(0, 1)))
+        return str(loss.lower(a, b).as_text())
+
+    plain = program()
+    with jax.default_matmul_precision(setting):
+        assert program() == plain
