@@ -12,7 +12,7 @@ if __name__ == "__main__":
     # While modules are imported there is nothing to save: Ctrl-C ends at once, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from dynabert_jax.cli.train import main
+from dynabert_jax.cli.start import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("dynabert_jax.cli.train"))

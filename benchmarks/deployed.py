@@ -22,7 +22,7 @@ from dynabert_jax.choose.backends import BackendName, find_backend
 from dynabert_jax.choose.bench import answer_on_host, random_inputs, timed_in_turn
 from dynabert_jax.config import ModelConfig
 from dynabert_jax.data.batches import Batch, Inputs
-from dynabert_jax.data.encode import load_tokenizer
+from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.export import onnx_file, stablehlo
 from dynabert_jax.export.folder import write_tokenizer
 from dynabert_jax.infer.runner import Source
@@ -112,7 +112,10 @@ def deployed(
 def one_sentence(config: ModelConfig, params: Params, folder: Path) -> dict[str, Callable[[], Any]]:
     """A loaded Predictor from text to answer, and the program that it uses from token ids to logits."""
     write_model(config, params, folder)
-    predictor, tokens = Predictor(folder), load_tokenizer(folder)(SENTENCE, padding="max_length", max_length=32)
+    predictor, tokens = (
+        Predictor(folder),
+        load_tokenizer(folder, config).base(SENTENCE, padding="max_length", max_length=32),
+    )
     inputs = Inputs(*(np.array([tokens[name]], np.int32) for name in Inputs._fields))
     alone = functools.partial(answer_on_host, find_backend("jax").opens["float32"](Model(config, params)), inputs)
     np.testing.assert_allclose(predictor.logits([SENTENCE]), alone(), rtol=0.0, atol=1e-4)
@@ -138,7 +141,7 @@ def first_answers(config: ModelConfig, params: Params, folder: Path) -> dict[str
         out = folder / name
         out.mkdir()
         write(source, out)
-        write_tokenizer(out, load_tokenizer(folder / "model"), config.max_length)
+        write_tokenizer(out, load_tokenizer(folder / "model", config), config.max_length)
         answers[name] = functools.partial(first_answer, out, name, folder / "compiled")
     np.testing.assert_allclose(answers["onnx"](), answers["stablehlo"](), rtol=0.0, atol=1e-4)
     return answers

@@ -13,9 +13,11 @@ import tyro
 from benchmarks import harness
 from benchmarks.steps import OurStep, StageName, find_objective
 from dynabert_jax.config import DataConfig, Dtype
+from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.config.tasks import task
 from dynabert_jax.data.batches import plan_epoch
-from dynabert_jax.data.encode import load_data, load_tokenizer
+from dynabert_jax.data.encode import load_data
+from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.weights.hub import find_model
 from dynabert_jax.weights.names import init_params
 
@@ -44,7 +46,8 @@ class Settings:
 def main(settings: Settings) -> None:
     """Times a step at every length, and sums the times over the batches of an epoch."""
     data = DataConfig(task=task("movie_reviews"), batch_size=settings.batch)
-    train = load_data(data, load_tokenizer(find_model(MODEL))).train
+    folder = find_model(MODEL)
+    train = load_data(data, load_tokenizer(folder, ModelConfig.read(folder / "config.json"))).train
     batches = {
         lengths: collections.Counter(one.length for one in plan_epoch(train, data.batch_size, lengths, [0]))
         for lengths in ((data.max_length,), data.lengths, settings.finer)
