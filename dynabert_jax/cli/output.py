@@ -40,7 +40,7 @@ def checked_stdout() -> Iterator[None]:
             yield
         return
     output = _Checked(sys.stdout)
-    with contextlib.redirect_stdout(output):  # type: ignore[type-var]
+    with contextlib.redirect_stdout(output):
         try:
             yield
         except SystemExit:  # tyro prints help, and leaves
