@@ -4,6 +4,7 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import tyro
 
@@ -17,10 +18,13 @@ from dynabert_jax.system import devices
 
 USAGE = """usage: dynabert train CONFIG [--stage NAME] [--dry-run] [--SETTING VALUE ...]
 
-CONFIG        a Python file that sets `config` to a RunConfig, such as configs/movie_reviews_quick.py
---stage NAME  train only this stage (fine_tune, width, depth or final); the ones before it must be finished
---dry-run     check everything, run a few steps of every stage and print what the run would do; nothing is written
---SETTING     any setting of the configuration, such as --run-dir runs/other or --depth.optimizer.learning-rate 1e-5
+CONFIG             a Python file that sets `config` to a RunConfig, such as configs/movie_reviews_quick.py
+--stage NAME       train only this stage (fine_tune, width, depth or final); the ones before it must be finished
+--dry-run          check everything, run a few steps of every stage, print what the run would do, and write nothing
+--epochs N         the epochs of every stage; --depth.epochs N wins for its stage
+--learning-rate X  the learning rate of every stage; --depth.optimizer.learning-rate X wins for its stage
+--no-fine-tune     leave out the fine-tuning stage: the model is fine-tuned on this task already
+--SETTING          any setting of the configuration, such as --run-dir runs/other or --data.batch-size 64
 
 dynabert train CONFIG --help lists every setting with its meaning and its value in CONFIG.
 In a clone of the project, python train.py CONFIG does the same."""
@@ -30,6 +34,10 @@ FULL = (
     "batch in N microbatches), --rematerialize or, if sub-networks were being scored, a smaller --data.eval-batch-size"
 )
 
+NO_FINE_TUNE = "--no-fine-tune"
+EXAMPLES = {"--epochs": "4", "--learning-rate": "5e-5"}
+
+Number = TypeVar("Number", int, float)
 Run = Callable[[RunConfig, str | None, bool], object]  # configuration, only stage to train, is it a dry run
 
 
@@ -69,8 +77,13 @@ def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, boo
     if arguments[0].startswith("-"):
         raise ConfigError(f"name the configuration first, and its settings behind it; got {arguments[0]}")
     config = read_config(Path(arguments[0]))
-    only, settings = take_stage(arguments[1:])
-    overrides = [one for one in settings if one != "--dry-run"]
+    only, settings = take(arguments[1:], "--stage", "the name of a stage: fine_tune, width, depth or final")
+    epochs, settings = take_number(settings, "--epochs", int)
+    learning_rate, settings = take_number(settings, "--learning-rate", float)
+    overrides = [one for one in settings if _flag_of(one) not in ("--dry-run", NO_FINE_TUNE)]
+    if any(_flag_of(one) == NO_FINE_TUNE for one in settings):
+        config = leave_out_fine_tuning(config, overrides)
+    config = config.with_stages(epochs=epochs, learning_rate=learning_rate)
     check_names(overrides)
     if overrides:
         config = tyro.cli(
@@ -79,7 +92,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, boo
         )  # fmt: skip
     if only is not None:
         config.until(only)
-    return config, only, len(overrides) < len(settings)
+    return config, only, "--dry-run" in settings
 
 
 def check_names(settings: Sequence[str]) -> None:
@@ -115,13 +128,42 @@ def read_config(path: Path) -> RunConfig:
     return config
 
 
-def take_stage(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The value of --stage, or None, and the other arguments."""
-    divided = (argument.split("=") if argument.startswith("--stage=") else [argument] for argument in arguments)
+def take(arguments: Sequence[str], name: str, what: str) -> tuple[str | None, list[str]]:
+    """The value of a flag such as --stage, or None, and the other arguments; `what` says what its value is.
+
+    Raises:
+        ConfigError: it has no value, or is given twice.
+    """
+    divided = (argument.split("=", 1) if _flag_of(argument) == name else [argument] for argument in arguments)
     rest = [part for parts in divided for part in parts]
-    if "--stage" not in rest:
+    places = [at for at, argument in enumerate(rest) if _flag_of(argument) == name]
+    if not places:
         return None, rest
-    at = rest.index("--stage")
+    at = places[0]
+    if len(places) > 1:
+        raise ConfigError(f"{name} is given {len(places)} times; give it once")
     if at + 1 == len(rest):
-        raise ConfigError("--stage needs the name of a stage: fine_tune, width, depth or final")
+        raise ConfigError(f"{name} needs {what}")
     return rest[at + 1], rest[:at] + rest[at + 2 :]
+
+
+def _flag_of(argument: str) -> str:
+    """--learning-rate of --learning_rate=5e-5; empty for a value."""
+    return argument.partition("=")[0].replace("_", "-") if argument.startswith("--") else ""
+
+
+def take_number(arguments: Sequence[str], name: str, kind: type[Number]) -> tuple[Number | None, list[str]]:
+    """The number of a flag, or None, and the other arguments."""
+    text, rest = take(arguments, name, f"a number, such as {name} {EXAMPLES[name]}")
+    try:
+        return None if text is None else kind(text), rest
+    except ValueError:
+        raise ConfigError(f"{name} must be a number, such as {EXAMPLES[name]}; got {text!r}") from None
+
+
+def leave_out_fine_tuning(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """The run without its first stage; raises ConfigError if it is set as well."""
+    contradicting = [one for one in settings if _flag_of(one).startswith("--fine-tune")]
+    if contradicting:
+        raise ConfigError(f"{NO_FINE_TUNE} leaves out the stage that {contradicting[0]} sets; remove one of them")
+    return config.replace(fine_tune=None)

@@ -21,7 +21,8 @@ class DataConfig(Checked):
         glue_folder: a folder with GLUE's train.tsv and dev.tsv.
         hub: a hub data set, `path` or `path:configuration`.
         lengths: the static lengths, in tokens, to which batches are padded; texts beyond the largest are truncated.
-        batch_size: examples per training step, over all devices together.
+            None: the recipe's, by the lengths of the texts.
+        batch_size: examples per training step, over all devices together. None: the recipe's, by their number.
         eval_batch_size: examples per evaluation batch, over all devices together.
         max_train_examples, max_eval_examples: use only this many, drawn with split_seed; every class keeps a row, as
             long as there is room; 0 means all.
@@ -34,8 +35,8 @@ class DataConfig(Checked):
     test_file: str | None = None
     glue_folder: str | None = None
     hub: str | None = None
-    lengths: tuple[AtLeastOne, ...] = (32, 64, 128)
-    batch_size: AtLeastOne = 32
+    lengths: tuple[AtLeastOne, ...] | None = None
+    batch_size: AtLeastOne | None = None
     eval_batch_size: AtLeastOne = 32
     max_train_examples: Count = 0
     max_eval_examples: Count = 0
@@ -48,15 +49,13 @@ class DataConfig(Checked):
             raise ValueError(f"name only one source of data; got {' and '.join(sources)}")
         if (self.dev_file or self.test_file) and not self.train_file:
             raise ValueError("dev_file and test_file need a train_file; set train_file, too")
-        if not self.lengths or list(self.lengths) != sorted(set(self.lengths)):
-            raise ValueError(
-                f"lengths must be one or more numbers in ascending order, without repeats; got {self.lengths}"
-            )
-        if self.max_length < 3:
-            raise ValueError(f"lengths {self.lengths} leave no room for a token between [CLS] and [SEP]; use 3 or more")
+        if self.lengths is not None:
+            _check_lengths(self.lengths)
         return self
 
-    @property
-    def max_length(self) -> int:
-        """The longest sentence in tokens, special tokens included."""
-        return self.lengths[-1]
+
+def _check_lengths(lengths: tuple[int, ...]) -> None:
+    if not lengths or list(lengths) != sorted(set(lengths)):
+        raise ValueError(f"lengths must be one or more numbers in ascending order, without repeats; got {lengths}")
+    if lengths[-1] < 3:
+        raise ValueError(f"lengths {lengths} leave no room for a token between [CLS] and [SEP]; use 3 or more")

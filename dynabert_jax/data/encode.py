@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dynabert_jax.config.data import DataConfig
+from dynabert_jax.config.complete import CompleteData
 from dynabert_jax.data.summary import SplitSummary, summarize
 from dynabert_jax.data.texts import TaskTexts, Texts, read_texts
 from dynabert_jax.data.tokenizer import Tokenizer, Tokens, tokenize
@@ -78,7 +78,7 @@ class TaskData:
         return hashlib.sha256("".join(split.fingerprint for split in splits).encode()).hexdigest()
 
 
-def load_data(config: DataConfig, tokenizer: Tokenizer) -> TaskData:
+def load_data(config: CompleteData, tokenizer: Tokenizer) -> TaskData:
     """Reads, checks and encodes the data that the configuration names; raises what `read_texts` does."""
     return encode(read_texts(config), tokenizer, config.max_length)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
+from dynabert_jax.config.complete import CompleteRun, resumed
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.runs.files import RunFolderError, sealed, write_arrays, write_whole, writing
@@ -64,8 +65,12 @@ class RunFolder:
             )
         return folder
 
+    def resumed(self, config: RunConfig) -> RunConfig:
+        """The configuration with what it leaves open taken from the run in this folder, if one has begun."""
+        return resumed(config, self.config()) if self.config_file.exists() else config
+
     @contextlib.contextmanager
-    def begun(self, config: RunConfig) -> Iterator[None]:
+    def begun(self, config: CompleteRun) -> Iterator[None]:
         """Makes the folder, writes its configuration, and locks the folder for the `with` block.
 
         Raises:
@@ -141,7 +146,7 @@ class RunFolder:
         origin.check(record, self.importance_file, f"To keep it, restore what it belongs to; else {IMPORTANCE_AGAIN}")
         return scores
 
-    def config(self) -> RunConfig:
+    def config(self) -> CompleteRun:
         """The run's configuration.
 
         Raises:
@@ -149,7 +154,7 @@ class RunFolder:
         """
         self._check_no_model()
         try:
-            return RunConfig.from_json(self.config_file.read_text(encoding="utf-8"))
+            return CompleteRun.from_json(self.config_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:  # ConfigError is a ValueError
             raise RunFolderError(f"{self.config_file} cannot be read: {error}; name another run folder") from error
 
@@ -177,8 +182,12 @@ class RunFolder:
         return min((path.name for path in there if not path.name.startswith(".")), default=None)
 
     def _check_same(self, config: RunConfig) -> None:
-        """Raises RunFolderError if fixed settings differ. run_dir may differ, because a folder can be moved."""
-        changed = list(changed_settings(self.config(), config, free=("run_dir", *CHANGEABLE)))
+        """Raises RunFolderError if fixed settings differ. run_dir may differ, because a folder can be moved.
+
+        What the configuration leaves open does not differ: a run keeps the recipe that it began with.
+        """
+        stored = self.config()
+        changed = list(changed_settings(stored, resumed(config, stored), free=("run_dir", *CHANGEABLE)))
         if changed:
             raise RunFolderError(
                 f"the run folder {self.path} belongs to another configuration: {'; '.join(changed)}. Resume with the "

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from dynabert_jax.config.checked import ConfigError
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.runs.files import RunFolderError
 
@@ -38,7 +39,7 @@ class Origin:
     """
 
     part: str
-    config: RunConfig
+    config: CompleteRun
     data: str | None
     weights: str | None
     start: str | None
@@ -86,7 +87,7 @@ class Origin:
                 return  # the others follow from it
 
 
-def settings_of(config: RunConfig, part: str) -> RunConfig:
+def settings_of(config: CompleteRun, part: str) -> CompleteRun:
     """The settings that a part of the run depends on: those of later parts are left out."""
     if part == "model":
         return config
@@ -96,10 +97,10 @@ def settings_of(config: RunConfig, part: str) -> RunConfig:
     return until if until.width else until.replace(importance=None)
 
 
-def changed_since(recorded: Any, config: RunConfig, free: Container[str]) -> Iterator[str]:
+def changed_since(recorded: Any, config: CompleteRun, free: Container[str]) -> Iterator[str]:
     """The settings that differ from a recorded configuration, in words."""
     try:
-        old = RunConfig.from_values(recorded)
+        old = CompleteRun.from_values(recorded)
     except (ConfigError, TypeError) as error:  # TypeError: not an object
         yield f"its configuration cannot be read ({error})"
         return

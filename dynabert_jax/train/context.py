@@ -4,17 +4,18 @@ import contextlib
 import functools
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 
+from dynabert_jax.config.complete import CompleteRun, CompleteStage
 from dynabert_jax.config.run import RunConfig
-from dynabert_jax.config.stages import Stage
 from dynabert_jax.data.encode import TaskData
 from dynabert_jax.errors import UserError
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.matmul import matmul_rate
 from dynabert_jax.plan import Plan
+from dynabert_jax.recipe import Known
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.runs.origin import Origin, settings_of
@@ -32,10 +33,15 @@ class Context:
 
     Attributes:
         plan: the stages that this call trains.
+        chosen: what the recipe chose for the configuration, and why, in lines.
     """
 
-    def __init__(self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder):
+    def __init__(
+        self, config: CompleteRun, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder,
+        chosen: Sequence[str] = (),
+    ):  # fmt: skip
         self.config, self.plan, self.pretrained, self.data, self.folder = config, plan, pretrained, data, folder
+        self.chosen = chosen
         self.model = Bert(pretrained.config, config.dtype, config.rematerialize)
 
     def origin(self, part: str, start: str) -> Origin:
@@ -99,13 +105,27 @@ def _what_must_be_the_same(context: Context) -> dict[str, str]:
     }
 
 
+def what_is_known(config: RunConfig, data: TaskData) -> Known:
+    """What the recipe goes by."""
+    splits = (data.train, *data.dev.values(), *data.test.values())
+    return Known(
+        sizes=data.train.sizes,
+        longest=max(int(split.sizes.max()) for split in splits),
+        rows=dict.fromkeys(config.stages, len(data.train)),
+        dev=sum(map(len, data.dev.values())),
+    )
+
+
 def steps_per_epoch(context: Context) -> int:
     return -(-len(context.data.train) // context.config.data.batch_size)
 
 
-def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:
-    """The steps after which the dev set is scored: evenly spread over every epoch, and at its end."""
-    parts = min(settings.evaluations, per_epoch)
+def evaluation_steps(settings: CompleteStage, per_epoch: int) -> set[int]:
+    """The steps after which the dev set is scored: evenly spread over every epoch or all of them, and at the end."""
+    if settings.evaluations < 1:
+        total, count = settings.epochs * per_epoch, max(1, round(settings.epochs * settings.evaluations))
+        return {-(-total * part // count) for part in range(1, count + 1)}
+    parts = min(int(settings.evaluations), per_epoch)
     return {
         epoch * per_epoch + -(-per_epoch * part // parts)
         for epoch in range(settings.epochs)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.data.encode import TaskData, load_data
 from dynabert_jax.data.summary import Understood
 from dynabert_jax.data.tokenizer import load_tokenizer
@@ -132,21 +132,21 @@ def _check_same_data(path: Path, record: Record, data: TaskData) -> None:
         )
 
 
-def _for_these_devices(config: RunConfig) -> RunConfig:
+def _for_these_devices(config: CompleteRun) -> CompleteRun:
     """The configuration with batches that divide over the devices that are here; scores do not depend on them."""
     data = config.data
     sizes = {name: devices.round_up(getattr(data, name)) for name in ("batch_size", "eval_batch_size")}
     return config.replace(data=data.replace(**sizes), gradient_accumulation=1)
 
 
-def _rows(config: RunConfig, model: Model, subs: Sequence[SubNetwork], data: TaskData) -> list[Row]:
+def _rows(config: CompleteRun, model: Model, subs: Sequence[SubNetwork], data: TaskData) -> list[Row]:
     """Scores every sub-network on every dev and test split."""
     rows = evaluate(model, subs, [*data.dev.values(), *data.test.values()], config.data, config.dtype)
     _warn_of_labels(data.labels, [row for row in rows if row.sub == SubNetwork.full(model.config).name])
     return rows
 
 
-def _write(folder: RunFolder, config: RunConfig, model: str, rows: Sequence[Row], said: Understood) -> Results:
+def _write(folder: RunFolder, config: CompleteRun, model: str, rows: Sequence[Row], said: Understood) -> Results:
     """Writes results.json, results.md and the last lines of the evaluation log; `model` is its fingerprint."""
     results = Results(tuple(rows), model, provenance(config), said, folder.path / "results.md")
     if devices.is_first():

@@ -5,6 +5,7 @@ all sub-networks on the labels; score every sub-network. A stopped run resumes f
 started again with the same configuration. On several hosts, every host makes the same call (docs/scale.md).
 """
 
+from dynabert_jax import recipe
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.data.encode import encode
 from dynabert_jax.data.texts import read_texts
@@ -12,7 +13,7 @@ from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.plan import plan_run
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.system import devices
-from dynabert_jax.train.context import Context, begun, check_same_run
+from dynabert_jax.train.context import Context, begun, check_same_run, what_is_known
 from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.dry_run import DryRun, try_out
 from dynabert_jax.train.importance import score_importance
@@ -22,6 +23,7 @@ from dynabert_jax.train.preflight import (
     check_memory,
     check_settings,
     check_space,
+    tell,
     tell_understood,
     warn_of_data,
     warn_of_dtype,
@@ -47,6 +49,7 @@ def train_run(config: RunConfig, only: str | None = None) -> Results:
     context = prepare(config, only)
     plan, params = context.plan, context.pretrained.params
     tell_understood(context.pretrained, context.data)
+    tell(context.chosen)
 
     with begun(context):
         # 2. Fine-tune the full network on the labels: the first teacher.
@@ -77,20 +80,24 @@ def dry_run(config: RunConfig, only: str | None = None) -> DryRun:
 
 
 def prepare(config: RunConfig, only: str | None = None) -> Context:
-    """Reads and checks everything that a run needs. Writes nothing."""
-    folder, task = RunFolder.open(config), config.data.task
-    texts = read_texts(config.data)
-    source = find_model(config.model)
-    pretrained = load_model(source, labels=task.outputs(texts.labels), seed=config.seed, head=task.kind)
+    """Reads and checks everything that a run needs, and chooses what the configuration leaves open. Writes nothing."""
+    folder, asked, task = RunFolder.open(config), config, config.data.task
+    settings = folder.resumed(asked)
+    texts = read_texts(settings.data)
+    source = find_model(settings.model)
+    pretrained = load_model(source, labels=task.outputs(texts.labels), seed=settings.seed, head=task.kind)
+    data = encode(texts, load_tokenizer(source, pretrained.config), recipe.longest_text(settings, pretrained.config))
+    known = what_is_known(settings, data)
+    config = recipe.complete(settings, pretrained.config, known)
     plan = plan_run(pretrained.config, config if only is None else config.until(only))
     check_settings(config, pretrained)
     warn_of_dtype(config)
     check_space(config, pretrained)
-    data = encode(texts, load_tokenizer(source, pretrained.config), config.data.max_length)
     warn_of_data(data)
     check_data(config, pretrained, data)
     check_memory(config, plan.stages, pretrained, data)
-    context = Context(config, plan, pretrained, data, folder)
+    chosen = recipe.told(asked, config, pretrained.config, known)
+    context = Context(config, plan, pretrained, data, folder, chosen)
     if devices.num_hosts() > 1:  # one process has nothing to compare, and hashing all that takes a while
         check_same_run(context)
     if only is not None:

@@ -124,6 +124,18 @@ def test_a_file_that_is_not_there_is_named(refused: Command, tmp_path: Path) -> 
             "no setting --num_train_epochs: that is a name of Hugging Face's Trainer; here it is",
         ),
         (["--per-device-train-batch-size=8"], "here it is --data.batch-size (it counts the examples of all devices"),
+        (["--epochs"], "--epochs needs a number, such as --epochs 4"),
+        (["--epochs", "four"], "--epochs must be a number, such as 4; got 'four'"),
+        (["--epochs", "0"], "epochs = 0: should be greater than or equal to 1"),
+        (["--epochs", "1.5"], "--epochs must be a number, such as 4; got '1.5'"),
+        (["--epochs", "3", "--epochs=4"], "--epochs is given 2 times; give it once"),
+        (["--epoch", "3"], "Unrecognized options: --epoch"),
+        (["--learning-rate=nan"], "learning_rate = nan: should be greater than 0"),
+        (
+            ["--no-fine-tune", "--fine-tune.epochs", "3"],
+            "--no-fine-tune leaves out the stage that --fine-tune.epochs sets; remove one of them",
+        ),
+        (["--no-fine-tune", "--stage", "fine_tune"], "the run has no stage 'fine_tune'; it has width, depth, final"),
         (["--stage"], "--stage needs the name of a stage: fine_tune, width, depth or final"),
         (["--stage", "dept"], "the run has no stage 'dept'; it has fine_tune, width, depth, final"),
         (["--stage=dept"], "the run has no stage 'dept'; it has fine_tune, width, depth, final"),
@@ -133,6 +145,18 @@ def test_a_setting_that_cannot_be_used_is_reported(
     arguments: list[str], message: str, refused: Command, config_file: Path
 ) -> None:
     assert message in refused(config_file, *arguments)
+
+
+def test_settings_of_all_stages_reach_the_run_and_one_stages_own_win(config_file: Path) -> None:
+    calls: list[Any] = []
+    arguments = ["--no-fine-tune", "--epochs", "4", "--learning_rate=5e-5", "--depth.epochs", "6",
+                 "--final.optimizer.learning-rate", "1e-5"]  # fmt: skip
+    assert main([str(config_file), *arguments], lambda *call: calls.append(call)) == 0
+    [(config, _, _)] = calls
+    assert config.fine_tune is None
+    assert {name: stage.epochs for name, stage in config.stages.items()} == {"width": 4, "depth": 6, "final": 4}
+    rates = {name: stage.optimizer.learning_rate for name, stage in config.stages.items()}
+    assert rates == {"width": 5e-5, "depth": 5e-5, "final": 1e-5}
 
 
 def test_settings_and_stage_reach_the_run(config_file: Path) -> None:

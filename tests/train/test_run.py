@@ -22,7 +22,8 @@ import pytest
 
 import tiny_run
 import train
-from dynabert_jax.config import ModelConfig, Optimizer, RunConfig
+from dynabert_jax.config import ModelConfig
+from dynabert_jax.config.complete import CompleteOptimizer, CompleteRun
 from dynabert_jax.config.tasks import DevSplit, GlueLayout, Task
 from dynabert_jax.data.encode import load_data
 from dynabert_jax.data.tokenizer import load_tokenizer
@@ -381,7 +382,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.01)
 
 
-def steps_logged(config: RunConfig) -> set[tuple[str, int]]:
+def steps_logged(config: CompleteRun) -> set[tuple[str, int]]:
     file = Path(config.run_dir) / "training.jsonl"
     whole = file.read_text().rpartition("\n")[0].splitlines() if file.exists() else []
     return {(line["stage"], line["step"]) for line in map(json.loads, whole)}
@@ -389,7 +390,7 @@ def steps_logged(config: RunConfig) -> set[tuple[str, int]]:
 
 def test_a_folder_of_another_configuration_is_refused(finished: Finished) -> None:
     """The message names every setting that differs, as it was and as it is."""
-    optimizer = Optimizer(learning_rate=2e-2)
+    optimizer = CompleteOptimizer(learning_rate=2e-2)
     changed = finished.config.replace(seed=7, width=finished.config.width.replace(optimizer=optimizer))
     with pytest.raises(RunFolderError) as error:
         train_run(changed)
