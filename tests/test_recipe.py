@@ -54,7 +54,7 @@ def test_the_papers_learning_rate_is_that_of_its_model() -> None:
         (800, (8,), (8, 32)),  # 8 tokens are not padded to 32, for which there is no text
         (800, (4, 14), (16, 32)),
         (800, (130, 300), (128,)),  # as few as possible where compiling costs more than padding
-        (60, (100, 128), (128,)),
+        (60, (115, 128), (128,)),
         (100_000, (5, 60, 128), (8, 64, 128)),
         (20_000, (10,) * 9 + (100,), (16, 104)),
     ],
