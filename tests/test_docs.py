@@ -48,7 +48,8 @@ STANDS_FOR = {
     "32": "8",  # tokens: the tiny model has positions for 24
     "64": "10",
     "128": "12",
-    "0.8": "0.1",  # a score
+    "--min-score 80": "--min-score 10",  # of any size
+    "--max-loss 1": "--max-loss 99",
     "positive": "good",  # a label
     "bash scripts/run.sh": "python train.py",  # which it calls, when it has set up the environment
 }
