@@ -12,6 +12,7 @@ from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.plan import plan_run
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.system import devices
+from dynabert_jax.train.answers import answer_dev
 from dynabert_jax.train.context import Context, begun, check_same_run
 from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.dry_run import DryRun, try_out
@@ -27,7 +28,7 @@ from dynabert_jax.train.preflight import (
     warn_of_dtype,
 )
 from dynabert_jax.train.results import Results, publish
-from dynabert_jax.weights.files import load_model
+from dynabert_jax.weights.files import classes_of, load_model
 from dynabert_jax.weights.hub import find_model
 from dynabert_jax.weights.rewire import by_importance, rewire
 
@@ -49,6 +50,8 @@ def train_run(config: RunConfig, only: str | None = None) -> Results:
     tell_understood(context.pretrained, context.data)
 
     with begun(context):
+        answer_dev(context)  # where it has no labels
+
         # 2. Fine-tune the full network on the labels: the first teacher.
         if plan.fine_tune:
             params = train_stage(context, Distillation(plan.fine_tune), params, teacher=None)
@@ -79,7 +82,8 @@ def dry_run(config: RunConfig, only: str | None = None) -> DryRun:
 def prepare(config: RunConfig, only: str | None = None) -> Context:
     """Reads and checks everything that a run needs. Writes nothing."""
     folder, task = RunFolder.open(config), config.data.task
-    texts = read_texts(config.data)
+    of_model = classes_of(find_model(config.model), task) if config.data.only_unlabelled else ()
+    texts = read_texts(config.data, of_model)
     source = find_model(config.model)
     pretrained = load_model(source, labels=task.outputs(texts.labels), seed=config.seed, head=task.kind)
     plan = plan_run(pretrained.config, config if only is None else config.until(only))
@@ -94,5 +98,5 @@ def prepare(config: RunConfig, only: str | None = None) -> Context:
     if devices.num_hosts() > 1:  # one process has nothing to compare, and hashing all that takes a while
         check_same_run(context)
     if only is not None:
-        check_finished(context, plan.stages[:-1])
+        check_finished(context, [Distillation(stage) for stage in plan.stages[:-1]])
     return context
