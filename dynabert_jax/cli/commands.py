@@ -277,23 +277,32 @@ def choose(
         print(answer)
 
 
-DESCRIPTION = """Train a DynaBERT, and use finished runs. RUN is the folder of a run.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "predict": predict,
+    "report": report,
+    "evaluate": evaluate,
+    "bench": bench,
+    "choose": choose,
+    "export": export,
+    "compare": compare,
+}
 
-`dynabert train CONFIG` trains; `dynabert train --help` says more. The other commands print their results to standard
-output and everything else to standard error; with --json, the output is only JSON. A command that fails prints a
-message and ends with exit code 2. `dynabert COMMAND --help` says more."""
+
+def complete_train(config: Annotated[Path, tyro.conf.Positional, arg(metavar="CONFIG")]) -> None:
+    """Train what a configuration describes."""
+    raise AssertionError(config)  # stands for `train` in the completion with the tab key, and is never called
 
 
-def main() -> int:
-    if sys.argv[1:2] == ["train"]:  # its flags are those of the configuration
-        return train.main(sys.argv[2:])
-    commands: dict[str, Callable[..., None]] = {
-        "predict": predict,
-        "report": report,
-        "evaluate": evaluate,
-        "bench": bench,
-        "choose": choose,
-        "export": export,
-        "compare": compare,
-    }
-    return guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="dynabert", description=DESCRIPTION))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command of `cli/menu.py`; returns the exit code.
+
+    Args:
+        arguments: the command line's, with a command first; None: those of this process.
+    """
+    name, *rest = sys.argv[1:] if arguments is None else arguments
+    if name == "train":  # its flags are those of the configuration
+        return train.main(rest)
+    if name not in COMMANDS:  # tyro's own flags, for completion with the tab key
+        every: dict[str, Callable[..., None]] = {"train": complete_train, **COMMANDS}
+        return guarded(lambda: tyro.extras.subcommand_cli_from_dict(every, prog="dynabert", args=[name, *rest]))
+    return guarded(lambda: tyro.cli(COMMANDS[name], prog=f"dynabert {name}", args=rest))
