@@ -20,8 +20,8 @@ import pytest
 
 from dynabert_jax.choose.bench import BenchSettings, bench_run
 from dynabert_jax.cli import commands
-from dynabert_jax.cli.train import main
-from dynabert_jax.config import ModelConfig, RunConfig
+from dynabert_jax.cli.train import Asked, main
+from dynabert_jax.config import ModelConfig
 from dynabert_jax.data.encode import load_data
 from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.runs.files import unsealed
@@ -215,10 +215,11 @@ def remove_target(words: list[str]) -> None:
     shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
 
 
-def found(config: RunConfig, only: str | None, is_dry: bool) -> None:  # noqa: ARG001
+def found(asked: Asked) -> None:
     """In the place of training: that the stage is there, and the model and the user's files can be read."""
-    if only is not None:
-        config.until(only)
+    config = asked.config
+    if asked.only is not None:
+        config.until(asked.only)
     if config.data.train_file:
         folder = find_model(config.model)
         load_data(config.data, load_tokenizer(folder, ModelConfig.read(folder / "config.json")))

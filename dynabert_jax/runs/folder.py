@@ -16,6 +16,7 @@ latency.json       what `dynabert bench` has measured
 
 import contextlib
 import json
+import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.runs.files import RunFolderError, sealed, write_arrays, write_whole, writing
 from dynabert_jax.runs.logs import Line, Scalars, append_lines, is_of, keep_lines, read_lines, rows_of
 from dynabert_jax.runs.origin import CHANGEABLE, Origin, changed_settings
-from dynabert_jax.system.files import check_writable, expanded, file_checksum
+from dynabert_jax.system.files import check_writable, expanded, file_checksum, remove
 from dynabert_jax.system.json_file import JsonError, parse_object, read_object
 from dynabert_jax.weights.rewire import Scores
 
@@ -220,6 +221,18 @@ class RunFolder:
     def forget_evaluation(self, stage: str, step: int) -> None:
         """Drops the log lines of an evaluation that was not finished."""
         keep_lines(self.path / "evaluations.jsonl", lambda line: line["stage"] != stage or line["step"] != step)
+
+    def take_logs(self, source: "RunFolder", stage: str, run: str | None) -> None:
+        """Replaces a stage's log lines and TensorBoard's files by another run's, as if this one had written them."""
+        for name in ("training.jsonl", "evaluations.jsonl"):
+            taken = [line | {"run": run} for line in read_lines(source.path / name) if line["stage"] == stage]
+            keep_lines(self.path / name, lambda line: line["stage"] != stage)
+            append_lines(self.path / name, taken)
+        here, there = self.path / "tensorboard" / stage, source.path / "tensorboard" / stage
+        with writing(here):
+            remove(here)
+            if there.is_dir():
+                shutil.copytree(there, here)
 
     def forget_after(self, stage: str, step: int, run: str | None) -> None:
         """Drops log lines of a stage that were written after the checkpoint it resumes from, or by another run."""

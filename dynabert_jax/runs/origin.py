@@ -71,11 +71,12 @@ class Origin:
             file: its path, for the message.
             cure: what to do, for the message.
         """
-        problems = list(self._differences(record))
+        problems = list(self.differences(record))
         if problems:
             raise RunFolderError(f"{file} does not belong here: {'; '.join(problems)}. {cure}")
 
-    def _differences(self, record: Record) -> Iterator[str]:
+    def differences(self, record: Record) -> Iterator[str]:
+        """How a record of another origin differs, in words."""
         if record.get("part", self.part) != self.part:
             yield f"it is of {record['part']}, not of {self.part}"
         if "config" in record:

@@ -32,14 +32,20 @@ class Context:
 
     Attributes:
         plan: the stages that this call trains.
+        source: another run, whose finished stages are taken over; None if there is none.
+        only: the only stage that may train; None: all.
     """
 
-    def __init__(self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder):
+    def __init__(
+        self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder,
+        source: RunFolder | None = None, only: str | None = None,
+    ):  # fmt: skip
         self.config, self.plan, self.pretrained, self.data, self.folder = config, plan, pretrained, data, folder
+        self.source, self.only = source, only
         self.model = Bert(pretrained.config, config.dtype, config.rematerialize)
 
-    def origin(self, part: str, start: str) -> Origin:
-        """What a part of the run is made from, if it starts from the weights of this fingerprint."""
+    def origin(self, part: str, start: str | None) -> Origin:
+        """What a part of the run is made from, if it starts from the weights of this fingerprint; None: of any."""
         labelled = part in ("fine_tune", "answers", "importance", "final")
         data = self.data.fingerprint_of_labelled if labelled else self.data.fingerprint
         return Origin(part, settings_of(self.config, part), data, self.pretrained.fingerprint, start)

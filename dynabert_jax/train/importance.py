@@ -28,6 +28,7 @@ from dynabert_jax.train.answers import answered
 from dynabert_jax.train.context import Context
 from dynabert_jax.train.losses import task_loss
 from dynabert_jax.train.preflight import rows_of_a_device
+from dynabert_jax.train.take_over import take_importance
 from dynabert_jax.weights.rewire import Scores
 
 
@@ -108,6 +109,8 @@ def score(model: Bert, params: Params, gradients: Gradients) -> Scores:
 def score_importance(context: Context, settings: Importance, params: Params) -> Scores:
     """The importance of heads and neurons, computed once per run and kept in its folder."""
     origin = context.origin("importance", Model(context.model.config, params).fingerprint)
+    if devices.is_first():
+        take_importance(context, origin)
     if devices.any_host(not context.folder.importance_file.exists()):
         batches = importance_batches(context, settings, importance_examples(context, settings, params))
         scores = importance(context.model, params, batches, settings.gradients, rows_at_once(context.config))

@@ -20,6 +20,7 @@ from dynabert_jax.train.log import StageLog
 from dynabert_jax.train.objective import Objective
 from dynabert_jax.train.step import TrainState, init_state, make_update, place_teacher, programs_for, train_step
 from dynabert_jax.train.step_order import batch_of, steps_from
+from dynabert_jax.train.take_over import take_over
 
 ASK_EVERY = 20  # at most this many steps until several hosts check whether to stop
 
@@ -50,6 +51,7 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
     key = jax.random.fold_in(jax.random.key(config.seed, impl="threefry2x32"), stage.number)
     origin = context.origin(name, Model(context.model.config, params).fingerprint)
 
+    take_over(context, objective, origin)
     folder = context.folder.path / name
     with (
         Checkpoints(folder / "last", keep=2) as last,  # two, in case one is damaged
