@@ -13,6 +13,7 @@ from dynabert_jax.cli.output import told
 from dynabert_jax.config.checked import ConfigError, setting_paths
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.config.trainer_names import flag, trainer_hint
+from dynabert_jax.data.rows import READ, kind_of
 from dynabert_jax.errors import UserError
 from dynabert_jax.system import devices
 
@@ -123,6 +124,8 @@ def read_config(path: Path) -> RunConfig:
         raise ConfigError(f"{path} cannot be read ({error}); name a file that you may read") from error
     if not is_file:
         raise ConfigError(f"there is no configuration file {path}; configs/ has the ones that come with the project")
+    if kind_of(path) in READ:
+        raise ConfigError(f"{path} is a table; `dynabert init {path}` writes a configuration that trains on it")
     try:
         values = runpy.run_path(str(path))
     except UserError as error:
