@@ -178,11 +178,11 @@ def in_words(answer: Answer, best: Candidate) -> str:
     row = answer.rows[0]
     teacher = "" if answer.teacher is None else f", the teacher {shown('score', answer.teacher.score)}"
     parts = [
-        f"{best.sub}: {row.metric} x 100 is {shown('score', best.score)}{teacher} on {row.split} ({row.examples:,} "
+        f"{best.sub}: {row.measure} x 100 is {shown('score', best.score)}{teacher} on {row.split} ({row.examples:,} "
         f"examples); {costs}",
         f"{budget(answer)}. {len(answer.choice.judged)} sub-networks compared; FLOPs at {row.length} tokens.",
         *([FLOAT_SCORES] if answer.measured and answer.measured[0].dtype == "int8" else []),
-        f"The Pareto front of {row.metric} against {NAMES[answer.choice.cost]}:",
+        f"The Pareto front of {row.measure} against {NAMES[answer.choice.cost]}:",
         front_table(answer, best),
     ]
     return "\n\n".join(parts)
@@ -192,10 +192,10 @@ def budget(answer: Answer) -> str:
     """The limits, and where the latencies were measured."""
     limits = [f"at most {shown(cost, limit)}" for cost, limit in answer.limits.ceilings.items()]
     if answer.limits.min_score is not None:
-        limits.append(f"{answer.rows[0].metric} x 100 of at least {answer.limits.min_score:g}")
+        limits.append(f"{answer.rows[0].measure} x 100 of at least {answer.limits.min_score:g}")
     if answer.limits.max_loss is not None and answer.teacher is not None:
         teacher = f"the teacher's {shown('score', answer.teacher.score)}"
-        limits.append(f"{answer.rows[0].metric} x 100 at most {answer.limits.max_loss:g} below {teacher}")
+        limits.append(f"{answer.rows[0].measure} x 100 at most {answer.limits.max_loss:g} below {teacher}")
     place = ""
     if answer.measured:
         row = answer.measured[0]
@@ -209,7 +209,7 @@ def front_table(answer: Answer, best: Candidate) -> str:
     costs = costs_of(answer)
     lines = sorted({*answer.choice.front, best}, key=lambda one: one.cost(answer.choice.cost))
     return markdown(
-        ["sub-network", f"{answer.rows[0].metric} x 100", *(NAMES[cost] for cost in costs), ""],
+        ["sub-network", f"{answer.rows[0].measure} x 100", *(NAMES[cost] for cost in costs), ""],
         [
             [
                 one.sub,
@@ -284,6 +284,7 @@ def answer_json(answer: Answer) -> str:
         "teacher": None if answer.teacher is None else answer.teacher.score,
         "split": row.split,
         "metric": row.metric,
+        "against": row.against,
         "flops_length": row.length,
         "measured": answer.measured[0].model_dump(include=measured) if answer.measured else None,
         "front_by": choice.cost,

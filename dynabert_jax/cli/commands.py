@@ -46,6 +46,33 @@ def show(value: Shown, json: bool) -> None:
     print(value.to_json() if json else value)
 
 
+def init(
+    train_file: Annotated[str, tyro.conf.Positional, arg(metavar="TRAIN_FILE")],
+    dev: Annotated[str | None, arg(metavar="FILE")] = None,
+    test: Annotated[str | None, arg(metavar="FILE")] = None,
+    model: Annotated[str, arg(metavar="MODEL")] = "bert-base-uncased",
+    out: Annotated[Path, arg(metavar="FILE")] = Path("my_task.py"),
+    text_columns: Names = (),
+    label_column: OptionalName = None,
+    regression: Flag = False,
+) -> None:
+    """Write a configuration that trains on your table of texts and labels; what is guessed of the table is marked.
+
+    Args:
+        train_file: a .csv, .tsv, .jsonl or .parquet file with a column of texts and a column of labels.
+        dev: a file of the same columns, to score on; default: a tenth of the rows is held out.
+        test: another one, scored at the end.
+        model: a name on the Hugging Face hub, or a folder in its format; default: bert-base-uncased.
+        out: the Python file to write; it must not exist; default: my_task.py.
+        text_columns: the column of the texts, or two columns for pairs; if left out, guessed.
+        label_column: the column of the labels; if left out, guessed.
+        regression: the labels are numbers to predict, and no classes.
+    """
+    from dynabert_jax.train.new_config import init_config
+
+    print(init_config(train_file, out, dev, test, model, text_columns, label_column, regression))
+
+
 def evaluate(run: Run, json: Flag = False) -> None:
     """Score every sub-network of a finished run again on this device; print and write the table.
 
@@ -281,6 +308,7 @@ def choose(
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "init": init,
     "predict": predict,
     "report": report,
     "evaluate": evaluate,

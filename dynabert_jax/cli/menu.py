@@ -11,6 +11,7 @@ from dynabert_jax.cli.output import told
 from dynabert_jax.errors import UserError, nearest
 
 COMMANDS: Mapping[str, str] = {
+    "init": "write a configuration for a table of texts and labels",
     "train": "train what a configuration describes",
     "predict": "predict the labels of texts with a run, an export or a model",
     "report": "write a page about a run: scores against costs, and the best size for a budget",

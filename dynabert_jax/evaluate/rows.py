@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dynabert_jax.config.checked import Checked
+from dynabert_jax.config.tasks import Against
 
 IN_UNITS = ("mean_absolute_error",)  # metrics in the unit of the labels; all others are shown x 100
 
@@ -19,6 +20,7 @@ class Row(Checked):
         examples: the number that were scored.
         metric: the task's main metric.
         scores: every metric of the task, as scikit-learn computes it: an accuracy is at most 1.
+        against: what the answers were compared with: the data's labels, or the answers of the run's teacher.
         parameters: of the cut model.
         flops: of a forward pass over one sentence of `length` tokens.
     """
@@ -33,6 +35,12 @@ class Row(Checked):
     parameters: int
     flops: int
     length: int
+    against: Against = "labels"
+
+    @property
+    def measure(self) -> str:
+        """What the score is, in words."""
+        return measure(self.metric, self.against)
 
     @property
     def score(self) -> float:
@@ -97,6 +105,11 @@ def points(metric: str, value: float) -> float:
 def shown(metric: str, value: float) -> str:
     """The same as text, such as 87.95."""
     return f"{value:.4g}" if metric in IN_UNITS else f"{100 * value:.2f}"
+
+
+def measure(metric: str, against: Against | None) -> str:
+    """A metric in words, which say so if it compares answers with those of the teacher and not with labels."""
+    return f"agreement with the teacher ({metric})" if against == "teacher" else metric
 
 
 def mean_score(rows: Sequence[Row]) -> float:

@@ -22,7 +22,7 @@ def table(
     parts = []
     for split in dict.fromkeys(row.split for row in rows):
         own = [row for row in rows if row.split == split]
-        parts.append(f"{on_one_line(split)}: {own[0].metric} x 100, {own[0].examples:,} examples\n\n{_grid(own)}")
+        parts.append(f"{on_one_line(split)}: {own[0].measure} x 100, {own[0].examples:,} examples\n\n{_grid(own)}")
         parts += _for_comparison(split, teacher, majorities)
     parts.append(_costs([row for row in rows if row.split == rows[0].split]))
     return "\n\n".join([*parts, *(f"Warning: {on_one_line(warning)}" for warning in warnings)])

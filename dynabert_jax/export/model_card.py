@@ -131,7 +131,8 @@ def score(row: Row) -> str:
         for last in (False, True)
     ]
     units = f"; in the unit of the labels: {parts[1]}" if parts[1] else ""
-    return f"- scores on {escaped(row.split)} x 100 ({row.examples:,} examples): {parts[0]}{units}"
+    what = "scores" if row.against == "labels" else "agreement with the teacher"
+    return f"- {what} on {escaped(row.split)} x 100 ({row.examples:,} examples): {parts[0]}{units}"
 
 
 def latencies(finished: Finished, sub: str, backends: Sequence[str]) -> list[str]:

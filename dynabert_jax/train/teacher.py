@@ -119,7 +119,9 @@ def _fine_tuned(
         raise RunFolderError(f"{kept} has no checkpoint")
     total = stage.settings.epochs * -(-len(data.train) // config.data.batch_size)
     state = init_state(Distillation(stage), trained.params, total)
-    origin = Origin(stage.name, settings_of(config, stage.name), record.get("data"), record.get("weights"), None)
+    # Fine-tuning does not depend on unlabelled texts, and the record of the model has one fingerprint of all data.
+    made_from = None if config.data.unlabelled_files else record.get("data")
+    origin = Origin(stage.name, settings_of(config, stage.name), made_from, record.get("weights"), None)
     with Checkpoints(kept, keep=2) as checkpoints:
         check_origin(checkpoints, origin)
         saved = checkpoints.restore({"params": state.params} if stage.settings.keep == "best" else state)
