@@ -4,11 +4,12 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import tyro
 
 from dynabert_jax.cli.guard import guarded
+from dynabert_jax.cli.next_steps import after_stage, after_training, tell
 from dynabert_jax.cli.output import told
 from dynabert_jax.config.checked import ConfigError, setting_paths
 from dynabert_jax.config.run import RunConfig
@@ -17,10 +18,11 @@ from dynabert_jax.data.rows import READ, kind_of
 from dynabert_jax.errors import UserError
 from dynabert_jax.system import devices
 
-USAGE = """usage: dynabert train CONFIG [--stage NAME] [--dry-run] [--SETTING VALUE ...]
+USAGE = """usage: dynabert train CONFIG [--stage NAME] [--from RUN] [--dry-run] [--SETTING VALUE ...]
 
 CONFIG             a Python file that sets `config` to a RunConfig, such as configs/movie_reviews_quick.py
 --stage NAME       train only this stage (fine_tune, width, depth or final); the ones before it must be finished
+--from RUN         take over the stages that another run has finished with the same settings, data and weights
 --dry-run          check everything, run a few steps of every stage, print what the run would do, and write nothing
 --epochs N         the epochs of every stage; --depth.epochs N wins for its stage
 --learning-rate X  the learning rate of every stage; --depth.optimizer.learning-rate X wins for its stage
@@ -39,13 +41,31 @@ NO_FINE_TUNE = "--no-fine-tune"
 EXAMPLES = {"--epochs": "4", "--learning-rate": "5e-5"}
 
 Number = TypeVar("Number", int, float)
-Run = Callable[[RunConfig, str | None, bool], object]  # configuration, only stage to train, is it a dry run
 
 
-def train_or_try(config: RunConfig, only: str | None, is_dry: bool) -> object:
+class Asked(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+        config: with its overrides.
+        only: the only stage to train; None: all.
+        from_run: the run whose stages are taken over; None: no other run.
+    """
+
+    config: RunConfig
+    only: str | None
+    from_run: str | None
+    is_dry: bool
+
+
+Run = Callable[[Asked], object]
+
+
+def train_or_try(asked: Asked) -> object:
     from dynabert_jax.train.run import dry_run, train_run
 
-    return dry_run(config, only) if is_dry else train_run(config, only)
+    run = dry_run if asked.is_dry else train_run
+    return run(asked.config, asked.only, asked.from_run)
 
 
 def main(arguments: Sequence[str] | None = None, run: Run = train_or_try) -> int:
@@ -53,24 +73,26 @@ def main(arguments: Sequence[str] | None = None, run: Run = train_or_try) -> int
 
     Args:
         arguments: the command line's; None: those of this process.
-        run: called with the configuration; its result is printed.
+        run: called with what they ask for; its result is printed.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         return told(lambda: print(USAGE, file=sys.stdout if arguments else sys.stderr)) or (0 if arguments else 2)
 
     def work() -> None:
-        config, only, is_dry = read_arguments(arguments)
+        asked = read_arguments(arguments)
         devices.connect()
-        result = run(config, only, is_dry)
+        result = run(asked)
         if devices.is_first():
             print(f"\n{result}")
+            done = not asked.is_dry and asked.only in (None, list(asked.config.stages)[-1])
+            tell(after_training(asked.config.run_dir) if done else after_stage(arguments[0]))
 
     return guarded(work, "stopped; the same command resumes from the last checkpoint", FULL)
 
 
-def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, bool]:
-    """The configuration with its overrides, the only stage to train or None, and whether it is a dry run.
+def read_arguments(arguments: Sequence[str]) -> Asked:
+    """What the arguments ask for.
 
     Raises:
         ConfigError: the file sets no configuration, a value is not allowed, or the run has no such stage.
@@ -79,6 +101,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, boo
         raise ConfigError(f"name the configuration first, and its settings behind it; got {arguments[0]}")
     config = read_config(Path(arguments[0]))
     only, settings = take(arguments[1:], "--stage", "the name of a stage: fine_tune, width, depth or final")
+    from_run, settings = take(settings, "--from", "the folder of a run")
     epochs, settings = take_number(settings, "--epochs", int)
     learning_rate, settings = take_number(settings, "--learning-rate", float)
     overrides = [one for one in settings if _flag_of(one) not in ("--dry-run", NO_FINE_TUNE)]
@@ -93,7 +116,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, boo
         )  # fmt: skip
     if only is not None:
         config.until(only)
-    return config, only, "--dry-run" in settings
+    return Asked(config, only, from_run, is_dry="--dry-run" in settings)
 
 
 def check_names(settings: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """The settings of each stage of a run; the defaults are the paper's values, or None for what the recipe chooses."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import pydantic
 
@@ -8,14 +8,20 @@ from dynabert_jax.config.checked import (
     AtLeastOne,
     Checked,
     Count,
-    Fraction,
     Fractions,
     NonNegative,
     Positive,
     Probability,
 )
 
-Evaluations = AtLeastOne | Fraction
+
+def _whole_or_less_than_one(value: float) -> float:
+    if not (0 < value < 1 or (value >= 1 and isinstance(value, int))):
+        raise ValueError("should be a whole number from 1, or a fraction between 0 and 1")
+    return value
+
+
+Evaluations = Annotated[int | float, pydantic.AfterValidator(_whole_or_less_than_one)]
 
 
 class Optimizer(Checked):

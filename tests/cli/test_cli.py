@@ -21,7 +21,7 @@ from dynabert_jax.choose import bench, question
 from dynabert_jax.choose.bench import BenchSettings
 from dynabert_jax.choose.choose import Limits
 from dynabert_jax.cli.guard import ignore_lost_tasks, use_compilation_cache
-from dynabert_jax.cli.train import main, read_config
+from dynabert_jax.cli.train import Asked, main, read_config
 from dynabert_jax.config import ConfigError
 from dynabert_jax.runs.latency_card import Where
 from dynabert_jax.system import devices
@@ -112,7 +112,7 @@ def test_a_file_that_is_not_there_is_named(refused: Command, tmp_path: Path) -> 
     [
         (["--sead", "3"], "Unrecognized options: --sead, 3"),
         (["--sead", "3"], "Perhaps you meant: --seed INT"),
-        (["--depth.optimizer.learing-rate", "1"], "Perhaps you meant: --depth.optimizer.learning-rate FLOAT"),
+        (["--depth.optimizer.learing-rate", "1"], "Perhaps you meant: --depth.optimizer.learning-rate"),
         (["--seed", "many"], "Error parsing --seed: invalid literal for int() with base 10: 'many'"),
         (["--seed", "-1"], "seed = -1: should be greater than or equal to 0"),
         (["--width.widths", "0"], "widths.0 = 0.0: should be greater than 0"),
@@ -130,7 +130,7 @@ def test_a_file_that_is_not_there_is_named(refused: Command, tmp_path: Path) -> 
         (["--epochs", "1.5"], "--epochs must be a number, such as 4; got '1.5'"),
         (["--epochs", "3", "--epochs=4"], "--epochs is given 2 times; give it once"),
         (["--epoch", "3"], "Unrecognized options: --epoch"),
-        (["--learning-rate=nan"], "learning_rate = nan: should be greater than 0"),
+        (["--learning-rate=nan"], "learning_rate = nan: should be a finite number"),
         (
             ["--no-fine-tune", "--fine-tune.epochs", "3"],
             "--no-fine-tune leaves out the stage that --fine-tune.epochs sets; remove one of them",
@@ -152,7 +152,8 @@ def test_settings_of_all_stages_reach_the_run_and_one_stages_own_win(config_file
     arguments = ["--no-fine-tune", "--epochs", "4", "--learning_rate=5e-5", "--depth.epochs", "6",
                  "--final.optimizer.learning-rate", "1e-5"]  # fmt: skip
     assert main([str(config_file), *arguments], lambda *call: calls.append(call)) == 0
-    [(config, _, _)] = calls
+    [(asked,)] = calls
+    config = asked.config
     assert config.fine_tune is None
     assert {name: stage.epochs for name, stage in config.stages.items()} == {"width": 4, "depth": 6, "final": 4}
     rates = {name: stage.optimizer.learning_rate for name, stage in config.stages.items()}
@@ -173,7 +174,7 @@ def test_settings_and_stage_reach_the_run(config_file: Path) -> None:
     changed = base.replace(
         seed=7, width=base.width.replace(widths=(1.0,)), depth=base.depth.replace(optimizer=optimizer)
     )
-    assert calls == [(changed, "depth", False), (base, "width", True)]
+    assert calls == [(Asked(changed, "depth", None, False),), (Asked(base, "width", None, True),)]
 
 
 def test_help_lists_every_setting(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -478,7 +479,9 @@ def dynabert(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
         ),
         (["choose", "run", "--max-flops", "0"], "'0' is not a size"),
         (["choose", "run", "--max-latency-ms", "-1"], "max_latency_ms = -1.0: should be greater than 0"),
-        (["choose", "run", "--min-score", "80"], "min_score = 80.0: scores are fractions; write 0.8 for 80"),
+        (["choose", "run", "--min-score", "0.8"], "min_score = 0.8: scores are x 100; did you mean 80?"),
+        (["choose", "run", "--max-loss", "0.01"], "max_loss = 0.01: losses are of scores x 100; did you mean 1?"),
+        (["choose", "run", "--max-loss", "-1"], "max_loss = -1.0: should be greater than or equal to 0"),
     ],
 )
 def test_a_command_that_cannot_be_done_is_reported(
@@ -524,11 +527,11 @@ def test_a_budget_reaches_the_choice(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr("dynabert_jax.choose.question.ask", lambda *call: calls.append(call) or Stand())
     assert dynabert(monkeypatch, "choose", "run") == 0
     flags = (
-        "--max-latency-ms 5 --max-parameters 30M --max-flops 1.5G --min-score 0.8 --by flops --device H100 "
+        "--max-latency-ms 5 --max-parameters 30M --max-flops 1.5G --min-score 80 --max-loss 1 --by flops --device H100 "
         "--backend jax --dtype bfloat16 --batch 8 --length 128 --split test --card a.json b.json --json"
     )
     assert dynabert(monkeypatch, "choose", "run", *flags.split()) == 0
-    limits = Limits(max_latency_ms=5.0, max_parameters=30e6, max_flops=1.5e9, min_score=0.8)
+    limits = Limits(max_latency_ms=5.0, max_parameters=30e6, max_flops=1.5e9, min_score=80.0, max_loss=1.0)
     where = Where(device="H100", backend="jax", dtype="bfloat16", batch=8, length=128)
     asked = question.Question(limits, where, "test", (Path("a.json"), Path("b.json")), "flops")
     assert calls == [(Path("run"), question.Question(Limits(), Where())), (Path("run"), asked)]
