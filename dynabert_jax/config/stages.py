@@ -1,6 +1,6 @@
 """The settings of each stage of a run; the defaults are the paper's values, or None for what the recipe chooses."""
 
-from typing import Annotated, Literal, Self
+from typing import Any, Literal, Self
 
 import pydantic
 
@@ -8,20 +8,14 @@ from dynabert_jax.config.checked import (
     AtLeastOne,
     Checked,
     Count,
+    Fraction,
     Fractions,
     NonNegative,
     Positive,
     Probability,
 )
 
-
-def _whole_or_less_than_one(value: float) -> float:
-    if not (0 < value < 1 or (value >= 1 and isinstance(value, int))):
-        raise ValueError("should be a whole number from 1, or a fraction between 0 and 1")
-    return value
-
-
-Evaluations = Annotated[int | float, pydantic.AfterValidator(_whole_or_less_than_one)]
+Evaluations = AtLeastOne | Fraction
 
 
 class Optimizer(Checked):
@@ -56,6 +50,14 @@ class Stage(Checked):
     optimizer: Optimizer = Optimizer()
     evaluations: Evaluations | None = None
     keep: Literal["best", "last"] = "best"
+
+    @pydantic.field_validator("evaluations", mode="before")
+    @classmethod
+    def _check_evaluations(cls, value: Any) -> Any:
+        """One message instead of one for each of the two types."""
+        if isinstance(value, int | float) and not (0 < value < 1 or (value >= 1 and isinstance(value, int))):
+            raise ValueError("should be a whole number from 1, or a fraction between 0 and 1")
+        return value
 
 
 class FineTune(Stage):
