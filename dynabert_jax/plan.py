@@ -58,6 +58,11 @@ class StagePlan:
         return any(group.teacher for group in self.groups)
 
     @property
+    def learns_labels(self) -> bool:
+        """Whether the loss on the labels counts, so that every example needs one."""
+        return self.weights.label > 0
+
+    @property
     def students(self) -> tuple[SubNetwork, ...]:
         return tuple(student for group in self.groups for student in group.students)
 
@@ -107,6 +112,12 @@ class Plan:
     def stages(self) -> tuple[StagePlan, ...]:
         """The stages that the run has, in order."""
         return tuple(stage for stage in (self.fine_tune, self.width, self.depth, self.final) if stage)
+
+    @property
+    def distils(self) -> bool:
+        """Whether sizes learn from the teacher: the fine-tuned network or, without fine-tuning, the pretrained one."""
+        first = self.width or self.depth
+        return first is not None and first.has_teacher
 
 
 def plan_run(config: ModelConfig, run: RunConfig) -> Plan:

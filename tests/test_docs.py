@@ -54,7 +54,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     shutil.copytree(ROOT / "configs", folder / "configs")
     pages.write_stand_ins(folder)
-    shutil.copy(folder / "my_task.py", folder / "CONFIG")
+    for copy in ("CONFIG", "first_task.py"):
+        shutil.copy(folder / "my_task.py", folder / copy)
     return folder
 
 

@@ -100,7 +100,7 @@ def export_run(
     source = source_of(finished, subs, uncut=chosen.holds == "uncut")
     terms = terms_of(finished.config.model, license, languages)
     tokenizer = load_tokenizer(finished.folder.model, finished.shape)
-    sentences = read_sentences(finished.config.data, tokenizer)
+    sentences = read_sentences(finished, tokenizer)
     if int8:
         check_possible(format, sentences)
     with whole_folder(out, force) as folder:

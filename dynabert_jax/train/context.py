@@ -10,11 +10,11 @@ import jax
 
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.config.stages import Stage
-from dynabert_jax.data.encode import TaskData
+from dynabert_jax.data.encode import Split, TaskData
 from dynabert_jax.errors import UserError
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.matmul import matmul_rate
-from dynabert_jax.plan import Plan
+from dynabert_jax.plan import Plan, StagePlan
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.runs.origin import Origin, settings_of
@@ -32,16 +32,27 @@ class Context:
 
     Attributes:
         plan: the stages that this call trains.
+        source: another run, whose finished stages are taken over; None if there is none.
+        only: the only stage that may train; None: all.
     """
 
-    def __init__(self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder):
+    def __init__(
+        self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder,
+        source: RunFolder | None = None, only: str | None = None,
+    ):  # fmt: skip
         self.config, self.plan, self.pretrained, self.data, self.folder = config, plan, pretrained, data, folder
+        self.source, self.only = source, only
         self.model = Bert(pretrained.config, config.dtype, config.rematerialize)
 
-    def origin(self, part: str, start: str) -> Origin:
-        """What a part of the run is made from, if it starts from the weights of this fingerprint."""
-        settings = settings_of(self.config, part)
-        return Origin(part, settings, self.data.fingerprint, self.pretrained.fingerprint, start)
+    def origin(self, part: str, start: str | None) -> Origin:
+        """What a part of the run is made from, if it starts from the weights of this fingerprint; None: of any."""
+        labelled = part in ("fine_tune", "answers", "importance", "final")
+        data = self.data.fingerprint_of_labelled if labelled else self.data.fingerprint
+        return Origin(part, settings_of(self.config, part), data, self.pretrained.fingerprint, start)
+
+    def examples(self, stage: StagePlan) -> Split:
+        """What a stage trains on: only what has labels, if it learns from them."""
+        return self.data.train if stage.learns_labels else self.data.everything
 
     @functools.cached_property
     def run(self) -> str | None:
@@ -82,7 +93,8 @@ def check_same_run(context: Context) -> None:
 def _what_must_be_the_same(context: Context) -> dict[str, str]:
     """Everything that a process reads before the first step, by its name in messages."""
     data, model = context.data, context.pretrained
-    splits = {"train": {"train": data.train}, "dev": data.dev, "test": data.test}
+    unlabelled = {} if data.unlabelled is None else {"unlabelled": data.unlabelled}
+    splits = {"train": {"train": data.train} | unlabelled, "dev": data.dev, "test": data.test}
     return {
         "the program": source_fingerprint(),
         **{f"the version of {package}": str(version(package)) for package in PACKAGES},
@@ -97,10 +109,6 @@ def _what_must_be_the_same(context: Context) -> dict[str, str]:
         "the pretrained model's config.json": repr(model.config),
         "the pretrained weights": model.fingerprint,
     }
-
-
-def steps_per_epoch(context: Context) -> int:
-    return -(-len(context.data.train) // context.config.data.batch_size)
 
 
 def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:

@@ -88,7 +88,10 @@ class Objective(ABC):
 
     def examples(self, context: Context, epoch: int) -> Split:  # noqa: ARG002
         """The examples of an epoch: the same number in every epoch, and the same examples when a run resumes."""
-        return context.data.train
+        return context.examples(self.stage)
+
+    def steps_per_epoch(self, context: Context) -> int:
+        return -(-len(self.examples(context, 0)) // context.config.data.batch_size)
 
     def logged(self, report: StepReport) -> Mapping[str, float]:  # noqa: ARG002
         """Additional values for a line of the training log, by name."""
