@@ -1,5 +1,6 @@
 """The model card as the hub reads it: `huggingface_hub`'s own reader is what it is tried on."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_names_are_the_hubs(finished: Finished) -> None:
     values = run.rows[0].model_dump() | {"metric": "pearson", "scores": scores}
     data = DataConfig(task=task("stsb"))
     config = run.config.replace(model="org/some-model", data=data)
-    other = type(run)(run.folder, config, run.shape, (Row(**values),), run.record)
+    other = dataclasses.replace(run, config=config, rows=(Row(**values),))
     card = ModelCard(front_matter(other, [run.rows[0].sub], "onnx", Terms("other", "mine", "https://a.b", "x")) + "\n")
     assert card.data.base_model == "org/some-model"
     assert card.data.datasets == ["nyu-mll/glue"]
