@@ -10,10 +10,12 @@ import jax
 
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.config.stages import Stage
-from dynabert_jax.data.encode import TaskData
+from dynabert_jax.data.encode import Split, TaskData
 from dynabert_jax.errors import UserError
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.matmul import matmul_rate
+from dynabert_jax.model.params import Model, Params
+from dynabert_jax.model.unit import in_unit, standardised
 from dynabert_jax.plan import Plan
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
@@ -32,11 +34,21 @@ class Context:
 
     Attributes:
         plan: the stages that this call trains.
+        pretrained: the first weights. Like those of every stage, they answer a regression in standardised numbers.
+        data: in the user's unit.
     """
 
     def __init__(self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder):
         self.config, self.plan, self.pretrained, self.data, self.folder = config, plan, pretrained, data, folder
         self.model = Bert(pretrained.config, config.dtype, config.rematerialize)
+
+    def learned(self, split: Split) -> Split:
+        """The split as stages learn it: with standardised numbers."""
+        return standardised(split, self.model.config.unit)
+
+    def answering(self, params: Params) -> Model:
+        """The model of a stage's weights which answers in the user's unit: to be scored, or written."""
+        return Model(self.model.config, in_unit(params, self.model.config.unit))
 
     def origin(self, part: str, start: str) -> Origin:
         """What a part of the run is made from, if it starts from the weights of this fingerprint."""

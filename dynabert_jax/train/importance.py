@@ -125,7 +125,8 @@ def fingerprint(scores: Scores) -> str:
 
 def importance_split(context: Context, settings: Importance) -> Split:
     """The examples that importance is scored on."""
-    return context.data.train if settings.split == "train" else next(iter(context.data.dev.values()))
+    data = context.data
+    return context.learned(data.train if settings.split == "train" else next(iter(data.dev.values())))
 
 
 def importance_plan(context: Context, settings: Importance) -> list[PlannedBatch]:

@@ -63,13 +63,13 @@ def publish(context: Context, params: Params) -> Results:
 
     After a stage that is not the run's last, nothing is written: the model folder is for the end of the whole run.
     """
-    model, subs = Model(context.model.config, params), results_of(context.model.config, context.plan)
+    model, subs = context.answering(params), results_of(context.model.config, context.plan)
     said = understood(context.pretrained, context.data)
     if len(context.plan.stages) < len(context.config.stages):
         rows = tuple(_rows(context.config, model, subs, context.data))
         return Results(rows, model.fingerprint, provenance(context.config), said)
     if devices.is_first():
-        save_model(context.folder.model, model.config, params, tokenizer_from=context.pretrained.folder)
+        save_model(context.folder.model, model.config, model.params, tokenizer_from=context.pretrained.folder)
         context.folder.write_model_record(context.origin("model", model.fingerprint))
     scored = _rows(context.config, model, subs, context.data)
     return _write(context.folder, context.config, model.fingerprint, scored, said)

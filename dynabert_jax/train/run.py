@@ -5,10 +5,15 @@ all sub-networks on the labels; score every sub-network. A stopped run resumes f
 started again with the same configuration. On several hosts, every host makes the same call (docs/scale.md).
 """
 
+import dataclasses
+
 from dynabert_jax.config.run import RunConfig
-from dynabert_jax.data.encode import encode
+from dynabert_jax.config.tasks import Task
+from dynabert_jax.config.unit import Unit
+from dynabert_jax.data.encode import Split, encode
 from dynabert_jax.data.texts import read_texts
 from dynabert_jax.data.tokenizer import load_tokenizer
+from dynabert_jax.model.unit import out_of_unit, unit_of
 from dynabert_jax.plan import plan_run
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.system import devices
@@ -27,7 +32,7 @@ from dynabert_jax.train.preflight import (
     warn_of_dtype,
 )
 from dynabert_jax.train.results import Results, publish
-from dynabert_jax.weights.files import load_model
+from dynabert_jax.weights.files import Pretrained, load_model
 from dynabert_jax.weights.hub import find_model
 from dynabert_jax.weights.rewire import by_importance, rewire
 
@@ -76,6 +81,13 @@ def dry_run(config: RunConfig, only: str | None = None) -> DryRun:
     return try_out(context, [Distillation(stage) for stage in context.plan.stages], context.pretrained.params)
 
 
+def to_learn(pretrained: Pretrained, task: Task, train: Split) -> Pretrained:
+    """The model that stages begin with. A regression answers in standardised numbers, also where its head is kept."""
+    unit = unit_of(train.labels) if task.regression and task.standardise else Unit()
+    params = pretrained.params if pretrained.new_classifier else out_of_unit(pretrained.params, unit)
+    return dataclasses.replace(pretrained, config=pretrained.config.replace(unit=unit), params=params)
+
+
 def prepare(config: RunConfig, only: str | None = None) -> Context:
     """Reads and checks everything that a run needs. Writes nothing."""
     folder, task = RunFolder.open(config), config.data.task
@@ -90,7 +102,7 @@ def prepare(config: RunConfig, only: str | None = None) -> Context:
     warn_of_data(data)
     check_data(config, pretrained, data)
     check_memory(config, plan.stages, pretrained, data)
-    context = Context(config, plan, pretrained, data, folder)
+    context = Context(config, plan, to_learn(pretrained, config.data.task, data.train), data, folder)
     if devices.num_hosts() > 1:  # one process has nothing to compare, and hashing all that takes a while
         check_same_run(context)
     if only is not None:
