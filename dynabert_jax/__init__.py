@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dynabert_jax.runs.finished import read_finished
     from dynabert_jax.runs.latency_card import Where
     from dynabert_jax.serve.predict import Prediction, Predictor, predict_file, predict_texts
+    from dynabert_jax.train.new_config import init_config
     from dynabert_jax.train.results import evaluate_run
     from dynabert_jax.train.run import dry_run, train_run
     from dynabert_jax.weights.files import Pretrained, load_model, save_model
@@ -52,6 +53,7 @@ else:
         "dry_run": "train.run",
         "evaluate_run": "train.results",
         "export_run": "export.export",
+        "init_config": "train.new_config",
         "load_model": "weights.files",
         "load_stablehlo": "infer.run_stablehlo",
         "predict_file": "serve.predict",
@@ -104,6 +106,7 @@ __all__ = [
     "dry_run",
     "evaluate_run",
     "export_run",
+    "init_config",
     "load_model",
     "load_stablehlo",
     "predict_file",

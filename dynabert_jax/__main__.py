@@ -2,11 +2,13 @@
 
 import sys
 
+from dynabert_jax.cli.menu import answered
 from dynabert_jax.cli.start import start
 
 
 def main() -> int:
-    return start("dynabert_jax.cli.commands")
+    code = answered(sys.argv[1:])
+    return start("dynabert_jax.cli.commands") if code is None else code
 
 
 if __name__ == "__main__":

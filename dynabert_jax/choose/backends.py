@@ -33,13 +33,13 @@ class Backend:
     Attributes:
         opens: by dtype of the matmuls, the function that opens a model.
         packages: what it needs in addition to this package's dependencies.
-        install: the command that installs them.
+        extra: the extra that has them.
         cpu_only: whether it always runs on the CPU, whatever jax's first device is.
     """
 
     opens: Mapping[str, Open]
     packages: tuple[str, ...] = ()
-    install: str = ""
+    extra: str = ""
     cpu_only: bool = False
 
     def dtypes(self, wanted: tuple[Dtype, ...]) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def find_backend(name: BackendName) -> Backend:
         MissingPackageError: a package is missing; the message has the command that installs it.
     """
     backend = BACKENDS[name]
-    require(backend.packages, f"--backend {name}", backend.install)
+    require(backend.packages, f"--backend {name}", backend.extra)
     return backend
 
 
@@ -88,9 +88,9 @@ BACKENDS: Mapping[BackendName, Backend] = {
         }
     ),
     "onnxruntime": Backend(
-        {"float32": functools.partial(open_in_onnxruntime, "float32")}, ONNX.packages, ONNX.install, cpu_only=True
+        {"float32": functools.partial(open_in_onnxruntime, "float32")}, ONNX.packages, ONNX.extra, cpu_only=True
     ),
     "onnxruntime-int8": Backend(
-        {"int8": functools.partial(open_in_onnxruntime, "int8")}, ONNX.packages, ONNX.install, cpu_only=True
+        {"int8": functools.partial(open_in_onnxruntime, "int8")}, ONNX.packages, ONNX.extra, cpu_only=True
     ),
 }

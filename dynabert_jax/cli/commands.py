@@ -46,6 +46,33 @@ def show(value: Shown, json: bool) -> None:
     print(value.to_json() if json else value)
 
 
+def init(
+    train_file: Annotated[str, tyro.conf.Positional, arg(metavar="TRAIN_FILE")],
+    dev: Annotated[str | None, arg(metavar="FILE")] = None,
+    test: Annotated[str | None, arg(metavar="FILE")] = None,
+    model: Annotated[str, arg(metavar="MODEL")] = "bert-base-uncased",
+    out: Annotated[Path, arg(metavar="FILE")] = Path("my_task.py"),
+    text_columns: Names = (),
+    label_column: OptionalName = None,
+    regression: Flag = False,
+) -> None:
+    """Write a configuration that trains on your table of texts and labels; what is guessed of the table is marked.
+
+    Args:
+        train_file: a .csv, .tsv, .jsonl or .parquet file with a column of texts and a column of labels.
+        dev: a file of the same columns, to score on; default: a tenth of the rows is held out.
+        test: another one, scored at the end.
+        model: a name on the Hugging Face hub, or a folder in its format; default: bert-base-uncased.
+        out: the Python file to write; it must not exist; default: my_task.py.
+        text_columns: the column of the texts, or two columns for pairs; if left out, guessed.
+        label_column: the column of the labels; if left out, guessed.
+        regression: the labels are numbers to predict, and no classes.
+    """
+    from dynabert_jax.train.new_config import init_config
+
+    print(init_config(train_file, out, dev, test, model, text_columns, label_column, regression))
+
+
 def evaluate(run: Run, json: Flag = False) -> None:
     """Score every sub-network of a finished run again on this device; print and write the table.
 
@@ -277,23 +304,33 @@ def choose(
         print(answer)
 
 
-DESCRIPTION = """Train a DynaBERT, and use finished runs. RUN is the folder of a run.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "init": init,
+    "predict": predict,
+    "report": report,
+    "evaluate": evaluate,
+    "bench": bench,
+    "choose": choose,
+    "export": export,
+    "compare": compare,
+}
 
-`dynabert train CONFIG` trains; `dynabert train --help` says more. The other commands print their results to standard
-output and everything else to standard error; with --json, the output is only JSON. A command that fails prints a
-message and ends with exit code 2. `dynabert COMMAND --help` says more."""
+
+def complete_train(config: Annotated[Path, tyro.conf.Positional, arg(metavar="CONFIG")]) -> None:
+    """Train what a configuration describes."""
+    raise AssertionError(config)  # stands for `train` in the completion with the tab key, and is never called
 
 
-def main() -> int:
-    if sys.argv[1:2] == ["train"]:  # its flags are those of the configuration
-        return train.main(sys.argv[2:])
-    commands: dict[str, Callable[..., None]] = {
-        "predict": predict,
-        "report": report,
-        "evaluate": evaluate,
-        "bench": bench,
-        "choose": choose,
-        "export": export,
-        "compare": compare,
-    }
-    return guarded(lambda: tyro.extras.subcommand_cli_from_dict(commands, prog="dynabert", description=DESCRIPTION))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command of `cli/menu.py`; returns the exit code.
+
+    Args:
+        arguments: the command line's, with a command first; None: those of this process.
+    """
+    name, *rest = sys.argv[1:] if arguments is None else arguments
+    if name == "train":  # its flags are those of the configuration
+        return train.main(rest)
+    if name not in COMMANDS:  # tyro's own flags, for completion with the tab key
+        every: dict[str, Callable[..., None]] = {"train": complete_train, **COMMANDS}
+        return guarded(lambda: tyro.extras.subcommand_cli_from_dict(every, prog="dynabert", args=[name, *rest]))
+    return guarded(lambda: tyro.cli(COMMANDS[name], prog=f"dynabert {name}", args=rest))

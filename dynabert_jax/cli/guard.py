@@ -4,7 +4,6 @@ import contextlib
 import inspect
 import logging
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from dynabert_jax.cli.output import told
 from dynabert_jax.data.samples import cache_folder
 from dynabert_jax.errors import UserError
 from dynabert_jax.system import devices
@@ -37,17 +37,9 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: 
     use_compilation_cache()
     try:
         with damaged_programs_replaced(), Signals() as signals:
-            work()
-            flush_stdout()
+            code = told(lambda: without_lost_coroutines(work))
             signals.forget()
-    except BrokenPipeError:  # the reader has left, as `head` does
-        silence_stdout()
-        return ended(128 + signal.SIGPIPE)
-    except UserError as error:
-        # After a failed save, orbax may leave coroutines behind. Python would warn about them after our message.
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-        print(f"error: {error}", file=sys.stderr)
-        return ended(2)
+        return ended(code) if code else 0
     except Stopped as stopped:
         kept = f"stopped: {stopped}; the same command resumes from there" if str(stopped) else when_stopped
         print(f"\n{kept}", file=sys.stderr)
@@ -65,7 +57,15 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: 
         if devices.may_be_lost_peer(error):
             print(LOST, file=sys.stderr)
         return ended(1)
-    return 0
+
+
+def without_lost_coroutines(work: Callable[[], None]) -> None:
+    """Does the work. After a failed save, orbax may leave coroutines behind, and Python would warn about them."""
+    try:
+        work()
+    except UserError:
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        raise
 
 
 LOST = (
@@ -73,26 +73,6 @@ LOST = (
     "Read what it printed, then start all processes again with the same command: the run resumes from the last "
     "checkpoint"
 )
-
-
-def flush_stdout() -> None:
-    """Writes out what was printed, while a failure can still be reported.
-
-    Raises:
-        UserError: standard output cannot be written, for example because the disk is full.
-    """
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        silence_stdout()
-        raise UserError(f"cannot write to standard output: {error.strerror}") from error
-
-
-def silence_stdout() -> None:
-    """Drops what could not be written. Otherwise Python tries again at exit, and reports that it failed."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def ended(code: int) -> int:

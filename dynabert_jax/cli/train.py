@@ -8,8 +8,11 @@ from pathlib import Path
 import tyro
 
 from dynabert_jax.cli.guard import guarded
-from dynabert_jax.config.checked import ConfigError
+from dynabert_jax.cli.output import told
+from dynabert_jax.config.checked import ConfigError, setting_paths
 from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.trainer_names import flag, trainer_hint
+from dynabert_jax.data.rows import READ, kind_of
 from dynabert_jax.errors import UserError
 from dynabert_jax.system import devices
 
@@ -46,8 +49,7 @@ def main(arguments: Sequence[str] | None = None, run: Run = train_or_try) -> int
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0 if arguments else 2
+        return told(lambda: print(USAGE, file=sys.stdout if arguments else sys.stderr)) or (0 if arguments else 2)
 
     def work() -> None:
         config, only, is_dry = read_arguments(arguments)
@@ -65,9 +67,12 @@ def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, boo
     Raises:
         ConfigError: the file sets no configuration, a value is not allowed, or the run has no such stage.
     """
+    if arguments[0].startswith("-"):
+        raise ConfigError(f"name the configuration first, and its settings behind it; got {arguments[0]}")
     config = read_config(Path(arguments[0]))
     only, settings = take_stage(arguments[1:])
     overrides = [one for one in settings if one != "--dry-run"]
+    check_names(overrides)
     if overrides:
         config = tyro.cli(
             RunConfig, default=config, args=overrides, prog=f"dynabert train {arguments[0]}",
@@ -76,6 +81,15 @@ def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, boo
     if only is not None:
         config.until(only)
     return config, only, len(overrides) < len(settings)
+
+
+def check_names(settings: Sequence[str]) -> None:
+    """Raises ConfigError for a flag of Hugging Face's Trainer that has another name here; tyro reports all others."""
+    known = set(map(flag, setting_paths(RunConfig)))
+    for setting in settings:
+        name = "--" + setting[2:].partition("=")[0].replace("_", "-")
+        if setting.startswith("--") and name not in known and (hint := trainer_hint(name[2:], as_flags=True)):
+            raise ConfigError(f"there is no setting {setting.partition('=')[0]}: {hint}")
 
 
 def read_config(path: Path) -> RunConfig:
@@ -90,6 +104,8 @@ def read_config(path: Path) -> RunConfig:
         raise ConfigError(f"{path} cannot be read ({error}); name a file that you may read") from error
     if not is_file:
         raise ConfigError(f"there is no configuration file {path}; configs/ has the ones that come with the project")
+    if kind_of(path) in READ:
+        raise ConfigError(f"{path} is a table; `dynabert init {path}` writes a configuration that trains on it")
     try:
         values = runpy.run_path(str(path))
     except UserError as error:

@@ -31,6 +31,7 @@ from dynabert_jax.model.unit import out_of_unit
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
 from dynabert_jax.system import devices
 from dynabert_jax.system.files import expanded
+from dynabert_jax.system.packages import install_command
 from dynabert_jax.weights.files import load_model, save_model
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def check_reference(reference: Path) -> None:
             f"repository, Pretrained-Language-Model"
         )
     if importlib.util.find_spec("torch") is None:
-        raise CompareError(f"the authors' code needs PyTorch; run `{sys.executable} -m pip install torch`")
+        raise CompareError(f"the authors' code needs PyTorch; run `{install_command('torch')}`")
 
 
 def paper_grid(checkpoint: str, config: ModelConfig) -> tuple[SubNetwork, ...]:
@@ -262,7 +263,7 @@ def _cure(stderr: str) -> str:
     if missing is None:
         return ""
     packages = " ".join(sorted(_PACKAGES | {missing[1]}))
-    return f"; it needs packages that are not installed; try `{sys.executable} -m pip install {packages}`"
+    return f"; it needs packages that are not installed; try `{install_command(packages)}`"
 
 
 def _end(text: str, lines: int = 8) -> str:

@@ -1,9 +1,11 @@
 """The base class of all settings: frozen, typed, and checked on creation."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self, get_args
 
 import pydantic
 
+from dynabert_jax.config.trainer_names import trainer_hint
 from dynabert_jax.errors import UserError, nearest
 from dynabert_jax.system.json_file import JsonError, parse_object
 
@@ -82,8 +84,29 @@ def _explain_one(cls: type[Checked], problem: Any) -> str:
 
 def _nearest(cls: type[Checked], location: tuple[str | int, ...]) -> str:
     """'; did you mean ...' with the class's own fields. A nested class has already explained its own keys."""
-    names = list(cls.model_fields)
-    return f"; {nearest(str(location[-1]), names, cutoff=0.0)}allowed: {', '.join(names)}"
+    names, key = list(cls.model_fields), str(location[-1])
+    inside = [path for path in setting_paths(cls) if path.endswith(f".{key}")]
+    if inside:
+        return f"; did you mean {' or '.join(inside)}? allowed: {', '.join(names)}"
+    if hint := trainer_hint(key):
+        return f"; {hint}; allowed: {', '.join(names)}"
+    return f"; {nearest(key, names, cutoff=0.0)}allowed: {', '.join(names)}"
+
+
+def setting_paths(cls: type[Checked]) -> Iterator[str]:
+    """The names of all settings, as dotted paths: those of the settings inside of a setting, too."""
+    for name, field in cls.model_fields.items():
+        yield name
+        for inner in _classes_in(field.annotation):
+            yield from (f"{name}.{path}" for path in setting_paths(inner))
+
+
+def _classes_in(annotation: Any) -> Iterator[type[Checked]]:
+    """The classes of settings in a type: `FineTune` in `FineTune | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Checked):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _classes_in(part)
 
 
 Fraction = Annotated[float, pydantic.Field(gt=0.0, le=1.0)]

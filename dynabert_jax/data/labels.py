@@ -67,7 +67,7 @@ def read_numbers(table: Table, _: Classes) -> Labels:
         DataError: one is no finite number.
     """
     with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite, and is reported below
-        targets = np.array([_number(value) for value in table.labels]).astype(np.float32)
+        targets = np.array([as_number(value) for value in table.labels]).astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(targets)).tolist()
     if bad:
         row = bad[0]
@@ -75,7 +75,7 @@ def read_numbers(table: Table, _: Classes) -> Labels:
     return Labels(targets)
 
 
-def _number(value: Any) -> float:
+def as_number(value: Any) -> float:
     """The value as a float; NaN if it is not a number. Python also takes 1_0 for 10; files do not mean that."""
     try:
         return math.nan if isinstance(value, bool) or "_" in str(value) else float(value)

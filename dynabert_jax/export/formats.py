@@ -29,7 +29,7 @@ class Format:
         library: the Hugging Face hub's name of the library that loads it.
         backend: the backend of `dynabert bench` that times the same files; empty if none does.
         packages: what it needs in addition to this package's dependencies.
-        install: the command that installs them.
+        extra: the extra that has them; empty: they are installed by their names.
     """
 
     title: str
@@ -40,7 +40,7 @@ class Format:
     library: str = "transformers"
     backend: str = ""
     packages: tuple[str, ...] = ()
-    install: str = ""
+    extra: str = ""
 
 
 FORMATS: dict[str, Format] = {  # by `FormatName`
@@ -76,7 +76,6 @@ classify = pipeline("text-classification", model=".", truncation=True)
 print(classify("Never a minute too long."))""",
         holds="uncut",
         packages=("torch",),
-        install="pip install torch",
     ),
     "onnx": Format(
         title="ONNX Runtime and other programs that read ONNX",
@@ -96,7 +95,7 @@ print(session.run(["logits"], inputs)[0])""",
         library="onnx",
         backend="onnxruntime",
         packages=("onnx", "onnxruntime"),
-        install='pip install "dynabert_jax[onnx]"',
+        extra="onnx",
     ),
     "stablehlo": Format(
         title="JAX without this package, as StableHLO: one file of weights and one program per sub-network",
@@ -129,7 +128,7 @@ def find_format(name: str) -> Format:
     if name not in FORMATS:
         raise ExportError(f"there is no format {name!r}; {nearest(name, FORMATS)}there are {', '.join(FORMATS)}")
     found = FORMATS[name]
-    require(found.packages, f"--format {name}", found.install)
+    require(found.packages, f"--format {name}", found.extra)
     return found
 
 

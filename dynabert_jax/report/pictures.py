@@ -33,7 +33,7 @@ def write_pictures(facts: Facts, folder: Path) -> list[Path]:
     Raises:
         ReportError: matplotlib is not installed, or the folder cannot be written.
     """
-    require(("matplotlib",), "--pictures", "pip install 'dynabert_jax[report]'")
+    require(("matplotlib",), "--pictures", "report")
     costs: dict[str, Callable[[Size], float | None]] = {
         "parameters": lambda size: size.parameters / 1e6,
         "flops": lambda size: size.flops / 1e9,

@@ -29,7 +29,7 @@ from dynabert_jax.runs.logs import Line, Scalars, append_lines, is_of, keep_line
 from dynabert_jax.runs.older import read_config
 from dynabert_jax.runs.origin import CHANGEABLE, Origin, changed_settings
 from dynabert_jax.system.files import check_writable, expanded, file_checksum
-from dynabert_jax.system.json_file import parse_object, read_object
+from dynabert_jax.system.json_file import JsonError, parse_object, read_object
 from dynabert_jax.weights.rewire import Scores
 
 IMPORTANCE_AGAIN = "remove it, and the same command computes it again"
@@ -92,6 +92,7 @@ class RunFolder:
         folder = cls(path)
         if not folder.config_file.is_file():
             raise RunFolderError(f"{path} is not a run folder: it has no config.json; name the run_dir of a run")
+        folder._check_no_model()
         return folder
 
     @property
@@ -145,12 +146,31 @@ class RunFolder:
         """The run's configuration.
 
         Raises:
-            RunFolderError: its file is damaged, or was written by another version of this program.
+            RunFolderError: its file is damaged, was written by another version of this program, or is a model's.
         """
+        self._check_no_model()
         try:
             return read_config(read_object(self.config_file))
         except (OSError, ValueError) as error:  # ConfigError is a ValueError
             raise RunFolderError(f"{self.config_file} cannot be read: {error}; name another run folder") from error
+
+    def _check_no_model(self) -> None:
+        """Raises RunFolderError, which says what to name instead, if the config.json is that of a model or an export.
+
+        What else may be wrong with the file is found when it is read.
+        """
+        try:
+            if "model_type" not in read_object(self.config_file):
+                return
+        except (OSError, JsonError):
+            return
+        above = RunFolder(self.path.absolute().parent)
+        if self.path.absolute() == above.model and above.config_file.is_file():
+            raise RunFolderError(f"{self.path} is the model of a run; name the run's folder, {above.path}")
+        raise RunFolderError(
+            f"{self.path} is a model or an export, and not a run: its config.json is in Hugging Face's format; name "
+            "the run_dir of a run, or a new folder to train in"
+        )
 
     def _first_file(self) -> str | None:
         """The first file name in the folder, or None. Hidden files do not count: file managers leave them."""

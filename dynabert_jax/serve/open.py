@@ -169,7 +169,7 @@ def _lengths(folder: Path, manifest: Manifest | None, config: ModelConfig, token
 
 def _open_onnx(folder: Path, manifest: Manifest | None) -> Network:
     """The export in ONNX Runtime. Only model.onnx is used, because model_int8.onnx gives other answers than the run."""
-    require(("onnxruntime",), f"predicting from {folder / FLOAT}", FORMATS["onnx"].install)
+    require(("onnxruntime",), f"predicting from {folder / FLOAT}", FORMATS["onnx"].extra)
     config = _read_config(folder)
     if not (folder / FLOAT).exists():
         raise ExportError(f"{folder / FLOAT} does not exist, and {INT8} is not used instead; export it again")

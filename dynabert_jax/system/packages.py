@@ -3,6 +3,8 @@
 import hashlib
 import importlib.metadata
 import importlib.util
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,11 +30,33 @@ def source_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def require(packages: Sequence[str], what: str, command: str) -> None:
-    """Raises MissingPackageError, with the command that installs them, unless the packages are installed."""
+def require(packages: Sequence[str], what: str, extra: str = "") -> None:
+    """Raises MissingPackageError, with the command that installs them, unless the packages are installed.
+
+    Args:
+        packages: the names under which they are imported.
+        what: what needs them, for the message.
+        extra: the extra of this package that has them; empty: they are installed by their names.
+    """
     missing = [package for package in packages if not is_installed(package)]
     if missing:
-        raise MissingPackageError(f"{what} needs {' and '.join(missing)}; run `{command}`")
+        wanted = of_extra(extra) if extra else " ".join(missing)
+        raise MissingPackageError(f"{what} needs {' and '.join(missing)}; run `{install_command(wanted)}`")
+
+
+def install_command(wanted: str) -> str:
+    """The command that installs for this very interpreter, whatever environment the shell has activated."""
+    return f"{shlex.quote(sys.executable)} -m pip install {wanted}"
+
+
+def of_extra(extra: str) -> str:
+    """What pip installs an extra from: this package by its name or, where pip does not know it, this clone.
+
+    An installed package is enough, also where it is installed from a clone: pip then installs only what is missing.
+    """
+    if version("dynabert_jax") is None:
+        return f'-e "{Path(__file__).parents[2]}[{extra}]"'
+    return f'"dynabert_jax[{extra}]"'
 
 
 def is_installed(package: str) -> bool:

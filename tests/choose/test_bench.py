@@ -303,7 +303,8 @@ def test_a_package_that_a_backend_needs_is_reported_before_anything_is_measured(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(
-        MissingPackageError, match=r'--backend onnxruntime needs .+; run `pip install "dynabert_jax\[onnx\]"`'
+        MissingPackageError,
+        match=r'--backend onnxruntime needs .+; run `.+python\S* -m pip install "dynabert_jax\[onnx\]"`',
     ):
         bench_run(run, BenchSettings(backends=("onnxruntime",)))
 

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import train
+from dynabert_jax import __main__
 from dynabert_jax.choose import bench, question
 from dynabert_jax.choose.bench import BenchSettings
 from dynabert_jax.choose.choose import Limits
-from dynabert_jax.cli import commands
 from dynabert_jax.cli.guard import ignore_lost_tasks, use_compilation_cache
 from dynabert_jax.cli.train import main, read_config
 from dynabert_jax.config import ConfigError
@@ -119,6 +119,11 @@ def test_a_file_that_is_not_there_is_named(refused: Command, tmp_path: Path) -> 
         (["--width.widths", "0.5", "1.5"], "widths.1 = 1.5: should be less than or equal to 1"),
         (["--dtype", "float16"], "Expected one of ('float32', 'bfloat16')"),
         (["--data.lengths", "2"], "lengths (2,) leave no room for a token between [CLS] and [SEP]"),
+        (
+            ["--num_train_epochs", "3"],
+            "no setting --num_train_epochs: that is a name of Hugging Face's Trainer; here it is",
+        ),
+        (["--per-device-train-batch-size=8"], "here it is --data.batch-size (it counts the examples of all devices"),
         (["--stage"], "--stage needs the name of a stage: fine_tune, width, depth or final"),
         (["--stage", "dept"], "the run has no stage 'dept'; it has fine_tune, width, depth, final"),
         (["--stage=dept"], "the run has no stage 'dept'; it has fine_tune, width, depth, final"),
@@ -155,6 +160,13 @@ def test_help_lists_every_setting(config_file: Path, capsys: pytest.CaptureFixtu
     assert main(["--help"]) == 0
     assert "--stage NAME" in capsys.readouterr().out
     assert main([]) == 2
+    shown, errors = capsys.readouterr()
+    assert shown == ""
+    assert "usage: dynabert train CONFIG" in errors
+
+
+def test_settings_before_the_configuration_are_no_file(refused: Command, config_file: Path) -> None:
+    assert "name the configuration first, and its settings behind it; got --seed" in refused("--seed", 3, config_file)
 
 
 # What the run needs
@@ -373,25 +385,47 @@ def test_a_full_disk_ends_a_run_with_a_message_and_the_next_one_goes_on(
 PRINTS = "from dynabert_jax.cli.guard import guarded; raise SystemExit(guarded(lambda: print('a line')))"
 
 
-def run_into(output: int) -> "subprocess.CompletedProcess[str]":
-    """A command whose standard output is this file, and that writes it at its end, as Python does with files."""
+COMMANDS_THAT_PRINT = {
+    "a command": ["-c", PRINTS],
+    "the menu": ["-m", "dynabert_jax", "--help"],
+    "help by tyro": ["-m", "dynabert_jax", "choose", "--help"],
+}
+printing = pytest.mark.parametrize("arguments", COMMANDS_THAT_PRINT.values(), ids=COMMANDS_THAT_PRINT.keys())
+unbuffered = pytest.mark.parametrize("at_once", [False, True], ids=["at the end", "at once"])
+
+
+def run_into(output: int, arguments: list[str], at_once: bool) -> "subprocess.CompletedProcess[str]":
+    """A program with this file as standard output, written at once or, as Python does with files, at its end."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    command = [sys.executable, "-c", PRINTS]
-    return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    command = [sys.executable, *(["-u"] if at_once else []), *arguments]
+    return subprocess.run(
+        command, stdout=output, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT, check=False
+    )
 
 
-def test_a_reader_that_has_left_is_no_error() -> None:
+@printing
+@unbuffered
+def test_a_reader_that_has_left_is_no_error(arguments: list[str], at_once: bool) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = run_into(writing)
+    done = run_into(writing, arguments, at_once)
     os.close(writing)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
-def test_output_that_cannot_be_written_is_reported() -> None:
+@printing
+@unbuffered
+def test_output_that_cannot_be_written_is_reported(arguments: list[str], at_once: bool) -> None:
     with Path("/dev/full").open("w") as full:
-        done = run_into(full.fileno())
+        done = run_into(full.fileno(), arguments, at_once)
     assert (done.returncode, done.stderr) == (2, "error: cannot write to standard output: No space left on device\n")
+
+
+@printing
+def test_without_standard_output_the_work_is_done(arguments: list[str]) -> None:
+    command = ["sh", "-c", '"$@" >&-', "sh", sys.executable, *arguments]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # The other commands
@@ -399,14 +433,12 @@ def test_output_that_cannot_be_written_is_reported() -> None:
 
 def dynabert(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
     monkeypatch.setattr(sys, "argv", ["dynabert", *arguments])
-    return exit_code(commands.main)
+    return exit_code(__main__.main)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing subcommand"),
-        (["evaluat", "run"], "Unrecognized options: evaluat"),
         (["evaluate"], "required"),
         (["evaluate", "/missing"], "/missing is not a run folder: it has no config.json; name the run_dir of a run"),
         (["bench", "/missing"], "/missing is not a run folder: it has no config.json; name the run_dir of a run"),
@@ -497,7 +529,18 @@ def test_completion_knows_every_command(
 ) -> None:
     assert dynabert(monkeypatch, "--tyro-print-completion", shell) in (0, None)
     said = capsys.readouterr().out
-    for word in ("predict", "report", "evaluate", "bench", "choose", "export", "compare", "--text-columns", "hf-exact"):
+    for word in (
+        "train",
+        "predict",
+        "report",
+        "evaluate",
+        "bench",
+        "choose",
+        "export",
+        "compare",
+        "--text-columns",
+        "hf-exact",
+    ):
         assert word in said
 
 

@@ -278,7 +278,10 @@ def test_a_stage_that_cannot_work_is_refused(values: dict[str, Any], message: st
         ({"lengths": (32, 32)}, "in ascending order"),
         ({"lengths": ()}, "lengths must be one or more numbers"),
         ({"lengths": (2,)}, r"lengths \(2,\) leave no room for a token"),
-        ({"max_length": 64}, "unknown key 'max_length'; did you mean 'lengths'"),
+        (
+            {"max_length": 64},
+            "unknown key 'max_length'; that is a name of Hugging Face's Trainer; here it is data.lengths of",
+        ),
         ({"batch_size": 0}, "batch_size = 0"),
     ],
 )

@@ -178,10 +178,13 @@ def test_one_name_is_no_list_of_names(run: Path, tmp_path: Path) -> None:
 def test_a_package_that_is_missing_is_named(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynabert_jax.system.packages.is_installed", lambda _: False)
     with pytest.raises(
-        MissingPackageError, match=r'needs onnx and onnxruntime; run `pip install "dynabert_jax\[onnx\]"`'
+        MissingPackageError,
+        match=r'needs onnx and onnxruntime; run `.+python\S* -m pip install "dynabert_jax\[onnx\]"`',
     ):
         export_run(run, "onnx", tmp_path / "out")
-    with pytest.raises(MissingPackageError, match="--format reference needs torch; run `pip install torch`"):
+    with pytest.raises(
+        MissingPackageError, match=r"--format reference needs torch; run `.+python\S* -m pip install torch`"
+    ):
         export_run(run, "reference", tmp_path / "out")
 
 

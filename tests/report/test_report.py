@@ -440,7 +440,8 @@ def test_pictures_without_matplotlib_say_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(
-        MissingPackageError, match=r"--pictures needs matplotlib; run `pip install 'dynabert_jax\[report\]'`"
+        MissingPackageError,
+        match=r'--pictures needs matplotlib; run `.+python\S* -m pip install "dynabert_jax\[report\]"`',
     ):
         write_pictures(grid, tmp_path / "pictures")
     assert not (tmp_path / "pictures").exists()

@@ -235,7 +235,9 @@ def test_an_export_of_a_newer_version_says_so(copied: Callable[[str], Path]) -> 
 
 def test_onnx_without_its_runtime_says_what_to_install(exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynabert_jax.system.packages.is_installed", lambda _: False)
-    with pytest.raises(MissingPackageError, match=r'needs onnxruntime; run `pip install "dynabert_jax\[onnx\]"`'):
+    with pytest.raises(
+        MissingPackageError, match=r'needs onnxruntime; run `.+python\S* -m pip install "dynabert_jax\[onnx\]"`'
+    ):
         Predictor(exports / "onnx")
 
 
