@@ -58,6 +58,11 @@ class StagePlan:
         return any(group.teacher for group in self.groups)
 
     @property
+    def learns_labels(self) -> bool:
+        """Whether the loss on the labels counts, so that every example needs one."""
+        return self.weights.label > 0
+
+    @property
     def students(self) -> tuple[SubNetwork, ...]:
         return tuple(student for group in self.groups for student in group.students)
 

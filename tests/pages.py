@@ -113,6 +113,8 @@ def write_stand_ins(folder: Path) -> None:
     """What a reader has or fetches: a pretrained model, tables, and small runs in the place of long ones."""
     shape = {"heads": (4,) * 4, "neurons": (32,) * 4, "max_position_embeddings": 130}
     write_model(folder / "bert-base-uncased", MODEL.replace(**shape))
+    write_model(folder / "my_model", MODEL.replace(**shape, labels=tuple(LABELS.values())))
+    (folder / "texts.txt").write_text("\n".join(dict.fromkeys(text for text, _ in sentences(96, 7))) + "\n")
     for seed, (split, count) in enumerate({"train": 96, "dev": 40}.items()):
         rows = [(text, LABELS[label]) for text, label in sentences(count, seed)]
         write_csv(folder / f"{split}.csv", ("text", "label"), rows)

@@ -157,10 +157,10 @@ def in_words(answer: Answer, best: Candidate) -> str:
     costs = ", ".join(shown(cost, best.cost(cost)) for cost in costs_of(answer))
     row = answer.rows[0]
     parts = [
-        f"{best.sub}: {row.metric} {best.score:.4f} on {row.split} ({row.examples:,} examples); {costs}",
+        f"{best.sub}: {row.measure} {best.score:.4f} on {row.split} ({row.examples:,} examples); {costs}",
         f"{budget(answer)}. {len(answer.choice.judged)} sub-networks compared; FLOPs at {row.length} tokens.",
         *([FLOAT_SCORES] if answer.measured and answer.measured[0].dtype == "int8" else []),
-        f"The Pareto front of {row.metric} against {NAMES[answer.choice.cost]}:",
+        f"The Pareto front of {row.measure} against {NAMES[answer.choice.cost]}:",
         front_table(answer, best),
     ]
     return "\n\n".join(parts)
@@ -170,7 +170,7 @@ def budget(answer: Answer) -> str:
     """The limits, and where the latencies were measured."""
     limits = [f"at most {shown(cost, limit)}" for cost, limit in answer.limits.ceilings.items()]
     if answer.limits.min_score is not None:
-        limits.append(f"{answer.rows[0].metric} of at least {answer.limits.min_score:g}")
+        limits.append(f"{answer.rows[0].measure} of at least {answer.limits.min_score:g}")
     place = ""
     if answer.measured:
         row = answer.measured[0]
@@ -184,7 +184,7 @@ def front_table(answer: Answer, best: Candidate) -> str:
     costs = costs_of(answer)
     lines = sorted({*answer.choice.front, best}, key=lambda one: one.cost(answer.choice.cost))
     return markdown(
-        ["sub-network", answer.rows[0].metric, *(NAMES[cost] for cost in costs), ""],
+        ["sub-network", answer.rows[0].measure, *(NAMES[cost] for cost in costs), ""],
         [
             [
                 one.sub,
@@ -248,6 +248,7 @@ def answer_json(answer: Answer) -> str:
         "limits": answer.limits.model_dump(),
         "split": row.split,
         "metric": row.metric,
+        "against": row.against,
         "flops_length": row.length,
         "measured": answer.measured[0].model_dump(include=measured) if answer.measured else None,
         "front_by": choice.cost,

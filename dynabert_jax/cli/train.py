@@ -4,6 +4,7 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import tyro
 
@@ -16,10 +17,11 @@ from dynabert_jax.data.rows import READ, kind_of
 from dynabert_jax.errors import UserError
 from dynabert_jax.system import devices
 
-USAGE = """usage: dynabert train CONFIG [--stage NAME] [--dry-run] [--SETTING VALUE ...]
+USAGE = """usage: dynabert train CONFIG [--stage NAME] [--from RUN] [--dry-run] [--SETTING VALUE ...]
 
 CONFIG        a Python file that sets `config` to a RunConfig, such as configs/movie_reviews_quick.py
 --stage NAME  train only this stage (fine_tune, width, depth or final); the ones before it must be finished
+--from RUN    take over the stages that another run has finished with the same settings, data and weights
 --dry-run     check everything, run a few steps of every stage and print what the run would do; nothing is written
 --SETTING     any setting of the configuration, such as --run-dir runs/other or --depth.optimizer.learning-rate 1e-5
 
@@ -31,13 +33,30 @@ FULL = (
     "batch in N microbatches), --rematerialize or, if sub-networks were being scored, a smaller --data.eval-batch-size"
 )
 
-Run = Callable[[RunConfig, str | None, bool], object]  # configuration, only stage to train, is it a dry run
+
+class Asked(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+        config: with its overrides.
+        only: the only stage to train; None: all.
+        from_run: the run whose stages are taken over; None: no other run.
+    """
+
+    config: RunConfig
+    only: str | None
+    from_run: str | None
+    is_dry: bool
 
 
-def train_or_try(config: RunConfig, only: str | None, is_dry: bool) -> object:
+Run = Callable[[Asked], object]
+
+
+def train_or_try(asked: Asked) -> object:
     from dynabert_jax.train.run import dry_run, train_run
 
-    return dry_run(config, only) if is_dry else train_run(config, only)
+    run = dry_run if asked.is_dry else train_run
+    return run(asked.config, asked.only, asked.from_run)
 
 
 def main(arguments: Sequence[str] | None = None, run: Run = train_or_try) -> int:
@@ -45,24 +64,24 @@ def main(arguments: Sequence[str] | None = None, run: Run = train_or_try) -> int
 
     Args:
         arguments: the command line's; None: those of this process.
-        run: called with the configuration; its result is printed.
+        run: called with what they ask for; its result is printed.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         return told(lambda: print(USAGE, file=sys.stdout if arguments else sys.stderr)) or (0 if arguments else 2)
 
     def work() -> None:
-        config, only, is_dry = read_arguments(arguments)
+        asked = read_arguments(arguments)
         devices.connect()
-        result = run(config, only, is_dry)
+        result = run(asked)
         if devices.is_first():
             print(f"\n{result}")
 
     return guarded(work, "stopped; the same command resumes from the last checkpoint", FULL)
 
 
-def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, bool]:
-    """The configuration with its overrides, the only stage to train or None, and whether it is a dry run.
+def read_arguments(arguments: Sequence[str]) -> Asked:
+    """What the arguments ask for.
 
     Raises:
         ConfigError: the file sets no configuration, a value is not allowed, or the run has no such stage.
@@ -70,7 +89,8 @@ def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, boo
     if arguments[0].startswith("-"):
         raise ConfigError(f"name the configuration first, and its settings behind it; got {arguments[0]}")
     config = read_config(Path(arguments[0]))
-    only, settings = take_stage(arguments[1:])
+    only, rest = take_option("--stage", "the name of a stage: fine_tune, width, depth or final", arguments[1:])
+    from_run, settings = take_option("--from", "the folder of a run", rest)
     overrides = [one for one in settings if one != "--dry-run"]
     check_names(overrides)
     if overrides:
@@ -80,7 +100,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[RunConfig, str | None, boo
         )  # fmt: skip
     if only is not None:
         config.until(only)
-    return config, only, len(overrides) < len(settings)
+    return Asked(config, only, from_run, is_dry=len(overrides) < len(settings))
 
 
 def check_names(settings: Sequence[str]) -> None:
@@ -118,13 +138,13 @@ def read_config(path: Path) -> RunConfig:
     return config
 
 
-def take_stage(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The value of --stage, or None, and the other arguments."""
-    divided = (argument.split("=") if argument.startswith("--stage=") else [argument] for argument in arguments)
+def take_option(name: str, value: str, arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The value of an option, or None, and the other arguments; `value` says what it is, for messages."""
+    divided = (one.split("=", 1) if one.startswith(f"{name}=") else [one] for one in arguments)
     rest = [part for parts in divided for part in parts]
-    if "--stage" not in rest:
+    if name not in rest:
         return None, rest
-    at = rest.index("--stage")
+    at = rest.index(name)
     if at + 1 == len(rest):
-        raise ConfigError("--stage needs the name of a stage: fine_tune, width, depth or final")
+        raise ConfigError(f"{name} needs {value}")
     return rest[at + 1], rest[:at] + rest[at + 2 :]

@@ -46,7 +46,25 @@ class RunConfig(Checked):
                 "the width stage needs importance, without which its narrow sub-networks are arbitrary; set "
                 "importance, or leave the width stage out"
             )
+        self._check_labels()
         return self
+
+    def _check_labels(self) -> None:
+        """Unlabelled texts cannot be learned by stages that learn from labels."""
+        if not self.data.unlabelled_files:
+            return
+        by_label = [name for name in ("width", "depth") if getattr(getattr(self, name), "label_weight", 0)]
+        if by_label:
+            raise ValueError(
+                f"{by_label[0]}.label_weight needs labels, and data.unlabelled_files have none; set it to 0, or leave "
+                "the unlabelled files out"
+            )
+        needing = [name for name in ("fine_tune", "final") if getattr(self, name) is not None]
+        if needing and self.data.only_unlabelled:
+            raise ValueError(
+                f"{' and '.join(needing)} need labels, and data.unlabelled_files have none; set {needing[0]} to None "
+                "and name a model that is fine-tuned already, or add a train_file with labels"
+            )
 
     @property
     def stages(self) -> dict[str, Stage]:

@@ -10,6 +10,7 @@ from dynabert_jax.errors import nearest
 
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "mean_absolute_error"]
 Kind = Literal["classification", "regression"]  # of a task, and of the head of its model
+Against = Literal["labels", "teacher"]  # what answers are scored against: the data's labels, or the teacher's answers
 Sample = Literal["movie_reviews", "movie_reviews_reference", "movie_ratings"]
 
 

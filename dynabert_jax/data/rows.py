@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 DELIMITED = (".csv", ".tsv")
 WRITTEN = (*DELIMITED, ".jsonl")
 READ = (*WRITTEN, ".parquet")
+TEXT = ".txt"  # one text a line
 BOM = "\ufeff"
 NUL = "\0"  # no text has one: it is what a full disk or UTF-16 leaves
 LONGEST_CELL = 2**24  # characters, in a .csv or .tsv: an unclosed quote must not read a whole large file
@@ -173,16 +174,16 @@ def is_unicode(text: str) -> bool:
 # Checks
 
 
-def check_file(path: Path) -> None:
-    """Raises DataError unless the path is a file of a supported kind that is not empty."""
+def check_file(path: Path, kinds: Sequence[str] = READ) -> None:
+    """Raises DataError unless the path is a file of one of these kinds that is not empty."""
     try:
         if path.is_dir():
-            raise DataError(f"{path} is a folder; name a file ({', '.join(READ)})")
+            raise DataError(f"{path} is a folder; name a file ({', '.join(kinds)})")
         if not path.is_file():
             raise DataError(f"{path}: no such file; correct the name")
-        if kind_of(path) not in READ:
+        if kind_of(path) not in kinds:
             raise DataError(
-                f"{path}: the extension {path.suffix!r} is not supported; use {', '.join(READ)}; all but the last "
+                f"{path}: the extension {path.suffix!r} is not supported; use {', '.join(kinds)}; {', '.join(WRITTEN)} "
                 "may be compressed, as in .csv.gz"
             )
         if path.stat().st_size == 0:
@@ -443,6 +444,23 @@ def _from_json(place: str, text: str) -> Any:
         raise DataError(f"{place}: not JSON ({error}); {_JSON_CURE}") from None
 
 
+# Reading .txt
+
+
+def read_lines(path: Path) -> tuple[list[str], list[int]]:
+    """The texts of a .txt, one a line, and the number of each one's line. Blank lines are left out.
+
+    Raises:
+        DataError: the file does not exist, is empty or is not UTF-8.
+    """
+    check_file(path, (TEXT,))
+    with _open_text(path, newline=None) as file:
+        texts = [(line.rstrip("\n"), number) for number, line in enumerate(file, start=1) if line.strip()]
+    if not texts:
+        raise DataError(f"{path}: every line is blank; name a file with one text a line")
+    return [text for text, _ in texts], [number for _, number in texts]
+
+
 # Reading .parquet
 
 ROWS_AT_ONCE = 256  # of a .parquet in memory
@@ -511,7 +529,7 @@ def declared_name(names: Sequence[str], value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _open_text(path: Path, newline: str) -> Iterator[TextIO]:
+def _open_text(path: Path, newline: str | None) -> Iterator[TextIO]:
     """Opens the file as UTF-8. Anything that cannot be read, anywhere in the file, becomes a DataError."""
     try:
         with _text_file(path, newline) as file:
@@ -529,7 +547,7 @@ def _encoding_of(error: UnicodeDecodeError) -> str:
     return ", but UTF-16 or UTF-32" if error.object.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
 
 
-def _text_file(path: Path, newline: str) -> TextIO:
+def _text_file(path: Path, newline: str | None) -> TextIO:
     if path.suffix.lower() == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline=newline)
     return path.open(encoding="utf-8-sig", newline=newline)

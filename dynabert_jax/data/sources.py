@@ -13,13 +13,18 @@ from dynabert_jax.config.data import DataConfig
 from dynabert_jax.config.tasks import GlueLayout, Sample, Task
 from dynabert_jax.data import samples
 from dynabert_jax.data.rows import (
+    READ,
+    TEXT,
     DataError,
     Dialect,
+    RowFile,
     check_columns,
     check_file,
     declared_name,
+    kind_of,
     no_rows,
     open_rows,
+    read_lines,
     row_place,
 )
 from dynabert_jax.system.files import expanded
@@ -35,7 +40,7 @@ class Table:
     Attributes:
         name: file or data set, for messages.
         texts: by column name, one or two, `[n]` values as read: not yet checked to be strings.
-        labels: `[n]` values as read; a class that the data set declares is given by name.
+        labels: `[n]` values as read; a class that the data set declares is given by name. Empty if there are none.
         lines: the line on which each row starts, or None, `[n]`; empty if the data is not a file.
     """
 
@@ -45,7 +50,11 @@ class Table:
     lines: Sequence[int | None] = ()
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(next(iter(self.texts.values())))
+
+    @property
+    def is_labelled(self) -> bool:
+        return len(self.labels) > 0
 
     def place(self, row: int) -> str:
         """Where a row is, for messages; rows count from 1 there, without the header."""
@@ -53,31 +62,60 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
+class Joined(Table):
+    """The rows of several tables, one after the other.
+
+    Attributes:
+        parts: the tables, in this order.
+    """
+
+    parts: Sequence[Table] = ()
+
+    def place(self, row: int) -> str:
+        for part in self.parts:
+            if row < len(part):
+                return part.place(row)
+            row -= len(part)
+        raise IndexError(row)
+
+
+@dataclasses.dataclass(frozen=True)
 class Tables:
     """The splits of one data set.
 
     Attributes:
+        train: without labels if nothing else is trained on.
         dev: by name; empty if the data set has none, so that part of train is held out.
         test: by name; only splits with labels.
         class_names: the classes that the data set itself declares, in the order of their ids; often none.
+        unlabelled: texts without labels that are trained on in addition; None if there are none.
     """
 
     train: Table
     dev: Mapping[str, Table]
     test: Mapping[str, Table]
     class_names: tuple[str, ...] = ()
+    unlabelled: Table | None = None
 
 
 def read_tables(config: DataConfig) -> Tables:
-    """Reads the one source that the configuration names.
+    """Reads the one source that the configuration names, and the unlabelled files.
 
     Raises:
-        DataError: the source does not exist, is empty, lacks a column, or cannot be read.
+        DataError: a source does not exist, is empty, lacks a column, or cannot be read.
         SampleError: the sample data could not be downloaded.
     """
-    task = config.task
+    texts, task = _read_unlabelled(config), config.task
+    if texts is not None and config.only_unlabelled:
+        return Tables(texts, *_read_scored(config))
+    return dataclasses.replace(_read_labelled(config, task), unlabelled=texts)
+
+
+def _read_labelled(config: DataConfig, task: Task) -> Tables:
     if config.train_file is not None:
-        return _read_files(config)
+        check_file(expanded(config.train_file))
+        dev, test = _read_scored(config)
+        return Tables(_read_file(expanded(config.train_file), task.text_columns, task.label_column), dev, test)
     if config.glue_folder is not None:
         return _read_glue(task, expanded(config.glue_folder))
     if config.hub is not None or task.hub is not None:
@@ -90,31 +128,62 @@ def read_tables(config: DataConfig) -> Tables:
 # The user's files
 
 
-def _read_files(config: DataConfig) -> Tables:
-    files = {"train": config.train_file, "dev": config.dev_file, "test": config.test_file}
+def _read_scored(config: DataConfig) -> tuple[dict[str, Table], dict[str, Table]]:
+    """The dev file and the test file, each by its name if there is one."""
+    task, files = config.task, {"dev": config.dev_file, "test": config.test_file}
     paths = {split: expanded(file) for split, file in files.items() if file is not None}
     for path in paths.values():
         check_file(path)
-    task = config.task
     tables = {split: _read_file(path, task.text_columns, task.label_column) for split, path in paths.items()}
-    train = tables.pop("train")
-    dev, test = ({name: table for name, table in tables.items() if name == split} for split in ("dev", "test"))
-    return Tables(train, dev, test)
+    dev, test = ({name: table for name, table in tables.items() if name == split} for split in files)
+    return dev, test
 
 
 def _read_file(path: Path, text_columns: Sequence[str], label_column: str, dialect: Dialect | None = None) -> Table:
+    rows = open_rows(path, (*text_columns, label_column), dialect)
+    columns, lines = _read_columns(rows)
+    labels, classes = columns.pop(label_column), rows.classes.get(label_column, ())
+    labels = [declared_name(classes, value) for value in labels] if classes else labels
+    return Table(str(path), columns, labels, lines)
+
+
+def _read_columns(rows: RowFile) -> tuple[dict[str, list[Any]], list[int | None]]:
+    """The chosen columns of a file, and the line of each row."""
     lines: list[int | None] = []
-    columns: dict[str, list[Any]] = {name: [] for name in (*text_columns, label_column)}
-    rows = open_rows(path, tuple(columns), dialect)
+    columns: dict[str, list[Any]] = {name: [] for name in rows.chosen}
     for row in rows:
         lines.append(row.line)
         for name, values in columns.items():
             values.append(row.values.get(name))
     if not lines:
-        raise no_rows(str(path))
-    labels, classes = columns[label_column], rows.classes.get(label_column, ())
-    labels = [declared_name(classes, value) for value in labels] if classes else labels
-    return Table(str(path), {name: columns[name] for name in text_columns}, labels, lines)
+        raise no_rows(str(rows.path))
+    return columns, lines
+
+
+def _read_unlabelled(config: DataConfig) -> Table | None:
+    """The texts of all unlabelled files."""
+    paths, columns = [expanded(file) for file in config.unlabelled_files], config.task.text_columns
+    for path in paths:
+        check_file(path, (*READ, TEXT))
+    parts = [_read_texts(path, columns) for path in paths]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    texts = {name: [text for part in parts for text in part.texts[name]] for name in columns}
+    return Joined(", ".join(part.name for part in parts), texts, (), parts=parts)
+
+
+def _read_texts(path: Path, text_columns: Sequence[str]) -> Table:
+    """The text columns of a file, or the lines of a .txt."""
+    if kind_of(path) != TEXT:
+        columns, lines = _read_columns(open_rows(path, text_columns))
+        return Table(str(path), columns, (), lines)
+    if len(text_columns) > 1:
+        raise DataError(
+            f"{path}: a .txt has one text a line, and the task is of pairs ({', '.join(text_columns)}); name a file "
+            f"with two columns ({', '.join(READ)})"
+        )
+    texts, numbers = read_lines(path)
+    return Table(str(path), {text_columns[0]: texts}, (), numbers)
 
 
 # GLUE's folders

@@ -38,7 +38,7 @@ class SplitSummary:
     Attributes:
         name: of the split.
         rows: examples.
-        classes: the number of examples by class, in the order of their ids; empty for a regression.
+        classes: the number of examples by class, in the order of their ids; empty for a regression and without labels.
         labels: the smallest, mean and largest label of a regression; empty for classes.
         by_position: labels were given as the classes' positions.
         median_tokens, longest_tokens: of a text or pair before it is truncated, with special tokens.
@@ -52,6 +52,8 @@ class SplitSummary:
         first_contradicting: where the first one and its text's first example are; empty if there is none.
         in_train: examples whose text is also trained on; 0 in train itself.
         first_in_train: where the first one and its copy in train are; empty if there is none.
+        is_labelled: whether the examples have labels.
+        left_out: unlabelled examples that are not used because their text is in dev or test.
     """
 
     name: str
@@ -71,6 +73,8 @@ class SplitSummary:
     first_contradicting: str
     in_train: int
     first_in_train: str
+    is_labelled: bool = True
+    left_out: int = 0
 
     def __str__(self) -> str:
         return f"{self.name}: {'; '.join(self._parts())}"
@@ -85,8 +89,12 @@ class SplitSummary:
         yield f"{self.repeated} texts repeated"
         if self.name != "train":
             yield f"{self.in_train} texts also in train"
+        if self.left_out:
+            yield f"{self.left_out} more texts left out, because they are in dev or test"
 
     def _classes(self) -> str:
+        if not self.is_labelled:
+            return "no labels"
         if not self.classes:
             return "labels from {:g} to {:g}, {:g} in the mean".format(*(self.labels[i] for i in (0, 2, 1)))
         counts = [f"{name} {count}" for name, count in self.classes.items()]
@@ -121,7 +129,7 @@ class SplitSummary:
                 f"{self.contradicting} of {self.rows} texts repeat an earlier one with another label "
                 f"({self.first_contradicting}); check the labels"
             )
-        if self.in_train:
+        if self.in_train and self.name != "unlabelled":
             yield (
                 f"{self.in_train} of {self.rows} texts are also trained on ({self.first_in_train}): scores of them say "
                 "little of new texts; remove them from one of the files"
@@ -171,11 +179,12 @@ def _summary(texts: TaskTexts, examples: Texts, split: Encoded, tokenizer: Token
     other = repeated[examples.classes[repeated] != examples.classes[first[repeated]]]
     in_train, copies = _copies_in(texts.train, examples) if examples is not texts.train else (np.array([], int),) * 2
     counts = np.bincount(examples.classes, minlength=len(texts.labels)).tolist()
+    is_labelled = examples.table.is_labelled
     return SplitSummary(
         name=split.name,
         rows=len(examples),
-        classes=dict(zip(texts.labels, counts, strict=True)) if texts.labels else {},
-        labels=() if texts.labels else _range(examples.labels.astype(np.float64)),
+        classes=dict(zip(texts.labels, counts, strict=True)) if texts.labels and is_labelled else {},
+        labels=() if texts.labels or not is_labelled else _range(examples.labels.astype(np.float64)),
         by_position=examples.by_position,
         median_tokens=float(np.median(sizes)),
         longest_tokens=int(sizes.max()),
@@ -189,6 +198,8 @@ def _summary(texts: TaskTexts, examples: Texts, split: Encoded, tokenizer: Token
         first_contradicting=_places(examples, other[:1], examples, first[other[:1]]),
         in_train=len(in_train),
         first_in_train=_places(examples, in_train[:1], texts.train, copies[:1]),
+        is_labelled=is_labelled,
+        left_out=examples.left_out,
     )
 
 

@@ -1,9 +1,10 @@
 """From tables to checked texts: which rows are used, and which are held out."""
 
+import contextlib
 import dataclasses
 import functools
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,49 +24,78 @@ class TaskTexts:
     """The data of a task, checked and not yet encoded.
 
     Attributes:
+        train: without labels if nothing else is trained on.
+        unlabelled: texts that are trained on in addition; None if there are none.
         held_out: dev is a part of train that was held out.
+        assumed: what was taken for granted, in sentences.
     """
 
     labels: tuple[str, ...]
     train: "Texts"
     dev: Mapping[str, "Texts"]
     test: Mapping[str, "Texts"]
+    unlabelled: "Texts | None" = None
     held_out: bool = False
+    assumed: tuple[str, ...] = ()
 
     @property
     def splits(self) -> list[tuple[str, "Texts"]]:
-        """All splits with their names: train, dev, test."""
-        return [("train", self.train), *self.dev.items(), *self.test.items()]
+        """All splits with their names: train, unlabelled, dev, test."""
+        unlabelled = [] if self.unlabelled is None else [("unlabelled", self.unlabelled)]
+        return [("train", self.train), *unlabelled, *self.dev.items(), *self.test.items()]
 
 
-def read_texts(config: DataConfig) -> TaskTexts:
+def read_texts(config: DataConfig, of_model: tuple[str, ...] = ()) -> TaskTexts:
     """Reads the data that the configuration names, checks every row, and selects those that are used.
 
     A label is a class name or, if the task names its classes, all labels of a file may be ids. `open_rows` describes
     how files are read.
+
+    Args:
+        of_model: the model's classes, which are those of the task if only unlabelled texts are trained on and the task
+            names none.
 
     Raises:
         DataError: a file, column, text or label is missing or invalid, or train would lose a class.
         SampleError: the sample data could not be downloaded.
     """
     tables = read_tables(config)
-    task = config.task
-    kind = _KINDS[task.kind]
-    classes = kind.classes(task, tables)
+    task, kind, alone = config.task, _KINDS[config.task.kind], config.only_unlabelled
+    classes = kind.classes(task, dataclasses.replace(tables, class_names=of_model) if alone else tables)
+    with _about_classes_of_model(alone and not task.labels):
+        dev = {name: _check(table, task, classes) for name, table in tables.dev.items()}
+        test = {name: _check(table, task, classes) for name, table in tables.test.items()}
     whole = _check(tables.train, task, classes)
-    dev = {name: _check(table, task, classes) for name, table in tables.dev.items()}
-    test = {name: _check(table, task, classes) for name, table in tables.test.items()}
+    if alone:
+        whole = _without_copies(whole, [*dev.values(), *test.values()])
     train, dev = (whole, dev) if dev else _hold_out(whole, config.split_seed)
-    limit = functools.partial(_subset, limit=config.max_eval_examples, seed=config.split_seed)
     train = _subset(train, config.max_train_examples, config.split_seed)
-    kind.check(whole, train, classes)
+    if not alone:
+        kind.check(whole, train, classes)
+    unlabelled = None if tables.unlabelled is None else _check(tables.unlabelled, task, classes)
     return TaskTexts(
         classes.names,
         train,
-        {name: limit(texts) for name, texts in dev.items()},
-        {name: limit(texts) for name, texts in test.items()},
+        _limited(dev, config),
+        _limited(test, config),
+        unlabelled and _without_copies(unlabelled, [*dev.values(), *test.values()]),
         held_out=not tables.dev,
+        assumed=tuple(_assumed(task, classes, tables)) if alone else (),
     )
+
+
+def _limited(splits: Mapping[str, "Texts"], config: DataConfig) -> dict[str, "Texts"]:
+    """The examples of each split that are scored."""
+    return {name: _subset(texts, config.max_eval_examples, config.split_seed) for name, texts in splits.items()}
+
+
+def _assumed(task: Task, classes: Classes, tables: Tables) -> Iterator[str]:
+    """What is taken for granted where nothing that is trained on has labels."""
+    if classes.names and not task.labels:
+        yield f"the classes are those that its config.json names, in its order: {', '.join(classes.names)}"
+    if not tables.dev:
+        yield "nothing has labels, so the teacher's answers take their place: scores are agreement with the teacher"
+    yield "the importance of heads and neurons is that for the teacher's answers"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +104,11 @@ class Texts:
 
     Attributes:
         texts: `[n]`, one or two strings each.
-        labels: `[n]`.
+        labels: `[n]`; zeros if there are none.
         origins: which rows of the table they are, `[n]`.
         table: its name, and where its rows are.
         by_position: labels were given as the classes' positions.
+        left_out: the number of texts that are not used because they are scored on.
     """
 
     texts: list[tuple[str, ...]]
@@ -85,6 +116,7 @@ class Texts:
     origins: np.ndarray
     table: Table
     by_position: bool = False
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -122,7 +154,8 @@ def _folded(text: str) -> str:
 def _check(table: Table, task: Task, classes: Classes) -> Texts:
     for column, texts in table.texts.items():
         _check_texts(table, column, texts)
-    read = _KINDS[task.kind].read(table, classes)
+    kind = _KINDS[task.kind]
+    read = kind.read(table, classes) if table.is_labelled else Labels(np.zeros(len(table), kind.dtype))
     texts = list(zip(*table.texts.values(), strict=True))
     return Texts(texts, read.ids, np.arange(len(read.ids)), table, read.by_position)
 
@@ -171,20 +204,45 @@ class _LabelKind:
         classes: their names.
         read: a table's labels; raises DataError with the row of a bad one.
         check: raises DataError if a model cannot learn from the training examples; the whole table is the first one.
+        dtype: of labels.
     """
 
     classes: Callable[[Task, Tables], Classes]
     read: Callable[[Table, Classes], Labels]
     check: Callable[[Texts, Texts, Classes], None]
+    dtype: type[np.generic]
 
 
 _KINDS: Mapping[Kind, _LabelKind] = {
-    "classification": _LabelKind(classes_of, read_classes, _check_classes),
-    "regression": _LabelKind(lambda *_: Classes(()), read_numbers, _check_numbers),
+    "classification": _LabelKind(classes_of, read_classes, _check_classes, np.int32),
+    "regression": _LabelKind(lambda *_: Classes(()), read_numbers, _check_numbers, np.float32),
 }
 
 
+@contextlib.contextmanager
+def _about_classes_of_model(are_the_models: bool) -> Iterator[None]:
+    """Says of an error with a label that the classes are the model's."""
+    try:
+        yield
+    except DataError as error:
+        if not are_the_models:
+            raise
+        raise DataError(
+            f"{error}. The classes are those that the model's config.json names; if the data has other names for them, "
+            "list these in the task's labels, in the model's order"
+        ) from None
+
+
 # Which rows are used
+
+
+def _without_copies(unlabelled: Texts, scored: Sequence[Texts]) -> Texts:
+    """The unlabelled texts that are not scored on."""
+    copies = np.concatenate([np.array([], np.int64), *(texts.copies for texts in scored)])
+    rows = np.flatnonzero(~np.isin(unlabelled.copies, copies))
+    if not len(rows):
+        raise DataError(f"{unlabelled.table.name}: every text is also in dev or test; add texts that are not scored on")
+    return dataclasses.replace(unlabelled.take(rows), left_out=len(unlabelled) - len(rows))
 
 
 def _hold_out(whole: Texts, seed: int) -> tuple[Texts, dict[str, Texts]]:

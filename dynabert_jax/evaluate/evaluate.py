@@ -31,6 +31,7 @@ def evaluate(
 
     Raises:
         EvaluationError: a sub-network answers with NaN or infinity.
+        ValueError: a split has neither labels nor a teacher's answers.
     """
     host = Model(model.config, jax.device_get(model.params))
     scored = [score_on(splits, host, sub, data, dtype) for sub in subs]
@@ -47,12 +48,15 @@ def score_on(splits: Sequence[Split], model: Model, sub: SubNetwork, data: DataC
     }
     rows = []
     for split in splits:
+        if split.against is None:
+            raise ValueError(f"there is nothing to compare the answers to {split.name} with")
         logits = logits_of(runner, split, data, config.pad_token_id)
         check_finite(f"sub-network {sub.name}", split, logits)
         rows.append(
             Row(
                 sub=sub.name, width=sub.width, depth=sub.depth, split=split.name, examples=len(split),
-                metric=data.task.main_metric, scores=score(data.task, logits, split.labels), **costs,
+                metric=data.task.main_metric, scores=score(data.task, logits, split.labels),
+                against=split.against, **costs,
             )
         )  # fmt: skip
     return rows
@@ -69,6 +73,21 @@ def logits_of(runner: Runner, split: Split, data: DataConfig, pad_token_id: int)
         answers = runner(devices.rows_of_this_host(batch.inputs))
         answered.append((planned.rows, devices.rows_of_all_hosts(answers.logits)[: len(planned.rows)]))
     return in_order(answered)
+
+
+def answered_by(model: Model, network: str, split: Split, data: DataConfig, dtype: Dtype) -> Split:
+    """The split with a teacher's answers for labels: the most likely classes, or the numbers of a regression.
+
+    Args:
+        model: the teacher.
+        network: its name, for messages.
+
+    Raises:
+        EvaluationError: it answers with NaN or infinity.
+    """
+    logits = logits_of(in_jax.open_model(model, dtype), split, data, model.config.pad_token_id)
+    check_finite(network, split, logits)
+    return split.answered(logits[:, 0] if model.config.is_regression else logits.argmax(axis=1))
 
 
 def check_finite(network: str, split: Split, logits: np.ndarray) -> None:

@@ -80,7 +80,7 @@ def export_run(
     check_count(format, subs, [sub.name for sub in finished.subs])
     source = source_of(finished, subs, uncut=chosen.holds == "uncut")
     tokenizer = load_tokenizer(finished.folder.model, finished.shape)
-    sentences = read_sentences(finished.config.data, tokenizer)
+    sentences = read_sentences(finished, tokenizer)
     if int8:
         check_possible(format, sentences)
     with whole_folder(out, force) as folder:

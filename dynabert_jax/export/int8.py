@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dynabert_jax.config.tasks import Task
 from dynabert_jax.evaluate.metrics import score
+from dynabert_jax.evaluate.rows import measure
 from dynabert_jax.export import onnx_file
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.verify import Sentences, answers
@@ -14,7 +15,11 @@ from dynabert_jax.infer.runner import Source
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """The cost of quantizing on one split: the main scores of the float32 file and the quantized one, as fractions."""
+    """The cost of quantizing on one split: the main scores of the float32 file and the quantized one, as fractions.
+
+    Attributes:
+        metric: in words.
+    """
 
     split: str
     examples: int
@@ -52,5 +57,5 @@ def quantize(source: Source, task: Task, sentences: Sentences, folder: Path) -> 
     losses = []
     for name, split in sentences.dev.items():
         scores = [score(task, answers(runner, split, pad), split.labels)[task.main_metric] for runner in runners]
-        losses.append(Loss(name, len(split), task.main_metric, *scores))
+        losses.append(Loss(name, len(split), measure(task.main_metric, split.against), *scores))
     return tuple(losses)

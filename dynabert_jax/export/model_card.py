@@ -112,7 +112,8 @@ def written_by() -> str:
 
 def score(row: Row) -> str:
     values = ", ".join(f"{escaped(name)} {100 * value:.2f}" for name, value in row.scores.items())
-    return f"- scores on {escaped(row.split)} x 100 ({row.examples:,} examples): {values}"
+    what = "scores" if row.against == "labels" else "agreement with the teacher"
+    return f"- {what} on {escaped(row.split)} x 100 ({row.examples:,} examples): {values}"
 
 
 def latencies(finished: Finished, sub: str, backends: Sequence[str]) -> list[str]:

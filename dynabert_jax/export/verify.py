@@ -9,6 +9,7 @@ import numpy as np
 from dynabert_jax.config.data import DataConfig
 from dynabert_jax.data.batches import Batch, PlannedBatch, in_order, make_batch, plan_evaluation
 from dynabert_jax.data.encode import Split, encode_split, unlabelled
+from dynabert_jax.data.encode import encode as encode_data
 from dynabert_jax.data.rows import DataError
 from dynabert_jax.data.samples import SampleError
 from dynabert_jax.data.texts import read_texts
@@ -16,6 +17,8 @@ from dynabert_jax.data.tokenizer import Tokenizer, tokenize
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.infer import in_jax
 from dynabert_jax.infer.runner import Runner, Source
+from dynabert_jax.runs.answers import with_answers
+from dynabert_jax.runs.finished import Finished
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
 
@@ -72,15 +75,21 @@ class Check:
         return f"{found}, over {self.sentences} {self.origin}; {self.by}"
 
 
-def read_sentences(config: DataConfig, tokenizer: Tokenizer) -> Sentences:
+def read_sentences(finished: Finished, tokenizer: Tokenizer) -> Sentences:
     """Sentences of the run's dev split or, if its data cannot be read, a few of our own."""
+    config, shape = finished.config.data, finished.shape
     try:
-        texts = read_texts(config)
+        texts = read_texts(config, () if shape.is_regression else shape.labels)
     except (DataError, SampleError) as error:
         log.warning("the run's data cannot be read, so other sentences are compared (%s)", error)
         own = encode(SENTENCES, config, tokenizer)
         return Sentences({}, own, "sentences that are not of the run's data", str(error))
-    dev = {name: encode_split(name, split, tokenizer, config.max_length) for name, split in texts.dev.items()}
+    dev: Mapping[str, Split]
+    if all(split.table.is_labelled for split in texts.dev.values()):
+        dev = {name: encode_split(name, split, tokenizer, config.max_length) for name, split in texts.dev.items()}
+    else:
+        data = encode_data(texts, tokenizer, config.max_length)
+        dev = with_answers(data, finished.folder, finished.config, finished.record.get("weights")).dev
     name, split = next(iter(dev.items()))
     return Sentences(dev, first(split, COMPARED), f"sentences of {name}")
 

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from dynabert_jax.config.tasks import Task
 from dynabert_jax.config.unit import Unit
 from dynabert_jax.data.encode import Split
 from dynabert_jax.model.params import Params
@@ -21,9 +22,16 @@ def unit_of(numbers: np.ndarray) -> Unit:
     return Unit(mean=mean, deviation=math.sqrt(math.fsum((values - mean) ** 2) / len(values)))
 
 
+def learned_unit(task: Task, train: Split, of_model: Unit) -> Unit:
+    """The unit in which a task's labels are learned: that of train or, without labels, of the model that teaches."""
+    if not (task.regression and task.standardise):
+        return Unit()
+    return of_model if train.against is None else unit_of(train.labels)
+
+
 def standardised(split: Split, unit: Unit) -> Split:
-    """The split with standardised labels; the same split where they are as the user has them, such as classes."""
-    if unit == Unit():
+    """The split with standardised labels; the same split if it has none, or they are as the user has them."""
+    if unit == Unit() or split.against is None:
         return split
     labels = (split.labels.astype(np.float64) - unit.mean) / unit.deviation
     return dataclasses.replace(split, labels=labels.astype(np.float32))

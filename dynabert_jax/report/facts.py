@@ -140,7 +140,7 @@ def facts(path: Path) -> Facts:
         run=str(path),
         task=run.config.data.task.name,
         model=run.config.model,
-        metric=first.metric.replace("_", " "),
+        metric=first.measure.replace("_", " "),
         splits={row.split: row.examples for row in run.rows},
         length=first.length,
         sizes=_sizes(run, importance),
@@ -198,10 +198,10 @@ def _read_importance(run: Finished) -> Scores | None:
     """
     if run.config.width is None:
         return None
+    # Importance does not depend on unlabelled texts, and the record of the model has one fingerprint of all data.
+    data = None if run.config.data.unlabelled_files else run.record.get("data")
     settings = settings_of(run.config, "importance")
-    return run.folder.read_importance(
-        Origin("importance", settings, run.record.get("data"), run.record.get("weights"), None)
-    )
+    return run.folder.read_importance(Origin("importance", settings, data, run.record.get("weights"), None))
 
 
 def _importance(importance: Scores | None) -> tuple[tuple[float, ...], ...]:

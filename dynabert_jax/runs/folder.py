@@ -1,6 +1,7 @@
 """The folder that a run writes: its configuration, logs and results.
 
 config.json        the complete configuration
+answers.npz        the teacher's answers to dev, if it has no labels
 importance.npz     the scores of heads and neurons
 STAGE/last         the two newest orbax checkpoints of a stage, to resume from
 STAGE/best         the one with the best mean dev score
@@ -15,8 +16,9 @@ latency.json       what `dynabert bench` has measured
 
 import contextlib
 import json
+import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import filelock
@@ -28,11 +30,11 @@ from dynabert_jax.runs.files import RunFolderError, sealed, write_arrays, write_
 from dynabert_jax.runs.logs import Line, Scalars, append_lines, is_of, keep_lines, read_lines, rows_of
 from dynabert_jax.runs.older import read_config
 from dynabert_jax.runs.origin import CHANGEABLE, Origin, changed_settings
-from dynabert_jax.system.files import check_writable, expanded, file_checksum
+from dynabert_jax.system.files import check_writable, expanded, file_checksum, remove
 from dynabert_jax.system.json_file import JsonError, parse_object, read_object
 from dynabert_jax.weights.rewire import Scores
 
-IMPORTANCE_AGAIN = "remove it, and the same command computes it again"
+AGAIN = "remove it, and the same command computes it again"
 
 
 class RunFolder:
@@ -116,11 +118,23 @@ class RunFolder:
     def importance_file(self) -> Path:
         return self.path / "importance.npz"
 
+    @property
+    def answers_file(self) -> Path:
+        return self.path / "answers.npz"
+
+    def write_answers(self, answers: Mapping[str, np.ndarray], origin: Origin) -> None:
+        """The teacher's answers `[n]` to dev splits, by name."""
+        write_arrays(self.answers_file, {f"split_{name}": array for name, array in answers.items()} | _of(origin))
+
+    def read_answers(self, origin: Origin) -> dict[str, np.ndarray]:
+        """What `write_answers` wrote; raises RunFolderError as `read_importance` does."""
+        arrays = _read_arrays(self.answers_file, origin)
+        return {name.removeprefix("split_"): array for name, array in arrays.items() if name.startswith("split_")}
+
     def write_importance(self, scores: Scores, origin: Origin) -> None:
-        named = {"origin": np.array(json.dumps(origin.record()).encode())}
-        named |= {f"heads_{i}": np.asarray(values) for i, values in enumerate(scores.heads)}
+        named = {f"heads_{i}": np.asarray(values) for i, values in enumerate(scores.heads)}
         named |= {f"neurons_{i}": np.asarray(values) for i, values in enumerate(scores.neurons)}
-        write_arrays(self.importance_file, named)
+        write_arrays(self.importance_file, named | _of(origin))
 
     def read_importance(self, origin: Origin) -> Scores:
         """The scores that `write_importance` wrote.
@@ -128,19 +142,12 @@ class RunFolder:
         Raises:
             RunFolderError: the file is missing, damaged, or of another origin. An older version recorded none.
         """
+        arrays = _read_arrays(self.importance_file, origin)
+        layers = range(sum(name.startswith("heads_") for name in arrays))
         try:
-            with self.importance_file.open("rb") as file, np.load(file) as arrays:
-                layers = range(sum(name.startswith("heads_") for name in arrays.files))
-                scores = Scores(*(tuple(arrays[f"{kind}_{i}"] for i in layers) for kind in ("heads", "neurons")))
-                record = parse_object(arrays["origin"].item()) if "origin" in arrays.files else {}
-        except FileNotFoundError:
-            raise RunFolderError(
-                f"{self.importance_file} is missing; restore it, or run the training command again to compute it again"
-            ) from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise RunFolderError(f"{self.importance_file} is damaged ({error}); {IMPORTANCE_AGAIN}") from error
-        origin.check(record, self.importance_file, f"To keep it, restore what it belongs to; else {IMPORTANCE_AGAIN}")
-        return scores
+            return Scores(*(tuple(arrays[f"{kind}_{i}"] for i in layers) for kind in ("heads", "neurons")))
+        except KeyError as error:
+            raise RunFolderError(f"{self.importance_file} is damaged ({error}); {AGAIN}") from error
 
     def config(self) -> RunConfig:
         """The run's configuration.
@@ -216,12 +223,49 @@ class RunFolder:
         """Drops the log lines of an evaluation that was not finished."""
         keep_lines(self.path / "evaluations.jsonl", lambda line: line["stage"] != stage or line["step"] != step)
 
+    def take_logs(self, source: "RunFolder", stage: str, run: str | None) -> None:
+        """Replaces a stage's log lines and TensorBoard's files by another run's, as if this one had written them."""
+        for name in ("training.jsonl", "evaluations.jsonl"):
+            taken = [line | {"run": run} for line in read_lines(source.path / name) if line["stage"] == stage]
+            keep_lines(self.path / name, lambda line: line["stage"] != stage)
+            append_lines(self.path / name, taken)
+        here, there = self.path / "tensorboard" / stage, source.path / "tensorboard" / stage
+        with writing(here):
+            remove(here)
+            if there.is_dir():
+                shutil.copytree(there, here)
+
     def forget_after(self, stage: str, step: int, run: str | None) -> None:
         """Drops log lines of a stage that were written after the checkpoint it resumes from, or by another run."""
         for name in ("training.jsonl", "evaluations.jsonl"):
             keep_lines(
                 self.path / name, lambda line: line["stage"] != stage or (line["step"] <= step and is_of(line, run))
             )
+
+
+def _of(origin: Origin) -> dict[str, np.ndarray]:
+    """What an .npz file is of, for `_read_arrays`."""
+    return {"origin": np.array(json.dumps(origin.record()).encode())}
+
+
+def _read_arrays(path: Path, origin: Origin) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file of a run, which is of this origin. An older version recorded none.
+
+    Raises:
+        RunFolderError: the file is missing, damaged, or of another origin.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            read = {name: arrays[name] for name in arrays.files}
+            record = parse_object(read.pop("origin").item()) if "origin" in read else {}
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{path} is missing; restore it, or run the training command again to compute it again"
+        ) from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunFolderError(f"{path} is damaged ({error}); {AGAIN}") from error
+    origin.check(record, path, f"To keep it, restore what it belongs to; else {AGAIN}")
+    return read
 
 
 @contextlib.contextmanager

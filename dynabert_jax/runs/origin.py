@@ -16,7 +16,8 @@ Record = Mapping[str, Any]
 # Settings that may change when a run resumes: results stay the same except for the order of sums.
 CHANGEABLE = ("gradient_accumulation", "rematerialize", "data.eval_batch_size", "log_every", "checkpoint_every")
 # Where things lie. What lies there has fingerprints of its own.
-PLACES = ("run_dir", "model", "data.train_file", "data.dev_file", "data.test_file", "data.glue_folder", "data.hub")
+PLACES = ("run_dir", "model", "data.train_file", "data.dev_file", "data.test_file", "data.unlabelled_files",
+          "data.glue_folder", "data.hub")  # fmt: skip
 # Not in the name of a run: lines of older versions, which had no such settings, keep theirs.
 NEW = ("data.task.standardise",)
 # Fingerprints, in words that users know.
@@ -33,7 +34,7 @@ class Origin:
     """What one part of a run is made from.
 
     Attributes:
-        part: the name of a stage, `importance` or `model`.
+        part: the name of a stage, `answers`, `importance` or `model`.
         config: what the part depends on of the run's configuration; see `settings_of`.
         data: fingerprint of train and dev; None: not known, and not compared. Likewise for the next ones.
         weights: fingerprint of the pretrained weights.
@@ -73,11 +74,12 @@ class Origin:
             file: its path, for the message.
             cure: what to do, for the message.
         """
-        problems = list(self._differences(record))
+        problems = list(self.differences(record))
         if problems:
             raise RunFolderError(f"{file} does not belong here: {'; '.join(problems)}. {cure}")
 
-    def _differences(self, record: Record) -> Iterator[str]:
+    def differences(self, record: Record) -> Iterator[str]:
+        """How a record of another origin differs, in words."""
         if record.get("part", self.part) != self.part:
             yield f"it is of {record['part']}, not of {self.part}"
         if "config" in record:
@@ -93,6 +95,8 @@ def settings_of(config: RunConfig, part: str) -> RunConfig:
     """The settings that a part of the run depends on: those of later parts are left out."""
     if part == "model":
         return config
+    if part == "answers":
+        return config.replace(fine_tune=None, importance=None, width=None, depth=None, final=None)
     if part == "importance":
         return config.replace(width=None, depth=None, final=None)
     until = config.until(part)

@@ -174,7 +174,7 @@ class Checkpoints:
             return None
         damages: dict[int, str] = {}
         for step in newest_first if devices.is_first() else ():
-            damage = None if step in self._whole else self._damage(step)
+            damage = None if step in self._whole else damage_of(self.folder / str(step))
             if damage is None:
                 break
             damages[step] = damage
@@ -200,24 +200,6 @@ class Checkpoints:
             written = str(error)
         devices.check_same_everywhere({f"the checkpoint {self.folder / str(step)}": written})
 
-    def _damage(self, step: int) -> str | None:
-        """What is wrong with a checkpoint's files, in words; None if nothing is.
-
-        Raises:
-            CheckpointError: they cannot be read now, which may be temporary.
-        """
-        checkpoint = self.folder / str(step)
-        try:
-            written, found = read_object(checkpoint / CHECKSUMS), _checksums(checkpoint)
-            changed = [name for name in written.keys() | found.keys() if written.get(name) != found.get(name)]
-        except (FileNotFoundError, JsonError) as error:
-            return str(error)
-        except OSError as error:
-            raise CheckpointError(
-                f"the checkpoint {checkpoint} cannot be read: {error}. Make it readable, and run the same command again"
-            ) from error
-        return f"{min(changed)} is missing or not as it was written" if changed else None
-
     def _write_checksums(self) -> None:
         """orbax calls this after writing a new checkpoint's files and before renaming its folder."""
         for checkpoint in self.folder.glob("*.orbax-checkpoint-tmp"):
@@ -241,6 +223,36 @@ class Checkpoints:
 def newest_step(folder: Path) -> int:
     """The newest step among the checkpoints in a folder; 0 if there is none. Creates and opens nothing."""
     return max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
+
+
+def record_of(checkpoint: Path) -> Record:
+    """The record of a checkpoint in a folder that is only read, such as another run's.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        return read_object(checkpoint / "record" / "metadata")  # as orbax's JsonSave writes it
+    except (OSError, JsonError) as error:
+        raise CheckpointError(f"the checkpoint {checkpoint} cannot be read: {error}") from error
+
+
+def damage_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files, in words; None if nothing is.
+
+    Raises:
+        CheckpointError: they cannot be read now, which may be temporary.
+    """
+    try:
+        written, found = read_object(checkpoint / CHECKSUMS), _checksums(checkpoint)
+        changed = [name for name in written.keys() | found.keys() if written.get(name) != found.get(name)]
+    except (FileNotFoundError, JsonError) as error:
+        return str(error)
+    except OSError as error:
+        raise CheckpointError(
+            f"the checkpoint {checkpoint} cannot be read: {error}. Make it readable, and run the same command again"
+        ) from error
+    return f"{min(changed)} is missing or not as it was written" if changed else None
 
 
 def _checksums(checkpoint: Path) -> dict[str, str]:

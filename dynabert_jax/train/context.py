@@ -15,8 +15,8 @@ from dynabert_jax.errors import UserError
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.matmul import matmul_rate
 from dynabert_jax.model.params import Model, Params
-from dynabert_jax.model.unit import in_unit, standardised
-from dynabert_jax.plan import Plan
+from dynabert_jax.model.unit import in_unit, learned_unit, out_of_unit, standardised
+from dynabert_jax.plan import Plan, StagePlan
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.runs.origin import Origin, settings_of
@@ -34,13 +34,25 @@ class Context:
 
     Attributes:
         plan: the stages that this call trains.
-        pretrained: the first weights. Like those of every stage, they answer a regression in standardised numbers.
-        data: in the user's unit.
+        pretrained: the model as it was loaded. A regression answers in the user's unit, as the labels in `data` are.
+        source: another run, whose finished stages are taken over; None if there is none.
+        only: the only stage that may train; None: all.
     """
 
-    def __init__(self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder):
+    def __init__(
+        self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder,
+        source: RunFolder | None = None, only: str | None = None,
+    ):  # fmt: skip
         self.config, self.plan, self.pretrained, self.data, self.folder = config, plan, pretrained, data, folder
-        self.model = Bert(pretrained.config, config.dtype, config.rematerialize)
+        self.source, self.only = source, only
+        unit = learned_unit(config.data.task, data.train, pretrained.config.unit)
+        self.model = Bert(pretrained.config.replace(unit=unit), config.dtype, config.rematerialize)
+
+    @property
+    def first(self) -> Params:
+        """The weights of the first stage. As in every stage, a regression answers in standardised numbers."""
+        params = self.pretrained.params
+        return params if self.pretrained.new_classifier else out_of_unit(params, self.model.config.unit)
 
     def learned(self, split: Split) -> Split:
         """The split as stages learn it: with standardised numbers."""
@@ -50,10 +62,15 @@ class Context:
         """The model of a stage's weights which answers in the user's unit: to be scored, or written."""
         return Model(self.model.config, in_unit(params, self.model.config.unit))
 
-    def origin(self, part: str, start: str) -> Origin:
-        """What a part of the run is made from, if it starts from the weights of this fingerprint."""
-        settings = settings_of(self.config, part)
-        return Origin(part, settings, self.data.fingerprint, self.pretrained.fingerprint, start)
+    def origin(self, part: str, start: str | None) -> Origin:
+        """What a part of the run is made from, if it starts from the weights of this fingerprint; None: of any."""
+        labelled = part in ("fine_tune", "answers", "importance", "final")
+        data = self.data.fingerprint_of_labelled if labelled else self.data.fingerprint
+        return Origin(part, settings_of(self.config, part), data, self.pretrained.fingerprint, start)
+
+    def examples(self, stage: StagePlan) -> Split:
+        """What a stage trains on, with labels as it learns them: only what has labels, if it learns from them."""
+        return self.learned(self.data.train if stage.learns_labels else self.data.everything)
 
     @functools.cached_property
     def run(self) -> str | None:
@@ -94,7 +111,8 @@ def check_same_run(context: Context) -> None:
 def _what_must_be_the_same(context: Context) -> dict[str, str]:
     """Everything that a process reads before the first step, by its name in messages."""
     data, model = context.data, context.pretrained
-    splits = {"train": {"train": data.train}, "dev": data.dev, "test": data.test}
+    unlabelled = {} if data.unlabelled is None else {"unlabelled": data.unlabelled}
+    splits = {"train": {"train": data.train} | unlabelled, "dev": data.dev, "test": data.test}
     return {
         "the program": source_fingerprint(),
         **{f"the version of {package}": str(version(package)) for package in PACKAGES},
@@ -109,10 +127,6 @@ def _what_must_be_the_same(context: Context) -> dict[str, str]:
         "the pretrained model's config.json": repr(model.config),
         "the pretrained weights": model.fingerprint,
     }
-
-
-def steps_per_epoch(context: Context) -> int:
-    return -(-len(context.data.train) // context.config.data.batch_size)
 
 
 def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:

@@ -18,7 +18,7 @@ from dynabert_jax.plan import results_of
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
 from dynabert_jax.system.memory import peak_memory
-from dynabert_jax.train.context import Context, evaluation_steps, steps_per_epoch
+from dynabert_jax.train.context import Context, evaluation_steps
 from dynabert_jax.train.importance import importance_plan
 from dynabert_jax.train.objective import Objective
 from dynabert_jax.train.preflight import disk_needed, understood
@@ -68,7 +68,7 @@ def try_out(context: Context, objectives: Sequence[Objective], params: Params) -
 
 def try_stage(context: Context, objective: Objective, params: Params) -> Tried:
     """Times steps with the first weights, and scales the time to all batches by the FLOPs of their matmuls."""
-    per_epoch, config, stage = steps_per_epoch(context), context.config, objective.stage
+    per_epoch, config, stage = objective.steps_per_epoch(context), context.config, objective.stage
     total = stage.settings.epochs * per_epoch
     update, state = make_update(objective, total), init_state(objective, params, total)
     teacher = place_teacher(params, config.dtype) if stage.has_teacher else None
@@ -125,8 +125,7 @@ def described(context: Context, tried: Sequence[Tried]) -> list[str]:
     """The plan as text, line by line."""
     config, plan, data, shape = context.config, context.plan, context.data, context.model.config
     full = SubNetwork.full(shape)
-    splits = {"train": data.train, **data.dev, **data.test}
-    counts = ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+    counts = ", ".join(f"{len(split)} {split.name}" for split in data.splits)
     between = seconds_between(context, tried)
     stages = [
         (

@@ -24,9 +24,11 @@ from dynabert_jax.model.microbatch import divided
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
+from dynabert_jax.train.answers import answered
 from dynabert_jax.train.context import Context
 from dynabert_jax.train.losses import task_loss
 from dynabert_jax.train.preflight import rows_of_a_device
+from dynabert_jax.train.take_over import take_importance
 from dynabert_jax.weights.rewire import Scores
 
 
@@ -107,8 +109,11 @@ def score(model: Bert, params: Params, gradients: Gradients) -> Scores:
 def score_importance(context: Context, settings: Importance, params: Params) -> Scores:
     """The importance of heads and neurons, computed once per run and kept in its folder."""
     origin = context.origin("importance", Model(context.model.config, params).fingerprint)
+    if devices.is_first():
+        take_importance(context, origin)
     if devices.any_host(not context.folder.importance_file.exists()):
-        batches = importance_batches(context, settings)
+        examples = context.learned(importance_examples(context, settings, params))
+        batches = importance_batches(context, settings, examples)
         scores = importance(context.model, params, batches, settings.gradients, rows_at_once(context.config))
         if devices.is_first():
             context.folder.write_importance(scores, origin)
@@ -123,10 +128,20 @@ def fingerprint(scores: Scores) -> str:
     return hashlib.sha256(b"".join(np.asarray(a).tobytes() for a in jax.tree.leaves(scores))).hexdigest()
 
 
+def importance_examples(context: Context, settings: Importance, params: Params) -> Split:
+    """The split with the teacher's answers for labels, if it has none, in the rows that are scored."""
+    split = importance_split(context, settings)
+    if split.against is not None:
+        return split
+    rows = np.concatenate([planned.rows for planned in importance_plan(context, settings)])
+    labels = split.labels.copy()
+    labels[rows] = answered(context, context.answering(params), split.take(rows)).labels
+    return split.answered(labels)
+
+
 def importance_split(context: Context, settings: Importance) -> Split:
     """The examples that importance is scored on."""
-    data = context.data
-    return context.learned(data.train if settings.split == "train" else next(iter(data.dev.values())))
+    return context.data.train if settings.split == "train" else next(iter(context.data.dev.values()))
 
 
 def importance_plan(context: Context, settings: Importance) -> list[PlannedBatch]:
@@ -140,9 +155,9 @@ def importance_plan(context: Context, settings: Importance) -> list[PlannedBatch
     ]
 
 
-def importance_batches(context: Context, settings: Importance) -> Iterator[Batch]:
-    """Batches of the rows that importance is scored on, with a progress bar."""
-    split, plan = importance_split(context, settings), importance_plan(context, settings)
+def importance_batches(context: Context, settings: Importance, split: Split) -> Iterator[Batch]:
+    """Batches of the rows of the split that importance is scored on, with a progress bar."""
+    plan = importance_plan(context, settings)
     total = sum(len(planned.rows) for planned in plan)
     with tqdm(desc="importance", total=total, unit=" examples", disable=not devices.is_first()) as bar:
         for planned in plan:

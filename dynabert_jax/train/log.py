@@ -14,7 +14,7 @@ from dynabert_jax.plan import StagePlan
 from dynabert_jax.runs.logs import evaluation_lines
 from dynabert_jax.system import devices
 from dynabert_jax.system.memory import peak_memory
-from dynabert_jax.train.context import Context, TrainingError, steps_per_epoch
+from dynabert_jax.train.context import Context, TrainingError
 from dynabert_jax.train.objective import Objective, StepReport
 from dynabert_jax.train.step import training_flops
 from dynabert_jax.train.step_order import PlannedStep
@@ -38,10 +38,9 @@ def check_finite(stage: StagePlan, taken: Taken) -> None:
     bad = [student.name for student, losses in pairs if not np.isfinite(losses.total)]
     what = f"the loss of sub-network {bad[0]}" if bad else "the gradient"
     examples, rows = taken.step.examples, taken.step.planned.rows
-    rows = rows if examples.origins is None else examples.origins[rows]
     raise TrainingError(
         f"{what} is not finite in stage {stage.name}, step {taken.step.number + 1}. Its batch has these rows of the "
-        f"training data, counted from 1: {', '.join(map(str, np.sort(rows) + 1))}. Try a smaller learning rate, in a "
+        f"training data, counted from 1: {examples.described(rows)}. Try a smaller learning rate, in a "
         f"new run_dir; the checkpoints in this one are from before that step"
     )
 
@@ -56,11 +55,12 @@ class StageLog(contextlib.ExitStack):
 
     def start(self, step: int, total: int) -> None:
         self.total = total
-        epochs, rest = divmod(step, steps_per_epoch(self.context))
-        examples, size = len(self.context.data.train), self.context.config.data.batch_size
+        epochs, rest = divmod(step, self.objective.steps_per_epoch(self.context))
+        examples, size = self.objective.examples(self.context, 0), self.context.config.data.batch_size
+        self.has_labels = examples.against is not None  # else the losses on the labels mean nothing
         self.bar = self.enter_context(
-            tqdm(desc=self.stage.name, total=self.stage.settings.epochs * examples,
-                 initial=epochs * examples + min(rest * size, examples), unit=" examples",
+            tqdm(desc=self.stage.name, total=self.stage.settings.epochs * len(examples),
+                 initial=epochs * len(examples) + min(rest * size, len(examples)), unit=" examples",
                  disable=not devices.is_first())
         )  # fmt: skip
         if devices.is_first():
@@ -102,7 +102,9 @@ class StageLog(contextlib.ExitStack):
 
     def log_step(self, step: int, report: StepReport) -> None:
         losses = {
-            student.name: {name: float(value) for name, value in vars(parts).items()}
+            student.name: {
+                name: float(value) for name, value in vars(parts).items() if name != "label" or self.has_labels
+            }
             for student, parts in zip(self.stage.students, report.losses, strict=True)
         }
         totals = {name: parts["total"] for name, parts in losses.items()}
@@ -138,6 +140,6 @@ class StageLog(contextlib.ExitStack):
         lines = [{**line, "run": self.context.run} for line in lines]
         self.scalars.add(step, {f"{row.split}/{row.metric}/{row.sub}": row.score for row in rows})
         self.context.folder.append_evaluations(lines)
-        metric = f"{rows[0].metric} {100 * mean_score(rows):.2f}"
+        metric = f"{rows[0].measure} {100 * mean_score(rows):.2f}"
         log.info(f"{self.stage.name} step {step}: mean dev {metric} over {len(self.stage.students)} sub-networks")
         self.count_from_here()

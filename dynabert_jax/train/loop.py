@@ -10,17 +10,17 @@ from dynabert_jax.config.run import RunConfig
 from dynabert_jax.evaluate.evaluate import evaluate
 from dynabert_jax.evaluate.rows import Row, mean_score
 from dynabert_jax.model.params import Model, Params
-from dynabert_jax.plan import StagePlan
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.origin import Origin
 from dynabert_jax.system import devices
 from dynabert_jax.system.signals import Signals, Stopped
 from dynabert_jax.train.checkpoint import Checkpoints, Record, newest_step
-from dynabert_jax.train.context import Context, TrainingError, evaluation_steps, steps_per_epoch
+from dynabert_jax.train.context import Context, TrainingError, evaluation_steps
 from dynabert_jax.train.log import StageLog
 from dynabert_jax.train.objective import Objective
 from dynabert_jax.train.step import TrainState, init_state, make_update, place_teacher, programs_for, train_step
 from dynabert_jax.train.step_order import batch_of, steps_from
+from dynabert_jax.train.take_over import take_over
 
 ASK_EVERY = 20  # at most this many steps until several hosts check whether to stop
 
@@ -44,13 +44,14 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
     """
     config, stage = context.config, objective.stage
     settings, name = stage.settings, stage.name
-    total = settings.epochs * steps_per_epoch(context)
-    evaluations = evaluation_steps(settings, steps_per_epoch(context))
+    per_epoch = objective.steps_per_epoch(context)
+    total, evaluations = settings.epochs * per_epoch, evaluation_steps(settings, per_epoch)
     update = make_update(objective, total)
     teacher = place_teacher(teacher, config.dtype) if teacher is not None and stage.has_teacher else None
     key = jax.random.fold_in(jax.random.key(config.seed, impl="threefry2x32"), stage.number)
     origin = context.origin(name, Model(context.model.config, params).fingerprint)
 
+    take_over(context, objective, origin)
     folder = context.folder.path / name
     with (
         Checkpoints(folder / "last", keep=2) as last,  # two, in case one is damaged
@@ -144,11 +145,12 @@ def evaluated_score(context: Context, objective: Objective, step: int) -> float 
     return mean_score(rows) if len(rows) == len(objective.stage.students) * len(context.data.dev) else None
 
 
-def check_finished(context: Context, stages: Sequence[StagePlan]) -> None:
+def check_finished(context: Context, objectives: Sequence[Objective]) -> None:
     """Raises TrainingError unless these stages are finished: training only a later stage needs them. Writes nothing."""
-    for stage in stages:
+    for objective in objectives:
+        stage = objective.stage
         done = newest_step(context.folder.path / stage.name / "last")
-        total = stage.settings.epochs * steps_per_epoch(context)
+        total = stage.settings.epochs * objective.steps_per_epoch(context)
         if done != total:
             raise TrainingError(
                 f"only one stage was requested, but stage {stage.name} before it has done {done} of {total} "

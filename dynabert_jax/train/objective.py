@@ -87,11 +87,11 @@ class Objective(ABC):
         return True
 
     def examples(self, context: Context, epoch: int) -> Split:  # noqa: ARG002
-        """The examples of an epoch, with labels as they are learned.
+        """The examples of an epoch: the same number in every epoch, and the same examples when a run resumes."""
+        return context.examples(self.stage)
 
-        Their number is the same in every epoch, and they are the same examples when a run resumes.
-        """
-        return context.learned(context.data.train)
+    def steps_per_epoch(self, context: Context) -> int:
+        return -(-len(self.examples(context, 0)) // context.config.data.batch_size)
 
     def logged(self, report: StepReport) -> Mapping[str, float]:  # noqa: ARG002
         """Additional values for a line of the training log, by name."""

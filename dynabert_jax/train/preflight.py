@@ -47,6 +47,16 @@ def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
             f"the largest of data.lengths, {config.data.max_length}, is more than the model's {model.max_length} "
             f"positions; set it to at most {model.max_length}"
         )
+    if config.data.unlabelled_files and not (config.width or config.depth):
+        raise ConfigError(
+            "data.unlabelled_files are trained on by the width and depth stages, and the run has neither; add one, or "
+            "leave the files out"
+        )
+    if config.data.only_unlabelled and pretrained.new:
+        raise ConfigError(
+            f"{config.model} has no {' and no '.join(pretrained.new)}, and nothing is labelled that it could learn "
+            "from; use a model that is fine-tuned on this task, or add a train_file with labels"
+        )
     if not config.fine_tune and pretrained.new:
         raise ConfigError(
             f"fine_tune is None, but {config.model} has no {' and no '.join(pretrained.new)} for the labels "
@@ -186,7 +196,7 @@ def rows_of_a_device(config: RunConfig) -> int:
 
 def longest_batch(config: RunConfig, data: TaskData) -> PlannedBatch:
     """A batch with the longest training sentence."""
-    return plan_batch(data.train, np.array([data.train.sizes.argmax()]), config.data.lengths)
+    return plan_batch(data.everything, np.array([data.everything.sizes.argmax()]), config.data.lengths)
 
 
 def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
@@ -194,9 +204,9 @@ def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) ->
 
     It is tested on the dev split. `Pretrained.assumed` says how its classes were matched with the data's.
     """
-    if config.fine_tune or pretrained.config.head != "classification":
-        return
     split = next(iter(data.dev.values()))
+    if config.fine_tune or pretrained.config.head != "classification" or split.against != "labels":
+        return
     warning = label_order_warning(data.labels, accuracy(config, pretrained, split), len(split))
     if warning:
         log.warning("%s: %s", config.model, warning)

@@ -16,6 +16,7 @@ from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.evaluate.table import table
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.plan import plan_run, results_of
+from dynabert_jax.runs.answers import with_answers
 from dynabert_jax.runs.files import RunFolderError, sealed, write_whole
 from dynabert_jax.runs.finished import check_files, finished_config, read_model_record, read_shape
 from dynabert_jax.runs.folder import RunFolder
@@ -95,13 +96,15 @@ def _evaluate(folder: RunFolder) -> Results:
     record = read_model_record(folder, config)
     check_files(folder, record)
     tokenizer = load_tokenizer(folder.model, read_shape(folder))
-    task, data = config.data.task, load_data(config.data, tokenizer)
+    shape, task = read_shape(folder), config.data.task
+    data = load_data(config.data, tokenizer, () if shape.is_regression else shape.labels)
     trained = load_model(folder.model, labels=task.outputs(data.labels), head=task.kind)
     if trained.new or trained.labels_by_position:
         raise RunFolderError(
             f"{path}: its model has other classes than the data now, {data.labels}; restore the data of the run"
         )
     _check_same_data(path, record, data)
+    data = with_answers(data, folder, config, record.get("weights"))
     subs = results_of(trained.config, plan_run(trained.config, config))
     here = _for_these_devices(config)
     check_settings(here, trained)

@@ -5,18 +5,16 @@ all sub-networks on the labels; score every sub-network. A stopped run resumes f
 started again with the same configuration. On several hosts, every host makes the same call (docs/scale.md).
 """
 
-import dataclasses
+from pathlib import Path
 
 from dynabert_jax.config.run import RunConfig
-from dynabert_jax.config.tasks import Task
-from dynabert_jax.config.unit import Unit
-from dynabert_jax.data.encode import Split, encode
+from dynabert_jax.data.encode import encode
 from dynabert_jax.data.texts import read_texts
 from dynabert_jax.data.tokenizer import load_tokenizer
-from dynabert_jax.model.unit import out_of_unit, unit_of
 from dynabert_jax.plan import plan_run
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.system import devices
+from dynabert_jax.train.answers import answer_dev
 from dynabert_jax.train.context import Context, begun, check_same_run
 from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.dry_run import DryRun, try_out
@@ -32,28 +30,33 @@ from dynabert_jax.train.preflight import (
     warn_of_dtype,
 )
 from dynabert_jax.train.results import Results, publish
-from dynabert_jax.weights.files import Pretrained, load_model
+from dynabert_jax.train.take_over import check_source, open_source
+from dynabert_jax.weights.files import classes_of, load_model
 from dynabert_jax.weights.hub import find_model
 from dynabert_jax.weights.rewire import by_importance, rewire
 
 
-def train_run(config: RunConfig, only: str | None = None) -> Results:
+def train_run(config: RunConfig, only: str | None = None, from_run: str | Path | None = None) -> Results:
     """Trains the stages of the configuration and scores the sub-networks of the last one.
 
     Args:
         config: the whole run.
-        only: the name of the only stage to train; the stages before it must be finished.
+        only: the name of the only stage to train; the stages before it must be finished, here or in `from_run`.
+        from_run: the folder of another run. Its finished stages are taken over as long as they were made with the same
+            settings, data and weights; the others train.
 
     Raises:
         UserError: something is wrong that the user can fix; most of it is found before the first step.
         Stopped: by SIGTERM or Ctrl-C, after all work is saved; the same call resumes.
     """
     # 1. Read and check the data, the pretrained weights and the run folder before anything is written.
-    context = prepare(config, only)
-    plan, params = context.plan, context.pretrained.params
+    context = prepare(config, only, from_run)
+    plan, params = context.plan, context.first
     tell_understood(context.pretrained, context.data)
 
     with begun(context):
+        answer_dev(context)  # where it has no labels
+
         # 2. Fine-tune the full network on the labels: the first teacher.
         if plan.fine_tune:
             params = train_stage(context, Distillation(plan.fine_tune), params, teacher=None)
@@ -75,23 +78,17 @@ def train_run(config: RunConfig, only: str | None = None) -> Results:
         return publish(context, params)
 
 
-def dry_run(config: RunConfig, only: str | None = None) -> DryRun:
+def dry_run(config: RunConfig, only: str | None = None, from_run: str | Path | None = None) -> DryRun:
     """Checks everything, runs a few steps of every stage, and reports what `train_run` would do. Writes nothing."""
-    context = prepare(config, only)
-    return try_out(context, [Distillation(stage) for stage in context.plan.stages], context.pretrained.params)
+    context = prepare(config, only, from_run)
+    return try_out(context, [Distillation(stage) for stage in context.plan.stages], context.first)
 
 
-def to_learn(pretrained: Pretrained, task: Task, train: Split) -> Pretrained:
-    """The model that stages begin with. A regression answers in standardised numbers, also where its head is kept."""
-    unit = unit_of(train.labels) if task.regression and task.standardise else Unit()
-    params = pretrained.params if pretrained.new_classifier else out_of_unit(pretrained.params, unit)
-    return dataclasses.replace(pretrained, config=pretrained.config.replace(unit=unit), params=params)
-
-
-def prepare(config: RunConfig, only: str | None = None) -> Context:
+def prepare(config: RunConfig, only: str | None = None, from_run: str | Path | None = None) -> Context:
     """Reads and checks everything that a run needs. Writes nothing."""
     folder, task = RunFolder.open(config), config.data.task
-    texts = read_texts(config.data)
+    of_model = classes_of(find_model(config.model), task) if config.data.only_unlabelled else ()
+    texts = read_texts(config.data, of_model)
     source = find_model(config.model)
     pretrained = load_model(source, labels=task.outputs(texts.labels), seed=config.seed, head=task.kind)
     plan = plan_run(pretrained.config, config if only is None else config.until(only))
@@ -102,9 +99,10 @@ def prepare(config: RunConfig, only: str | None = None) -> Context:
     warn_of_data(data)
     check_data(config, pretrained, data)
     check_memory(config, plan.stages, pretrained, data)
-    context = Context(config, plan, to_learn(pretrained, config.data.task, data.train), data, folder)
+    context = Context(config, plan, pretrained, data, folder, open_source(folder, from_run), only)
     if devices.num_hosts() > 1:  # one process has nothing to compare, and hashing all that takes a while
         check_same_run(context)
     if only is not None:
-        check_finished(context, plan.stages[:-1])
+        before = [Distillation(stage) for stage in plan.stages[:-1]]
+        check_finished(context, before) if context.source is None else check_source(context, before)
     return context

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from dynabert_jax.data.batches import Batch, PlannedBatch, make_batch, plan_epoch
 from dynabert_jax.data.encode import Split
-from dynabert_jax.train.context import Context, steps_per_epoch
+from dynabert_jax.train.context import Context
 from dynabert_jax.train.objective import Objective
 
 
@@ -19,14 +19,14 @@ class PlannedStep(NamedTuple):
 
 def steps_from(context: Context, objective: Objective, first: int) -> Iterator[PlannedStep]:
     """All steps from number `first`."""
-    config, stage, per_epoch = context.config, objective.stage, steps_per_epoch(context)
+    config, stage, per_epoch = context.config, objective.stage, objective.steps_per_epoch(context)
     for epoch in range(first // per_epoch, stage.settings.epochs):
         examples, seed = objective.examples(context, epoch), [config.seed, stage.number, epoch]
         plan = plan_epoch(examples, config.data.batch_size, config.data.lengths, seed)
         if len(plan) != per_epoch:
             raise ValueError(
                 f"stage {stage.name} has {len(plan)} batches in epoch {epoch} instead of {per_epoch}: an objective's "
-                f"examples must be as many as the training examples"
+                f"examples must be as many in every epoch"
             )
         for number, planned in enumerate(plan, epoch * per_epoch):
             if number >= first:

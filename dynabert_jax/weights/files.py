@@ -12,7 +12,7 @@ import numpy as np
 
 from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.config.model import ModelConfig, stored_labels
-from dynabert_jax.config.tasks import Kind
+from dynabert_jax.config.tasks import Kind, Task
 from dynabert_jax.data.tokenizer_files import TOKENIZER_FILES, files_there
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.system.files import expanded, temporary_beside
@@ -131,6 +131,24 @@ def load_model(
         assumed=(),
     )
     return dataclasses.replace(pretrained, assumed=tuple(_assumed(pretrained, values, wrapper)))
+
+
+def classes_of(folder: Path, task: Task) -> tuple[str, ...]:
+    """The classes that a model's config.json names, in its order; empty if the task is a regression.
+
+    Raises:
+        ConfigError: it is not the configuration of a BERT or RoBERTa, or of one that predicts something else.
+    """
+    try:
+        config = ModelConfig.read(folder / "config.json")
+    except OSError as error:
+        raise WeightsError(f"{folder} cannot be read ({error}); choose a model that you can read") from error
+    if config.head != task.kind:
+        raise ConfigError(
+            f"{folder}: the model's config.json describes a {config.head} ({', '.join(config.labels)}), and the task "
+            f"is a {task.kind}; without labels, the task is what the model does: set its kind to {config.head!r}"
+        )
+    return () if config.is_regression else config.labels
 
 
 def _assumed(model: Pretrained, values: Mapping[str, Any], wrapper: str) -> Iterator[str]:

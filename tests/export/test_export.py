@@ -1,5 +1,6 @@
 """The command: a finished run goes in, a verified folder comes out, or nothing and a message."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -418,7 +419,9 @@ def test_what_the_system_refuses_leaves_nothing(tmp_path: Path) -> None:
 def test_without_the_runs_data_other_sentences_are_compared(
     finished: Finished, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gone = finished.config.data.replace(train_file="/gone.csv")
+    run = read_finished(finished.folder)
+    data = run.config.data.replace(train_file="/gone.csv")
+    gone = dataclasses.replace(run, config=run.config.replace(data=data))
     tokenizer = load_tokenizer(finished.folder / "model", MODEL)
     with caplog.at_level(logging.WARNING):
         sentences = verify.read_sentences(gone, tokenizer)

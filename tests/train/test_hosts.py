@@ -269,7 +269,7 @@ from dynabert_jax.train import run
 
 if os.environ.get("JAX_PROCESS_ID") == "1":
     read = run.read_texts
-    run.read_texts = lambda data: read(data.replace(test_file=data.dev_file))
+    run.read_texts = lambda data, *rest: read(data.replace(test_file=data.dev_file), *rest)
 """
 
 

@@ -609,7 +609,7 @@ def test_a_regression_learns_from_a_model_that_answers_in_the_unit(prices: RunCo
     context = prepare(config)
     batch = make_batch(context.data.train, plan_batch(context.data.train, np.arange(8), (12,)), 8, 0)
     full = SubNetwork.full(ONE_LAYER)
-    answers = np.asarray(run(context.model.config, context.pretrained.params, batch, full).logits)
+    answers = np.asarray(run(context.model.config, context.first, batch, full).logits)
     unit = context.model.config.unit
     inside = np.asarray(run(context.model.config, load_model(model).params, batch, full).logits, np.float64)
     np.testing.assert_allclose(answers, (inside - unit.mean) / unit.deviation, atol=1e-4)
