@@ -113,6 +113,12 @@ class Plan:
         """The stages that the run has, in order."""
         return tuple(stage for stage in (self.fine_tune, self.width, self.depth, self.final) if stage)
 
+    @property
+    def distils(self) -> bool:
+        """Whether sizes learn from the teacher: the fine-tuned network or, without fine-tuning, the pretrained one."""
+        first = self.width or self.depth
+        return first is not None and first.has_teacher
+
 
 def plan_run(config: ModelConfig, run: RunConfig) -> Plan:
     """What the run's stages train, for a model of this shape.

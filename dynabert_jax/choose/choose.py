@@ -7,12 +7,15 @@ from typing import Annotated, Literal, Protocol, TypeVar
 
 import pydantic
 
-from dynabert_jax.config.checked import Checked, Positive
+from dynabert_jax.config.checked import Checked, NonNegative, Positive
 from dynabert_jax.cost import SUFFIXES
 from dynabert_jax.errors import UserError
 
 Cost = Literal["latency_ms", "parameters", "flops"]
 Thing = TypeVar("Thing")
+
+SMALLEST_LOSS = 0.1  # points; a smaller one is probably a fraction: 0.01 for 1
+ROUNDING = 1e-9  # of the difference of two scores; an example more or less changes a score by far more
 
 
 class ChoiceError(UserError, ValueError):
@@ -52,19 +55,31 @@ class Candidate:
         return value
 
 
-def _fraction(score: float) -> float:
-    if score > 1:
-        raise ValueError(f"scores are fractions; write {score / 100:g} for {score:g}")
-    return score
+def _score(points: float) -> float:
+    if 0 < points <= 1:
+        raise ValueError(f"scores are x 100; did you mean {100 * points:g}?")
+    return points
+
+
+def _loss(points: float) -> float:
+    if 0 < points < SMALLEST_LOSS:
+        raise ValueError(f"losses are of scores x 100; did you mean {100 * points:g}?")
+    return points
 
 
 class Limits(Checked):
-    """Limits on a sub-network; None: no limit. Scores are fractions: 0.8, not 80."""
+    """Limits on a sub-network; None: no limit. Scores are x 100: 80, not 0.8.
+
+    Attributes:
+        min_score: the least score. A value above 0 and up to 1 is refused, because it is probably a fraction.
+        max_loss: the most that the score may be below the teacher's. A value above 0 and below 0.1 is refused likewise.
+    """
 
     max_latency_ms: Positive | None = None
     max_parameters: Positive | None = None
     max_flops: Positive | None = None
-    min_score: Annotated[float, pydantic.Field(allow_inf_nan=False), pydantic.AfterValidator(_fraction)] | None = None
+    min_score: Annotated[float, pydantic.Field(allow_inf_nan=False), pydantic.AfterValidator(_score)] | None = None
+    max_loss: Annotated[NonNegative, pydantic.AfterValidator(_loss)] | None = None
 
     @property
     def ceilings(self) -> dict[Cost, float]:
@@ -74,6 +89,21 @@ class Limits(Checked):
         }  # fmt: skip
         return {cost: limit for cost, limit in limits.items() if limit is not None}
 
+    def least_score(self, teacher: float | None = None) -> float | None:
+        """The score, as a fraction, that both limits on scores allow; None: there is no such limit.
+
+        Args:
+            teacher: the teacher's score, as a fraction.
+
+        Raises:
+            ChoiceError: `max_loss` is set, and there is no teacher's score.
+        """
+        if self.max_loss is not None and teacher is None:
+            raise ChoiceError("max_loss needs the teacher's score; give it, or set min_score instead")
+        given = [] if self.min_score is None else [self.min_score / 100]
+        given += [] if self.max_loss is None or teacher is None else [teacher - self.max_loss / 100]
+        return max(given, default=None)
+
 
 @dataclasses.dataclass(frozen=True)
 class Miss:
@@ -81,7 +111,7 @@ class Miss:
 
     Attributes:
         what: a cost, or `score`.
-        value, limit: the candidate's value and the limit.
+        value, limit: the candidate's value and the limit; scores are fractions.
         part: by what fraction of the limit it misses; 0.2 is 20 % too much, or too little.
     """
 
@@ -135,7 +165,9 @@ def candidates(rows: Iterable[Scored], latencies_ms: Mapping[str, float] | None 
     )
 
 
-def choose(candidates: Sequence[Candidate], limits: Limits, cost: Cost | None = None) -> Choice:
+def choose(
+    candidates: Sequence[Candidate], limits: Limits, cost: Cost | None = None, teacher: float | None = None
+) -> Choice:
     """The best candidate within all limits.
 
     The best candidate has the highest score; ties go to the cheapest. If only the score is limited, it is the cheapest
@@ -143,12 +175,18 @@ def choose(candidates: Sequence[Candidate], limits: Limits, cost: Cost | None = 
 
     Args:
         cost: the cost to compare by; by default the first limited cost, else FLOPs.
+        teacher: the teacher's score, as a fraction, which `max_loss` needs.
+
+    Raises:
+        ChoiceError: `max_loss` is set, and there is no teacher's score.
     """
     costs: list[Cost] = [*limits.ceilings, "flops"]
     by = cost or costs[0]
-    judged = sorted((judge(one, limits) for one in candidates), key=lambda one: (one.distance, one.candidate.cost(by)))
+    judged = sorted(
+        (judge(one, limits, teacher) for one in candidates), key=lambda one: (one.distance, one.candidate.cost(by))
+    )
     fitting = [one.candidate for one in judged if not one.misses]
-    cheap_first = limits.min_score is not None and not limits.ceilings
+    cheap_first = limits.least_score(teacher) is not None and not limits.ceilings
 
     def order(one: Candidate) -> tuple[float, ...]:
         first, second = -one.score, one.cost(by)
@@ -157,15 +195,16 @@ def choose(candidates: Sequence[Candidate], limits: Limits, cost: Cost | None = 
     return Choice(min(fitting, key=order, default=None), by, pareto_front(candidates, by), tuple(judged))
 
 
-def judge(candidate: Candidate, limits: Limits) -> Judged:
-    """The limits that the candidate breaks."""
+def judge(candidate: Candidate, limits: Limits, teacher: float | None = None) -> Judged:
+    """The limits that the candidate breaks; `teacher` is as in `choose`."""
     misses = [
         Miss(cost, candidate.cost(cost), limit)
         for cost, limit in limits.ceilings.items()
         if candidate.cost(cost) > limit
     ]
-    if limits.min_score is not None and candidate.score < limits.min_score:
-        misses.append(Miss("score", candidate.score, limits.min_score))
+    least = limits.least_score(teacher)
+    if least is not None and candidate.score < least - ROUNDING:
+        misses.append(Miss("score", candidate.score, least))
     return Judged(candidate, tuple(misses))
 
 

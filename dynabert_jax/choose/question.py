@@ -11,6 +11,7 @@ from dynabert_jax.choose.choose import Candidate, Choice, ChoiceError, Cost, Jud
 from dynabert_jax.cost import size
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.evaluate.table import markdown
+from dynabert_jax.plan import plan_run
 from dynabert_jax.runs.finished import Finished, read_finished
 from dynabert_jax.runs.latency_card import LatencyError, Measurement, Where, latencies, merge, read_card
 from dynabert_jax.system.files import expanded
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 NEAREST = 12  # how many are listed if nothing fits; JSON has all
 MANY_TIMES = 10  # above this factor, misses are shown as a factor instead of per cent
 FLOAT_SCORES = "Scores are the float model's; `dynabert export --format onnx --int8` measures what 8 bits cost."
+OF_SCORES = ("min_score", "max_loss")  # limits in points
 NAMES: Mapping[str, str] = {"latency_ms": "latency", "parameters": "parameters", "flops": "FLOPs", "score": "score"}
 
 
@@ -54,12 +56,14 @@ class Answer:
         limits: the budget.
         rows: the scores, of one split.
         measured: the latencies, of one device, backend, dtype and shape; empty if none were needed.
+        teacher: the teacher's scores on that split; None if there are none.
     """
 
     choice: Choice
     limits: Limits
     rows: tuple[Row, ...]
     measured: tuple[Measurement, ...]
+    teacher: Row | None = None
 
     @property
     def best(self) -> Candidate:
@@ -85,8 +89,8 @@ def choose_run(path: str | Path, question: Question) -> Answer:
     Raises:
         RunFolderError, ConfigError: the folder holds no finished run.
         LatencyError: latencies are needed, and no card has them.
-        ChoiceError: the run has no such split, latency options are given without a latency limit, or nothing fits; the
-            message lists the nearest candidates.
+        ChoiceError: the run has no such split, latency options are given without a latency limit, a loss is limited and
+            there is no teacher's score, or nothing fits; the message lists the nearest candidates.
     """
     answer = ask(path, question)
     _ = answer.best
@@ -113,6 +117,9 @@ def check_used(question: Question) -> None:
 def answer_for(run: Finished, question: Question) -> Answer:
     """The choice among the run's scored sub-networks and, if latencies are needed, those that a card has measured."""
     rows = rows_of(run, question.split)
+    teacher = None if run.teacher is None else run.teacher.on(rows[0].split)
+    if question.limits.max_loss is not None and teacher is None:
+        raise ChoiceError(no_teacher(run, rows[0].split))
     measured = measured_for(run, question) if question.by_latency else ()
     milliseconds = {row.sub: row.median_ms for row in measured} if question.by_latency else None
     known = candidates(rows, milliseconds)
@@ -121,7 +128,20 @@ def answer_for(run: Finished, question: Question) -> Answer:
         raise LatencyError(f"no card has these latencies for {', '.join(missing)}; measure them with `dynabert bench`")
     if missing:
         log.warning("left out, because no card has these latencies for them: %s", ", ".join(missing))
-    return Answer(choose(known, question.limits, question.cost), question.limits, rows, measured)
+    choice = choose(known, question.limits, question.cost, None if teacher is None else teacher.score)
+    return Answer(choice, question.limits, rows, measured, teacher)
+
+
+def no_teacher(run: Finished, split: str) -> str:
+    """Why --max-loss is not possible, and how it would be."""
+    if not plan_run(run.shape, run.config).distils:
+        return (
+            f"--max-loss is relative to the teacher, and nothing in {run.folder.path} learns from one; use --min-score"
+        )
+    return (
+        f"--max-loss needs the teacher's score on {split}, which {run.folder.results_file} lacks. Run `dynabert "
+        f"evaluate {run.folder.path}`: it scores the teacher if its weights are still there. Or use --min-score"
+    )
 
 
 def rows_of(run: Finished, split: str | None) -> tuple[Row, ...]:
@@ -156,8 +176,10 @@ def in_words(answer: Answer, best: Candidate) -> str:
     """The choice in words, and the Pareto front as a table."""
     costs = ", ".join(shown(cost, best.cost(cost)) for cost in costs_of(answer))
     row = answer.rows[0]
+    teacher = "" if answer.teacher is None else f", the teacher {shown('score', answer.teacher.score)}"
     parts = [
-        f"{best.sub}: {row.measure} {best.score:.4f} on {row.split} ({row.examples:,} examples); {costs}",
+        f"{best.sub}: {row.measure} x 100 is {shown('score', best.score)}{teacher} on {row.split} ({row.examples:,} "
+        f"examples); {costs}",
         f"{budget(answer)}. {len(answer.choice.judged)} sub-networks compared; FLOPs at {row.length} tokens.",
         *([FLOAT_SCORES] if answer.measured and answer.measured[0].dtype == "int8" else []),
         f"The Pareto front of {row.measure} against {NAMES[answer.choice.cost]}:",
@@ -170,7 +192,10 @@ def budget(answer: Answer) -> str:
     """The limits, and where the latencies were measured."""
     limits = [f"at most {shown(cost, limit)}" for cost, limit in answer.limits.ceilings.items()]
     if answer.limits.min_score is not None:
-        limits.append(f"{answer.rows[0].measure} of at least {answer.limits.min_score:g}")
+        limits.append(f"{answer.rows[0].measure} x 100 of at least {answer.limits.min_score:g}")
+    if answer.limits.max_loss is not None and answer.teacher is not None:
+        teacher = f"the teacher's {shown('score', answer.teacher.score)}"
+        limits.append(f"{answer.rows[0].measure} x 100 at most {answer.limits.max_loss:g} below {teacher}")
     place = ""
     if answer.measured:
         row = answer.measured[0]
@@ -184,13 +209,13 @@ def front_table(answer: Answer, best: Candidate) -> str:
     costs = costs_of(answer)
     lines = sorted({*answer.choice.front, best}, key=lambda one: one.cost(answer.choice.cost))
     return markdown(
-        ["sub-network", answer.rows[0].measure, *(NAMES[cost] for cost in costs), ""],
+        ["sub-network", f"{answer.rows[0].measure} x 100", *(NAMES[cost] for cost in costs), ""],
         [
             [
                 one.sub,
-                f"{one.score:.4f}",
+                shown("score", one.score),
                 *(in_cell(cost, one.cost(cost)) for cost in costs),
-                "chosen" if one == best else missed(judged[one]),
+                "chosen" if one == best else "; ".join(map(in_short, judged[one].misses)),
             ]
             for one in lines
         ],
@@ -211,22 +236,29 @@ def missed(judged: Judged) -> str:
 
 
 def missed_one(miss: Miss) -> str:
-    return f"{shown(miss.what, miss.value)}, {distance(miss)} {shown(miss.what, miss.limit)}"
+    score = "score " if miss.what == "score" else ""
+    return f"{score}{shown(miss.what, miss.value)}, {distance(miss)} {shown(miss.what, miss.limit)}"
+
+
+def in_short(miss: Miss) -> str:
+    """The same in a table that has the value, too."""
+    return f"{NAMES[miss.what]} {distance(miss)}"
 
 
 def distance(miss: Miss) -> str:
     """For a score the difference. For a cost the excess in per cent, or a factor if it is far beyond the limit."""
     if miss.what == "score":
-        return f"{miss.limit - miss.value:.4f} below"
+        below = 100 * (miss.limit - miss.value)
+        return f"{below:.2f} below" if below >= 0.005 else f"{below:.1g} below"
     times = miss.value / miss.limit
     return f"{times:,.0f} times" if times > MANY_TIMES else f"{100 * miss.part:.1f} % above"
 
 
 def shown(what: str, value: float) -> str:
-    """A cost or score in a sentence."""
+    """A cost, or a score x 100, in a sentence."""
     if what == "latency_ms":
         return in_cell(what, value)
-    return f"score {value:.4f}" if what == "score" else f"{in_cell(what, value)} {NAMES[what]}"
+    return f"{100 * value:.2f}" if what == "score" else f"{in_cell(what, value)} {NAMES[what]}"
 
 
 def in_cell(cost: str, value: float) -> str:
@@ -240,12 +272,16 @@ def costs_of(answer: Answer) -> tuple[Cost, ...]:
 
 
 def answer_json(answer: Answer) -> str:
-    """The same as JSON. `chosen` is null if nothing fits; `nearest` is sorted by how much each candidate misses."""
+    """The same as JSON. `chosen` is null if nothing fits; `nearest` is sorted by how much each candidate misses.
+
+    All scores are fractions, those of the limits, too.
+    """
     row, choice = answer.rows[0], answer.choice
     measured = {"device", "time", "backend", "dtype", "batch", "length"}
     values = {
         "chosen": dataclasses.asdict(choice.best) if choice.best else None,
-        "limits": answer.limits.model_dump(),
+        "limits": answer.limits.model_dump() | {name: of_one(getattr(answer.limits, name)) for name in OF_SCORES},
+        "teacher": None if answer.teacher is None else answer.teacher.score,
         "split": row.split,
         "metric": row.metric,
         "against": row.against,
@@ -256,6 +292,11 @@ def answer_json(answer: Answer) -> str:
         "nearest": [] if choice.best else [judged_values(one) for one in choice.judged],
     }
     return json.dumps(values, indent=2)
+
+
+def of_one(points: float | None) -> float | None:
+    """A limit on a score as a fraction."""
+    return None if points is None else points / 100
 
 
 def judged_values(judged: Judged) -> dict[str, Any]:

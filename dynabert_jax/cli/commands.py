@@ -256,6 +256,7 @@ def choose(
     max_parameters: OptionalSize = None,
     max_flops: OptionalSize = None,
     min_score: OptionalNumber = None,
+    max_loss: OptionalNumber = None,
     by: Cost | None = None,
     device: OptionalName = None,
     backend: OptionalName = None,
@@ -273,7 +274,8 @@ def choose(
         max_latency_ms: milliseconds per batch, as measured by `dynabert bench`.
         max_parameters: parameters of the sub-network, such as 30M.
         max_flops: FLOPs for one sentence of the run's longest length, such as 5G.
-        min_score: the task's main metric, as a fraction; with no other limit, the cheapest that reaches it is best.
+        min_score: the task's main metric x 100, such as 80; with no other limit, the cheapest that reaches it is best.
+        max_loss: how far the metric x 100 may be below the teacher's, such as 1; likewise with no other limit.
         by: the cost that ranks sub-networks and draws the front; if left out, the first limited cost, else flops.
         device: the device to use latencies of: its name, or a part that no other one has. This option and the next
             four are needed only where the card has more than one.
@@ -294,6 +296,7 @@ def choose(
         max_parameters=None if max_parameters is None else parse_size(max_parameters),
         max_flops=None if max_flops is None else parse_size(max_flops),
         min_score=min_score,
+        max_loss=max_loss,
     )
     where = Where(device=device, backend=backend, dtype=dtype, batch=batch, length=length)
     answer = ask(run, Question(limits, where, split, card, by))

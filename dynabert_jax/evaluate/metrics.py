@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dynabert_jax.config.tasks import Kind, Metric, Task
+from dynabert_jax.evaluate.rows import Majority
 
 FEW_EXAMPLES = 100  # with fewer, an accuracy far below chance may itself be chance
 
@@ -37,16 +38,37 @@ def score(task: Task, predictions: np.ndarray, references: np.ndarray) -> dict[s
         return {name: float(_METRICS[name](references, predictions)) for name in task.metrics}
 
 
+def majority(task: Task, labels: Sequence[str], split: str, references: np.ndarray) -> Majority | None:
+    """The score of always answering the most frequent class, the first of several; None for a regression.
+
+    Args:
+        labels: the classes in the order of their ids.
+        references: class ids `[n]`.
+    """
+    if task.kind == "regression":
+        return None
+    counts = np.bincount(references, minlength=len(labels))  # [C]
+    most = int(counts.argmax())
+    answers = np.tile(np.eye(len(labels), dtype=np.float32)[most], (len(references), 1))  # [n, C]
+    return Majority(
+        split=split,
+        label=labels[most],
+        share=float(counts[most] / len(references)),
+        metric=task.main_metric,
+        scores=score(task, answers, references),
+    )
+
+
 def label_order_warning(labels: Sequence[str], accuracy: float, count: int) -> str | None:
     """A warning if the accuracy is less than half of what guessing would give, else None."""
     chance = 1 / len(labels)
     if count < FEW_EXAMPLES or accuracy >= chance / 2:
         return None
     return (
-        f"accuracy {accuracy:.3f} over {count} examples is far below the {chance:.3f} of guessing: the model's classes "
-        "are probably in another order than the data's. Compare id2label in the model's config.json with the data's "
-        f"order, which is {', '.join(f'{i} {name}' for i, name in enumerate(labels))}; to change it, set the task's "
-        "labels"
+        f"accuracy x 100 is {100 * accuracy:.2f} over {count} examples, far below the {100 * chance:.2f} of guessing: "
+        "the model's classes are probably in another order than the data's. Compare id2label in the model's "
+        f"config.json with the data's order, which is {', '.join(f'{i} {name}' for i, name in enumerate(labels))}; to "
+        "change it, set the task's labels"
     )
 
 

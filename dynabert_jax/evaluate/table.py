@@ -1,22 +1,41 @@
 """Rows to tables."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from dynabert_jax.cost import size
-from dynabert_jax.evaluate.rows import Row, mean_score
+from dynabert_jax.evaluate.rows import Majority, Row, Teacher, mean_score, shown
 
 
-def table(rows: Sequence[Row]) -> str:
-    """A Markdown table per split: scores by width and depth, with parameters and FLOPs.
+def table(
+    rows: Sequence[Row],
+    teacher: Teacher | None = None,
+    majorities: Sequence[Majority] = (),
+    warnings: Sequence[str] = (),
+) -> str:
+    """A Markdown table per split: scores by width and depth, with parameters and FLOPs; below it what is said of them.
 
-    Scores are the task's main metric in percent. FLOPs are for one sentence of the row's length.
+    Scores are the task's main metric x 100. FLOPs are for one sentence of the row's length.
     """
+    if not rows:
+        return ""
     parts = []
     for split in dict.fromkeys(row.split for row in rows):
         own = [row for row in rows if row.split == split]
         parts.append(f"{on_one_line(split)}: {own[0].measure} x 100, {own[0].examples:,} examples\n\n{_grid(own)}")
-    return "\n\n".join([*parts, _costs([row for row in rows if row.split == rows[0].split])]) if rows else ""
+        parts += _for_comparison(split, teacher, majorities)
+    parts.append(_costs([row for row in rows if row.split == rows[0].split]))
+    return "\n\n".join([*parts, *(f"Warning: {on_one_line(warning)}" for warning in warnings)])
+
+
+def _for_comparison(split: str, teacher: Teacher | None, majorities: Sequence[Majority]) -> Iterator[str]:
+    """The teacher's score, and that of the most frequent class."""
+    row = teacher.on(split) if teacher else None
+    if row is not None:
+        yield f"teacher: {shown(row.metric, row.score)}"
+    for one in majorities:
+        if one.split == split:
+            yield f"always the most frequent class ({on_one_line(one.label)}): {shown(one.metric, one.score)}"
 
 
 def _grid(rows: Sequence[Row]) -> str:
@@ -24,10 +43,11 @@ def _grid(rows: Sequence[Row]) -> str:
     widths = sorted({row.width for row in rows if row.width is not None}, reverse=True)
     depths = sorted({row.depth for row in rows if row.depth is not None}, reverse=True)
     if not widths or not depths:
-        return markdown(["sub-network", "score"], [[row.sub, f"{100 * row.score:.2f}"] for row in rows])
-    cells = {(row.width, row.depth): f"{100 * row.score:.2f}" for row in rows}
+        return markdown(["sub-network", "score"], [[row.sub, shown(row.metric, row.score)] for row in rows])
+    cells = {(row.width, row.depth): shown(row.metric, row.score) for row in rows}
     lines = [[f"depth {depth:g}", *(cells.get((width, depth), "") for width in widths)] for depth in depths]
-    return f"{markdown(['', *(f'width {width:g}' for width in widths)], lines)}\n\nmean: {100 * mean_score(rows):.2f}"
+    grid = markdown(["", *(f"width {width:g}" for width in widths)], lines)
+    return f"{grid}\n\nmean: {shown(rows[0].metric, mean_score(rows))}"
 
 
 def _costs(rows: Sequence[Row]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynabert_jax import cost
-from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.evaluate.rows import IN_UNITS, Row, shown
 from dynabert_jax.evaluate.table import escaped
 from dynabert_jax.export.folder import CARD
 from dynabert_jax.export.formats import Format
@@ -77,10 +77,22 @@ class ModelCard:
             f"- heads: {', '.join(map(str, sub.heads))}, of size {config.head_size}",
             f"- neurons: {', '.join(map(str, sub.neurons))}",
             f"- parameters: {cost.parameters(config, sub):,}",
-            *(score(row) for row in self.finished.rows if row.sub == sub.name),
+            *(line for row in self.finished.rows if row.sub == sub.name for line in self.scores(row)),
             *latencies(self.finished, sub.name, self.backends),
         ]
         return f"## {sub.name}\n\n" + "\n".join(lines)
+
+    def scores(self, row: Row) -> list[str]:
+        """The scores on one split and, where the teacher has any, the gain or loss against it."""
+        teacher = self.finished.teacher and self.finished.teacher.on(row.split)
+        if not teacher:
+            return [score(row)]
+        change = row.points - teacher.points
+        return [
+            score(row),
+            f"- {escaped(row.metric)} x 100 on {escaped(row.split)} against the teacher, from which all sizes learned: "
+            f"{change:+.2f} (the teacher scores {teacher.points:.2f})",
+        ]
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -111,9 +123,16 @@ def written_by() -> str:
 
 
 def score(row: Row) -> str:
-    values = ", ".join(f"{escaped(name)} {100 * value:.2f}" for name, value in row.scores.items())
+    """All metrics of a row; those in the unit of the labels are last."""
+    parts = [
+        ", ".join(
+            f"{escaped(name)} {shown(name, row.scores[name])}" for name in row.scores if (name in IN_UNITS) == last
+        )
+        for last in (False, True)
+    ]
+    units = f"; in the unit of the labels: {parts[1]}" if parts[1] else ""
     what = "scores" if row.against == "labels" else "agreement with the teacher"
-    return f"- {what} on {escaped(row.split)} x 100 ({row.examples:,} examples): {values}"
+    return f"- {what} on {escaped(row.split)} x 100 ({row.examples:,} examples): {parts[0]}{units}"
 
 
 def latencies(finished: Finished, sub: str, backends: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dynabert_jax.errors import UserError
-from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.evaluate.rows import Row, points
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.finished import Finished, read_finished
 from dynabert_jax.runs.latency_card import LatencyError, Measurement, read_card
@@ -106,6 +106,9 @@ class Facts:
         splits: the names of the scored splits with their numbers of examples, dev first.
         length: tokens of the sentence that FLOPs are counted for.
         sizes: largest first.
+        teacher: the teacher's score, by the name of the split; empty if there is none.
+        majority: what always answering the most frequent class would score, by the name of the split, with the class.
+        warnings: what is probably wrong with the scores.
         latencies: one per setting; empty if none was measured.
         latency_note: a note to show about latencies, or empty.
         importance: of every head, `[layers][heads]`, before rewiring; empty if the run has none.
@@ -119,6 +122,9 @@ class Facts:
     splits: dict[str, int]
     length: int
     sizes: tuple[Size, ...]
+    teacher: dict[str, Score]
+    majority: dict[str, tuple[str, float]]
+    warnings: tuple[str, ...]
     latencies: tuple[Latency, ...]
     latency_note: str
     importance: tuple[tuple[float, ...], ...]
@@ -144,6 +150,9 @@ def facts(path: Path) -> Facts:
         splits={row.split: row.examples for row in run.rows},
         length=first.length,
         sizes=_sizes(run, importance),
+        teacher={row.split: _score(row) for row in (run.teacher.rows if run.teacher else ())},
+        majority={one.split: (one.label, points(one.metric, one.score)) for one in run.majorities},
+        warnings=run.warnings,
         latencies=latencies,
         latency_note=note,
         importance=_importance(importance),
@@ -180,7 +189,7 @@ def _size(sub: SubNetwork, rows: Sequence[Row], orders: Sequence[Sequence[int]])
 def _score(row: Row) -> Score:
     share = row.score
     error = 100 * math.sqrt(share * (1 - share) / row.examples) if row.metric == "accuracy" else None
-    return Score(100 * share, error)
+    return Score(row.points, error)
 
 
 def _orders(run: Finished, importance: Scores | None) -> tuple[tuple[int, ...], ...]:
@@ -238,7 +247,7 @@ def _setting(row: Measurement) -> str:
 
 def _curves(run: Finished) -> tuple[Curve, ...]:
     losses = _points(run, "training.jsonl", lambda line: line["loss"])
-    scores = _points(run, "evaluations.jsonl", lambda line: 100 * line["scores"][line["metric"]])
+    scores = _points(run, "evaluations.jsonl", lambda line: points(line["metric"], line["scores"][line["metric"]]))
     return tuple(
         Curve(stage, _thinned(losses.get(stage, ())), _means(scores.get(stage, ()))) for stage in run.config.stages
     )
@@ -254,31 +263,31 @@ def _points(run: Finished, name: str, value: Callable[[Any], float]) -> dict[str
     ours = [line for line in lines if is_of(line, run.origin.run)]
     if len(ours) < len(lines):
         log.warning("%s has lines of another run, which the page leaves out", run.folder.path / name)
-    points: dict[str, list[Point]] = {}
+    found: dict[str, list[Point]] = {}
     for line in ours:
         with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
-            points.setdefault(line["stage"], []).append((line["step"], float(value(line))))
-    return points
+            found.setdefault(line["stage"], []).append((line["step"], float(value(line))))
+    return found
 
 
-def _means(points: Sequence[Point]) -> tuple[Point, ...]:
+def _means(evaluated: Sequence[Point]) -> tuple[Point, ...]:
     """The mean over all sub-networks and splits of each evaluation, by step."""
     scores: dict[int, list[float]] = {}
-    for step, score in points:
+    for step, score in evaluated:
         scores.setdefault(step, []).append(score)
     return _finite((step, np.mean(values)) for step, values in sorted(scores.items()))
 
 
-def _thinned(points: Sequence[Point]) -> tuple[Point, ...]:
+def _thinned(curve: Sequence[Point]) -> tuple[Point, ...]:
     """As many points as a screen can show, each the mean of a group."""
-    groups = np.array_split(np.array(points, np.float64).reshape(-1, 2), min(len(points), MOST_POINTS) or 1)
+    groups = np.array_split(np.array(curve, np.float64).reshape(-1, 2), min(len(curve), MOST_POINTS) or 1)
     means = [group.mean(axis=0) for group in groups if len(group)]
     return _finite(means)
 
 
-def _finite(points: Iterable[Any]) -> tuple[Point, ...]:
+def _finite(found: Iterable[Any]) -> tuple[Point, ...]:
     """The finite points; JSON, and so the page, cannot hold others."""
-    return tuple((round(step), float(value)) for step, value in points if math.isfinite(value))
+    return tuple((round(step), float(value)) for step, value in found if math.isfinite(value))
 
 
 # Origin

@@ -60,6 +60,7 @@ const formatOf = () => formats[backend()] || "hf";
 const scoreOf = (size) => size.scores[state.split];
 const showScore = (score) => number(score.value, 2) + (score.error === null ? "" : ` ± ${number(score.error, 1)}`);
 const commandOf = (size) => `${facts.command} --sub ${size.name} --format ${formatOf()} --out ${size.name}`;
+const teacher = () => facts.teacher[state.split];
 const scored = () => facts.sizes.filter((size) => scoreOf(size));
 const priced = (cost) => scored().filter((size) => costs[cost].of(size) !== undefined);
 
@@ -219,9 +220,21 @@ function chart(place, height, xs, ys, showX, showY, label) {
 const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
 
 function drawFronts() {
+  byId("teacher-legend").hidden = !teacher();
+  byId("compared").textContent = compared();
+  byId("compared").hidden = !byId("compared").textContent;
   const places = Object.keys(costs).map((cost) => figure(costs[cost].title, detail()[cost], { "data-cost": cost }));
   byId("fronts").replaceChildren(...places);
   places.forEach(drawFront); // all are in the page before the first one's width is read
+}
+
+// What the scores of the split are to be compared with, in a sentence each.
+function compared() {
+  const most = facts.majority[state.split];
+  return [
+    ...(teacher() ? [`The teacher scores ${showScore(teacher())} on ${state.split}.`] : []),
+    ...(most ? [`Always answering the most frequent class, ${most[0]}, would score ${number(most[1], 2)}.`] : []),
+  ].join(" ");
 }
 
 function figure(title, words, attributes = {}) {
@@ -233,11 +246,17 @@ function drawFront(place) {
   const { title, of } = costs[cost];
   const sizes = [...priced(cost)].sort((a, b) => of(a) - of(b));
   const front = frontOf(cost);
-  const label = `${facts.metric} against ${title.toLowerCase()}: ${sizes.length} sizes, ${front.length} on the Pareto front`;
-  const values = scored().map((size) => scoreOf(size).value);
+  const above = teacher() ? `; the teacher scores ${number(teacher().value, 2)}` : "";
+  const label = `${facts.metric} against ${title.toLowerCase()}: ${sizes.length} sizes, ${front.length} on the Pareto front${above}`;
+  const values = [...scored().map((size) => scoreOf(size).value), ...(teacher() ? [teacher().value] : [])];
   const { svg, inner, toX, toY } = chart(place, 270, sizes.map(of), values, costs[cost].tick, shortly, label);
   const high = { y: inner.top, height: inner.bottom - inner.top };
   svg.append(draw("rect", { class: "beyond", ...high }), draw("line", { class: "budget", y1: inner.top, y2: inner.bottom }));
+  if (teacher()) {
+    const y = toY(teacher().value);
+    svg.append(draw("line", { class: "teacher-line", x1: inner.left, x2: inner.right, y1: y, y2: y }));
+    svg.append(draw("text", { class: "teacher-name", x: inner.left + 4, y: y - 5 }, `teacher ${number(teacher().value, 2)}`));
+  }
   svg.append(draw("path", { class: "front-line", d: path(front.map((size) => [toX(of(size)), toY(scoreOf(size).value)])) }));
   const points = sizes.map((size) => {
     const at = { cx: toX(of(size)), cy: toY(scoreOf(size).value) };
@@ -421,10 +440,26 @@ function drawTable() {
     return make("tr", { "data-sub": size.name }, ...[size.name, ...scores, ...values].map((text) => make("td", {}, text)));
   });
   const caption = make("caption", { class: "hidden" }, "Scores and costs of all sizes; ± is one standard error");
-  byId("table").replaceChildren(make("table", { class: "list" }, caption, make("thead", {}, head), make("tbody", {}, ...rows)));
+  const foot = make("tfoot", {}, ...comparedRows(shown.length));
+  byId("table").replaceChildren(make("table", { class: "list" }, caption, make("thead", {}, head), make("tbody", {}, ...rows), foot));
+}
+
+// The teacher and the most frequent class below the sizes; they have no costs here.
+function comparedRows(without) {
+  const splits = Object.keys(facts.splits);
+  const row = (name, texts) => make("tr", {}, ...[name, ...texts, ...Array(without).fill("–")].map((text) => make("td", {}, text)));
+  return [
+    ...(Object.keys(facts.teacher).length ? [row("teacher", splits.map((split) => (facts.teacher[split] ? showScore(facts.teacher[split]) : "–")))] : []),
+    ...(Object.keys(facts.majority).length ? [row("always the most frequent class", splits.map((split) => (facts.majority[split] ? number(facts.majority[split][1], 2) : "–")))] : []),
+  ];
 }
 
 // The budget and the pick
+
+function differenceTo(score, pick, name) {
+  const difference = scoreOf(pick).value - score.value;
+  return `${difference < 0 ? "−" : "+"}${number(Math.abs(difference), 2)} against ${name}`;
+}
 
 function drawPick(pick) {
   const full = facts.sizes[0];
@@ -433,8 +468,10 @@ function drawPick(pick) {
   byId("slider").setAttribute("aria-valuetext", byId("limit").textContent);
   byId("pick-why").textContent = state.pinned ? "The size that you selected" : "The best size within the budget";
   byId("pick-name").textContent = titleOf(pick);
-  const compared = scoreOf(pick).value - (scoreOf(full) || scoreOf(pick)).value;
-  const against = pick === full ? "the largest" : `${compared < 0 ? "−" : "+"}${number(Math.abs(compared), 2)} against the largest`;
+  const against = [
+    ...(teacher() ? [differenceTo(teacher(), pick, "the teacher")] : []),
+    pick === full ? "the largest" : differenceTo(scoreOf(full) || scoreOf(pick), pick, "the largest"),
+  ].join(", ");
   const terms = Object.keys(costs).filter((cost) => costs[cost].of(pick) !== undefined).map((cost) => {
     const share = costs[cost].of(full) ? [make("small", {}, `${number((100 * costs[cost].of(pick)) / costs[cost].of(full), 0)} % of the largest`)] : [];
     return defined(costs[cost].title, costs[cost].show(costs[cost].of(pick)), ...share);
@@ -527,6 +564,8 @@ function begin() {
   byId("split-choice").hidden = Object.keys(facts.splits).length < 2;
   options(byId("split"), Object.keys(facts.splits), (i) => (state.split = Object.keys(facts.splits)[i]));
   options(byId("setting"), facts.latencies.map((latency) => latency.setting), (i) => (state.setting = i));
+  byId("warnings").hidden = !facts.warnings.length;
+  byId("warnings").querySelector("ul").append(...facts.warnings.map((warning) => make("li", {}, warning)));
   byId("latency-note").hidden = !facts.latency_note;
   byId("latency-note").textContent = facts.latency_note;
   byId("origin").append(...Object.entries(facts.origin).map(([name, value]) => defined(name.replaceAll("_", " "), value)));

@@ -84,6 +84,8 @@ def _front(axes: Any, facts: Facts, of: Callable[[Size], float | None], label: s
     axes.plot(*zip(*front, strict=True), "o-", color=BLUE, label="Pareto front")
     if behind:
         axes.plot(*zip(*behind, strict=True), "o", color=GREY, markerfacecolor="white", label="not on it")
+    if split in facts.teacher:
+        axes.axhline(facts.teacher[split].value, color=GREY, linestyle="--", linewidth=1, label="teacher")
     axes.set(xlabel=label, ylabel=f"{facts.metric} x 100 on {split}")
     axes.legend(frameon=False, loc="lower right")
 

@@ -3,15 +3,15 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.data.tokenizer_files import files_there
 from dynabert_jax.errors import nearest
-from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.evaluate.rows import Majority, Row, Teacher
 from dynabert_jax.plan import plan_run, results_of
 from dynabert_jax.runs import latency_card
 from dynabert_jax.runs.files import RunFolderError, unsealed
@@ -34,6 +34,11 @@ class Finished:
         shape: of the model that every sub-network is cut from.
         rows: the scores of every sub-network on every dev and test split.
         record: what the model was made from; empty in a run of an older version.
+        teacher: the scores of the network that all sizes learn from; None if nothing does, if it could not be scored,
+            or in a run of an older version.
+        majorities: what always answering the most frequent class would score, on every split; empty for a regression
+            and in a run of an older version.
+        warnings: what is probably wrong with the scores, a sentence or two each.
     """
 
     folder: RunFolder
@@ -41,6 +46,9 @@ class Finished:
     shape: ModelConfig
     rows: tuple[Row, ...]
     record: Record
+    teacher: Teacher | None = None
+    majorities: tuple[Majority, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @functools.cached_property
     def model(self) -> "Pretrained":
@@ -100,7 +108,10 @@ def read_finished(path: str | Path) -> Finished:
     config = finished_config(folder)
     record = read_model_record(folder, config)
     check_files(folder, record, only=("config.json",))
-    return Finished(folder, config, read_shape(folder), read_rows(folder, record), record)
+    found = read_scores(folder, record)
+    return Finished(
+        folder, config, read_shape(folder), found.rows, record, found.teacher, found.majorities, found.warnings
+    )
 
 
 def finished_config(folder: RunFolder) -> RunConfig:
@@ -169,8 +180,17 @@ def read_shape(folder: RunFolder) -> ModelConfig:
         ) from error
 
 
-def read_rows(folder: RunFolder, record: Record) -> tuple[Row, ...]:
-    """The final table, as written at the end of the run or by the last `evaluate`.
+class Scores(NamedTuple):
+    """What results.json says of the scores; see `Finished`."""
+
+    rows: tuple[Row, ...]
+    teacher: Teacher | None
+    majorities: tuple[Majority, ...]
+    warnings: tuple[str, ...]
+
+
+def read_scores(folder: RunFolder, record: Record) -> Scores:
+    """The final scores, as written at the end of the run or by the last `evaluate`.
 
     Args:
         record: what the run's model was made from.
@@ -182,19 +202,33 @@ def read_rows(folder: RunFolder, record: Record) -> tuple[Row, ...]:
     again = f"run `dynabert evaluate {folder.path}` to write it again"
     try:
         values = unsealed(file.read_bytes())
-        rows = tuple(Row(**row) for row in values["rows"])
+        found = _scores(values)
     except FileNotFoundError:
         raise RunFolderError(f"{file} is missing: the run has not finished; {again}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{file} is damaged ({error}); {again}") from error
     if values.get("model") != record.get("start"):
         raise RunFolderError(f"{file} has the scores of another model than {folder.model}; {again}")
-    bad = next((row for row in rows if not _is_scored(row)), None)
+    teachers = found.teacher.rows if found.teacher else ()
+    bad = next((row for row in (*found.rows, *teachers) if not _is_scored(row)), None)
     if bad is not None:
         raise RunFolderError(f"{file} is damaged ({bad.sub} has no score on {bad.split}); {again}")
-    if not rows:
+    if not found.rows:
         raise RunFolderError(f"{file} is damaged (it has no rows); {again}")
-    return rows
+    return found
+
+
+def _scores(values: Mapping[str, Any]) -> Scores:
+    """The scores in the values of results.json; older versions wrote only rows."""
+    teacher, warnings = values.get("teacher"), values.get("warnings", [])
+    if not isinstance(warnings, list) or not all(isinstance(warning, str) for warning in warnings):
+        raise ValueError("its warnings are not a list of texts")
+    return Scores(
+        tuple(Row(**row) for row in values["rows"]),
+        None if teacher is None else Teacher.from_values(teacher),
+        tuple(Majority(**one) for one in values.get("majorities", [])),
+        tuple(warnings),
+    )
 
 
 def _is_scored(row: Row) -> bool:

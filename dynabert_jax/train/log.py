@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from dynabert_jax.evaluate.rows import Row, mean_score
+from dynabert_jax.evaluate.rows import Row, mean_score, shown
 from dynabert_jax.plan import StagePlan
 from dynabert_jax.runs.logs import evaluation_lines
 from dynabert_jax.system import devices
@@ -140,6 +140,6 @@ class StageLog(contextlib.ExitStack):
         lines = [{**line, "run": self.context.run} for line in lines]
         self.scalars.add(step, {f"{row.split}/{row.metric}/{row.sub}": row.score for row in rows})
         self.context.folder.append_evaluations(lines)
-        metric = f"{rows[0].measure} {100 * mean_score(rows):.2f}"
+        metric = f"{rows[0].measure} x 100 {shown(rows[0].metric, mean_score(rows))}"
         log.info(f"{self.stage.name} step {step}: mean dev {metric} over {len(self.stage.students)} sub-networks")
         self.count_from_here()

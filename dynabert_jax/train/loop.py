@@ -199,8 +199,8 @@ def check_best(best: Checkpoints, last: Checkpoints, origin: Origin, newest: flo
         )
     if needed and score is not None and chosen is not None and score < chosen:
         raise RunFolderError(
-            f"{best.folder} has weights with a score of {score:.4f}, and stage {origin.part} had chosen others with "
-            f"{chosen:.4f}. {again(best)}"
+            f"{best.folder} has weights with a score x 100 of {100 * score:.2f}, and stage {origin.part} had chosen "
+            f"others with {100 * chosen:.2f}. {again(best)}"
         )
 
 

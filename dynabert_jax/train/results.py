@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dynabert_jax.config.run import RunConfig
@@ -11,8 +11,8 @@ from dynabert_jax.data.encode import TaskData, load_data
 from dynabert_jax.data.summary import Understood
 from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.evaluate.evaluate import evaluate
-from dynabert_jax.evaluate.metrics import label_order_warning
-from dynabert_jax.evaluate.rows import Row
+from dynabert_jax.evaluate.metrics import label_order_warning, majority
+from dynabert_jax.evaluate.rows import Majority, Row, Teacher
 from dynabert_jax.evaluate.table import table
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.plan import plan_run, results_of
@@ -26,6 +26,7 @@ from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
 from dynabert_jax.train.context import Context
 from dynabert_jax.train.preflight import check_data, check_settings, tell_understood, understood, warn_of_data
+from dynabert_jax.train.teacher import score_again, score_teacher, splits_of
 from dynabert_jax.weights.files import load_model, save_model
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,10 @@ class Results:
 
     Attributes:
         rows: one for each split and sub-network.
+        teacher: the scores of the network that all sizes learn from; None if nothing does, or if an evaluation later
+            could not score it.
+        majorities: what always answering the most frequent class would score, on every split; empty for a regression.
+        warnings: what is probably wrong with the scores, a sentence or two each.
         model: the fingerprint of the weights that were scored.
         provenance: of the numbers: seed, versions, device, time.
         understood: what was understood of the data and taken for granted of the model.
@@ -48,32 +53,51 @@ class Results:
     provenance: Line
     understood: Understood
     file: Path | None = None
+    teacher: Teacher | None = None
+    majorities: tuple[Majority, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> str:
+        """The content of results.md."""
+        return table(self.rows, self.teacher, self.majorities, self.warnings)
 
     def __str__(self) -> str:
-        return table(self.rows) + ("" if self.file is None else f"\n\nwritten to {self.file}")
+        return self.table + ("" if self.file is None else f"\n\nwritten to {self.file}")
 
     def to_json(self) -> str:
         """The content of results.json."""
-        rows = [row.model_dump() for row in self.rows]
-        values = {"provenance": self.provenance, "model": self.model, "understood": self.understood.to_json()}
-        return sealed(values | {"rows": rows})
+        return sealed(
+            {
+                "provenance": self.provenance,
+                "model": self.model,
+                "understood": self.understood.to_json(),
+                "teacher": None if self.teacher is None else self.teacher.to_values(),
+                "majorities": [one.to_values() for one in self.majorities],
+                "warnings": list(self.warnings),
+                "rows": [row.to_values() for row in self.rows],
+            }
+        )
 
 
-def publish(context: Context, params: Params) -> Results:
+def publish(context: Context, params: Params, teacher: Params) -> Results:
     """Writes the run's model, scores its sub-networks on every dev and test split, and writes the results.
 
     After a stage that is not the run's last, nothing is written: the model folder is for the end of the whole run.
+
+    Args:
+        teacher: the weights that the first distilling stage learns from, if there is one.
     """
     model, subs = context.answering(params), results_of(context.model.config, context.plan)
-    said = understood(context.pretrained, context.data)
-    if len(context.plan.stages) < len(context.config.stages):
-        rows = tuple(_rows(context.config, model, subs, context.data))
-        return Results(rows, model.fingerprint, provenance(context.config), said)
-    if devices.is_first():
+    is_last = len(context.plan.stages) == len(context.config.stages)
+    if is_last and devices.is_first():
         save_model(context.folder.model, model.config, model.params, tokenizer_from=context.pretrained.folder)
         context.folder.write_model_record(context.origin("model", model.fingerprint))
-    scored = _rows(context.config, model, subs, context.data)
-    return _write(context.folder, context.config, model.fingerprint, scored, said)
+    rows = evaluate(model, subs, splits_of(context.data), context.config.data, context.config.dtype)
+    scores = score_teacher(context.config, context.answering(teacher), context.data) if context.plan.distils else None
+    said = understood(context.pretrained, context.data)
+    results = _results(context.config, model, rows, scores, context.data, said)
+    return _written(context.folder, context.config, results) if is_last else results
 
 
 def evaluate_run(path: str | Path) -> Results:
@@ -116,7 +140,10 @@ def _evaluate(folder: RunFolder) -> Results:
         if devices.is_first():
             folder.write_model_record(origin)
     said = tell_understood(trained, data)
-    return _write(folder, here, record["start"], _rows(here, trained, subs, data), said)
+    rows = evaluate(trained, subs, splits_of(data), here.data, here.dtype)
+    teacher, problem = score_again(folder, here, config, record, trained, data)
+    results = _results(here, trained, rows, teacher, data, said, [problem] if problem else [])
+    return _written(folder, here, dataclasses.replace(results, model=record["start"]))
 
 
 def _check_same_data(path: Path, record: Record, data: TaskData) -> None:
@@ -142,27 +169,34 @@ def _for_these_devices(config: RunConfig) -> RunConfig:
     return config.replace(data=data.replace(**sizes), gradient_accumulation=1)
 
 
-def _rows(config: RunConfig, model: Model, subs: Sequence[SubNetwork], data: TaskData) -> list[Row]:
-    """Scores every sub-network on every dev and test split."""
-    rows = evaluate(model, subs, [*data.dev.values(), *data.test.values()], config.data, config.dtype)
-    _warn_of_labels(data.labels, [row for row in rows if row.sub == SubNetwork.full(model.config).name])
-    return rows
+def _results(
+    config: RunConfig, model: Model, rows: Sequence[Row], teacher: Teacher | None, data: TaskData, said: Understood,
+    problems: Sequence[str] = (),
+) -> Results:  # fmt: skip
+    """The results with everything that is said of the scores; `problems` are known already. Warnings are logged."""
+    found = [majority(config.data.task, data.labels, split.name, split.labels) for split in splits_of(data)]
+    full = [row for row in rows if row.sub == SubNetwork.full(model.config).name]
+    warnings = [*problems, *_label_warnings(data.labels, full)]
+    for warning in warnings if devices.is_first() else ():
+        log.warning("%s", warning)
+    majorities = tuple(one for one in found if one is not None)
+    return Results(tuple(rows), model.fingerprint, provenance(config), said, None, teacher, majorities, tuple(warnings))
 
 
-def _write(folder: RunFolder, config: RunConfig, model: str, rows: Sequence[Row], said: Understood) -> Results:
-    """Writes results.json, results.md and the last lines of the evaluation log; `model` is its fingerprint."""
-    results = Results(tuple(rows), model, provenance(config), said, folder.path / "results.md")
+def _written(folder: RunFolder, config: RunConfig, results: Results) -> Results:
+    """Writes results.json, results.md and the last lines of the evaluation log."""
+    results = dataclasses.replace(results, file=folder.path / "results.md")
     if devices.is_first():
-        folder.replace_evaluations(RESULTS, evaluation_lines(config, RESULTS, None, rows))
+        folder.replace_evaluations(RESULTS, evaluation_lines(config, RESULTS, None, results.rows))
         write_whole(folder.results_file, results.to_json() + "\n")
-        write_whole(folder.path / "results.md", table(rows) + "\n")
+        write_whole(folder.path / "results.md", results.table + "\n")
     return results
 
 
-def _warn_of_labels(labels: Sequence[str], full: Sequence[Row]) -> None:
-    """Warns if the accuracy of the full network is far below chance."""
+def _label_warnings(labels: Sequence[str], full: Sequence[Row]) -> Iterator[str]:
+    """A warning for every split on which the accuracy of the full network is far below chance."""
     for row in full:
         if "accuracy" in row.scores:
             warning = label_order_warning(labels, row.scores["accuracy"], row.examples)
             if warning:
-                log.warning("%s: %s", row.split, warning)
+                yield f"{row.split}: {warning}"

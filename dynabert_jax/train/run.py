@@ -60,6 +60,7 @@ def train_run(config: RunConfig, only: str | None = None, from_run: str | Path |
         # 2. Fine-tune the full network on the labels: the first teacher.
         if plan.fine_tune:
             params = train_stage(context, Distillation(plan.fine_tune), params, teacher=None)
+        teacher = params
 
         # 3. Put the important heads and neurons first, then let every width learn from the fine-tuned network.
         if plan.width and config.importance:
@@ -74,8 +75,8 @@ def train_run(config: RunConfig, only: str | None = None, from_run: str | Path |
         if plan.final:
             params = train_stage(context, Distillation(plan.final), params, teacher=None)
 
-        # 6. Write the weights that every sub-network is cut from, and score each of them.
-        return publish(context, params)
+        # 6. Write the weights that every sub-network is cut from, and score each of them and their first teacher.
+        return publish(context, params, teacher)
 
 
 def dry_run(config: RunConfig, only: str | None = None, from_run: str | Path | None = None) -> DryRun:

@@ -58,12 +58,12 @@ def test_the_front_of_nothing_is_empty() -> None:
 def test_the_best_that_fits_is_what_trying_all_of_them_gives(seed: int) -> None:
     everything, rng = some(40, seed, 12), np.random.default_rng(seed)
     ceilings = {f"max_{cost}": float(rng.integers(1, 12)) for cost in COSTS if rng.random() < 0.6}
-    limits = Limits(**ceilings, min_score=0.5 if rng.random() < 0.5 else None)
+    limits = Limits(**ceilings, min_score=50.0 if rng.random() < 0.5 else None)
     choice = choose(everything, limits)
     fitting = [
         one for one in everything
         if all(getattr(one, name.removeprefix("max_")) <= limit for name, limit in ceilings.items())
-        and (limits.min_score is None or one.score >= limits.min_score)
+        and (limits.min_score is None or 100 * one.score >= limits.min_score)
     ]  # fmt: skip
     if not fitting:
         assert choice.best is None
@@ -96,10 +96,10 @@ ALL = (LARGE, SMALL, SHALLOW)
         (Limits(max_flops=3999.0), None, SMALL),
         (Limits(max_parameters=399.0), None, SHALLOW),
         (Limits(max_parameters=399.0), "flops", SMALL),
-        (Limits(min_score=0.8), None, SMALL),
-        (Limits(min_score=0.8), "latency_ms", SHALLOW),
-        (Limits(min_score=0.85), None, LARGE),
-        (Limits(min_score=0.8, max_latency_ms=100.0), None, LARGE),
+        (Limits(min_score=80.0), None, SMALL),
+        (Limits(min_score=80.0), "latency_ms", SHALLOW),
+        (Limits(min_score=85.0), None, LARGE),
+        (Limits(min_score=80.0, max_latency_ms=100.0), None, LARGE),
     ],
 )
 def test_of_equals_the_cheaper_and_for_a_score_the_cheapest(limits: Limits, cost: Cost | None, best: Candidate) -> None:
@@ -109,7 +109,7 @@ def test_of_equals_the_cheaper_and_for_a_score_the_cheapest(limits: Limits, cost
 
 def test_the_front_is_drawn_by_the_first_cost_that_is_limited() -> None:
     assert choose(ALL, Limits(max_parameters=1e9, max_flops=1e9)).cost == "parameters"
-    assert choose(ALL, Limits(min_score=0.1)).cost == "flops"
+    assert choose(ALL, Limits(min_score=10.0)).cost == "flops"
     assert choose(ALL, Limits(max_flops=1e9), "latency_ms").front == (SHALLOW, LARGE)
 
 
@@ -125,11 +125,11 @@ def test_where_nothing_fits_the_nearest_comes_first_with_its_misses() -> None:
 
 
 def test_a_score_is_missed_by_the_part_that_it_lacks() -> None:
-    (miss,) = judge(SMALL, Limits(min_score=1.0)).misses
+    (miss,) = judge(SMALL, Limits(min_score=100.0)).misses
     assert miss.part == pytest.approx(0.2)
     (miss,) = judge(Candidate("worse than chance", -0.1, 1, 1), Limits(min_score=0.0)).misses
     assert miss.part == pytest.approx(0.1)
-    assert judge(SMALL, Limits(min_score=0.8)).distance == 0.0
+    assert judge(SMALL, Limits(min_score=80.0)).distance == 0.0
 
 
 def test_scores_and_latencies_stand_side_by_side() -> None:
@@ -149,9 +149,62 @@ def test_a_cost_that_is_not_known_is_no_cost() -> None:
         choose(candidates([row(1.0, 1.0, 0.9)]), Limits(max_latency_ms=1.0))
 
 
-def test_scores_are_fractions() -> None:
-    with pytest.raises(ConfigError, match=r"min_score = 80\.0: scores are fractions; write 0\.8 for 80"):
-        Limits(min_score=80.0)
+@pytest.mark.parametrize("value", [0.0, -5.0, 1.01, 80.0, 100.0])
+def test_scores_are_times_100(value: float) -> None:
+    assert Limits(min_score=value).least_score() == value / 100
+
+
+@pytest.mark.parametrize(("value", "meant"), [(0.8, "80"), (1.0, "100"), (0.005, "0.5")])
+def test_a_score_that_looks_like_a_fraction_is_refused(value: float, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"min_score = {value}: scores are x 100; did you mean {meant}\\?"):
+        Limits(min_score=value)
+
+
+def test_a_loss_that_looks_like_a_fraction_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"max_loss = 0\.01: losses are of scores x 100; did you mean 1\?"):
+        Limits(max_loss=0.01)
+    for value in (0.0, 0.1, 0.5, 1.0, 20.0):
+        assert Limits(max_loss=value).max_loss == value
+
+
+def grid_of(examples: int) -> list[Candidate]:
+    """One candidate for every number of right answers, the cheaper the worse."""
+    return [Candidate(f"right{right}", right / examples, right + 1, right + 1) for right in range(examples + 1)]
+
+
+@pytest.mark.parametrize("examples", [7, 100, 1004])
+def test_a_loss_counts_from_the_teachers_score(examples: int) -> None:
+    """In whole numbers of right answers, where there is no rounding; the cheapest is the worst that is allowed."""
+    sizes = grid_of(examples)
+    for right in range(0, examples + 1, max(1, examples // 50)):
+        for lost in (0, 1, 3):
+            if lost <= right:
+                limits = Limits(max_loss=100 * lost / examples) if lost * 1000 >= examples or not lost else Limits()
+                if limits.max_loss is None:
+                    continue
+                choice = choose(sizes, limits, teacher=right / examples)
+                assert choice.best is not None
+                assert choice.best.sub == f"right{right - lost}"
+
+
+def test_a_loss_and_a_score_both_hold() -> None:
+    both = Limits(max_loss=5.0, min_score=82.0)
+    assert both.least_score(0.9) == pytest.approx(0.85)
+    assert both.least_score(0.86) == pytest.approx(0.82)
+    assert Limits(max_loss=5.0).least_score(-0.02) == pytest.approx(-0.07)
+    assert Limits().least_score(0.9) is None
+
+
+def test_a_loss_without_a_teachers_score_is_refused() -> None:
+    with pytest.raises(ChoiceError, match="max_loss needs the teacher's score"):
+        choose(ALL, Limits(max_loss=1.0))
+
+
+def test_a_score_as_high_as_the_limit_is_enough_however_it_was_rounded() -> None:
+    for right in range(1005):
+        shown = 100 * right / 1004
+        if shown > 1:
+            assert judge(Candidate("a", right / 1004, 1, 1), Limits(min_score=shown)).misses == ()
 
 
 @pytest.mark.parametrize(

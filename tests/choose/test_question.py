@@ -11,6 +11,7 @@ import pytest
 from dynabert_jax.choose.choose import ChoiceError, Limits, Miss
 from dynabert_jax.choose.question import Answer, Question, answer_for, ask, choose_run, missed_one
 from dynabert_jax.config.checked import ConfigError
+from dynabert_jax.evaluate.rows import Teacher
 from dynabert_jax.runs.finished import Finished, read_finished
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.runs.latency_card import LatencyError, Where, fingerprint, write_card
@@ -30,8 +31,8 @@ MILLISECONDS = {"w1_d1": 8.0, "w0.5_d1": 6.0, "w1_d0.5": 4.0, "w0.5_d0.5": 3.0}
 
 @pytest.fixture
 def run(finished: FinishedRun, tmp_path: Path) -> Finished:
-    """The tiny run with other scores, in a folder that is empty."""
-    return dataclasses.replace(read_finished(finished.folder), folder=RunFolder(tmp_path), rows=ROWS)
+    """The tiny run with other scores, and none of a teacher, in a folder that is empty."""
+    return dataclasses.replace(read_finished(finished.folder), folder=RunFolder(tmp_path), rows=ROWS, teacher=None)
 
 
 @pytest.fixture
@@ -60,13 +61,13 @@ def test_what_is_on_paper_needs_no_card(run: Finished) -> None:
     assert best(run, Limits()) == "w1_d1"
     assert best(run, Limits(max_parameters=17.38e6)) == "w1_d0.5"
     assert best(run, Limits(max_flops=0.5e9)) == "w0.5_d0.5"
-    assert best(run, Limits(min_score=0.87)) == "w1_d0.5"
+    assert best(run, Limits(min_score=87.0)) == "w1_d0.5"
 
 
 def test_a_latency_is_that_of_the_card(measured: Finished) -> None:
     assert best(measured, Limits(max_latency_ms=5.0)) == "w1_d0.5"
     assert best(measured, Limits(max_latency_ms=25.0), Where(batch=8)) == "w0.5_d0.5"
-    assert best(measured, Limits(min_score=0.85), cost="latency_ms") == "w1_d0.5"
+    assert best(measured, Limits(min_score=85.0), cost="latency_ms") == "w1_d0.5"
     assert best(measured, Limits(max_latency_ms=5.0), split="test") == "w0.5_d0.5"
 
 
@@ -118,18 +119,18 @@ def test_a_split_that_was_not_scored_names_those_that_were(run: Finished) -> Non
 
 
 TOLD = """\
-w1_d0.5: accuracy 0.8800 on dev (1,004 examples); 4 ms, 17.37M parameters, 725M FLOPs
+w1_d0.5: accuracy x 100 is 88.00 on dev (1,004 examples); 4 ms, 17.37M parameters, 725M FLOPs
 
 Limits: at most 5 ms, at most 1G FLOPs (AMD EPYC (2 threads), jax, float32, batch 1, 128 tokens). \
 4 sub-networks compared; FLOPs at 64 tokens.
 
 The Pareto front of accuracy against latency:
 
-| sub-network | accuracy | latency | parameters | FLOPs |                                                             |
-| ----------- | -------- | ------- | ---------- | ----- | ----------------------------------------------------------- |
-| w0.5_d0.5   | 0.8000   | 3 ms    | 14.71M     | 384M  |                                                             |
-| w1_d0.5     | 0.8800   | 4 ms    | 17.37M     | 725M  | chosen                                                      |
-| w1_d1       | 0.9000   | 8 ms    | 22.71M     | 1.45G | 8 ms, 60.0 % above 5 ms; 1.45G FLOPs, 45.0 % above 1G FLOPs |
+| sub-network | accuracy x 100 | latency | parameters | FLOPs |                                          |
+| ----------- | -------------- | ------- | ---------- | ----- | ---------------------------------------- |
+| w0.5_d0.5   | 80.00          | 3 ms    | 14.71M     | 384M  |                                          |
+| w1_d0.5     | 88.00          | 4 ms    | 17.37M     | 725M  | chosen                                   |
+| w1_d1       | 90.00          | 8 ms    | 22.71M     | 1.45G | latency 60.0 % above; FLOPs 45.0 % above |
 """
 
 
@@ -156,10 +157,53 @@ def test_a_choice_in_words_has_the_front_around_it(capsys: pytest.CaptureFixture
 
 @pytest.mark.usefixtures("reading")
 def test_what_another_limit_keeps_off_the_front_is_in_the_table() -> None:
-    output = str(chosen(Limits(max_parameters=17.38e6, min_score=0.85)))
-    assert "Limits: at most 17.38M parameters, accuracy of at least 0.85." in output
-    assert "| w0.5_d0.5   | 0.8000   | 14.71M     | 384M  | score 0.8000, 0.0500 below score 0.8500" in output
+    output = str(chosen(Limits(max_parameters=17.38e6, min_score=85.0)))
+    assert "Limits: at most 17.38M parameters, accuracy x 100 of at least 85." in output
+    assert "| w0.5_d0.5   | 80.00          | 14.71M     | 384M  | score 5.00 below" in output
     assert "latency" not in output
+
+
+def taught(run: Finished, score: float = 0.885) -> Finished:
+    """With the scores of a teacher, on dev only."""
+    rows = (row(1.0, 1.0, score).replace(sub="teacher"),)
+    return dataclasses.replace(run, teacher=Teacher(rows=rows, weights="w", data={"dev": "d"}, time="t"))
+
+
+def test_a_loss_is_relative_to_the_teacher(run: Finished) -> None:
+    """With no other limit the cheapest; a size may be better than the teacher."""
+    for loss, sub in ((0.0, "w1_d1"), (0.5, "w1_d0.5"), (1.5, "w1_d0.5"), (8.5, "w0.5_d0.5")):
+        assert best(taught(run), Limits(max_loss=loss)) == sub
+    assert best(taught(run), Limits(max_loss=1.5, max_flops=1e9)) == "w1_d0.5"
+    assert best(taught(run, score=0.87), Limits(max_loss=0.0, max_parameters=17.4e6)) == "w1_d0.5"
+
+
+def test_a_loss_is_reported_with_the_teachers_score(run: Finished) -> None:
+    answer = answer_for(taught(run), Question(Limits(max_loss=1.0), Where()))
+    assert str(answer).startswith("w1_d0.5: accuracy x 100 is 88.00, the teacher 88.50 on dev (1,004 examples); 17.37M")
+    assert "Limits: accuracy x 100 at most 1 below the teacher's 88.50. 4 sub-networks" in str(answer)
+    values = json.loads(answer.to_json())
+    assert (values["teacher"], values["limits"]["max_loss"]) == (0.885, 0.01)
+    with pytest.raises(ChoiceError, match=r"- w1_d0.5: score 88.00, 0.50 below 88.50") as error:
+        _ = answer_for(taught(run), Question(Limits(max_loss=0.0, max_flops=1e9), Where())).best
+    assert "at most 1G FLOPs, accuracy x 100 at most 0 below the teacher's 88.50" in str(error.value)
+
+
+def test_a_loss_without_a_teachers_score_says_how_to_get_one(run: Finished) -> None:
+    """An older run, a split that the teacher was not scored on, and a run in which nothing learns from one."""
+    for one, split in ((run, "dev"), (taught(run), "test")):
+        with pytest.raises(
+            ChoiceError, match=rf"teacher's score on {split}.+Run `dynabert evaluate {run.folder.path}`"
+        ):
+            best(one, Limits(max_loss=1.0), split=split)
+    alone = dataclasses.replace(run, config=run.config.replace(importance=None, width=None, depth=None))
+    with pytest.raises(ChoiceError, match=r"nothing in .+ learns from one; use --min-score"):
+        best(alone, Limits(max_loss=1.0))
+
+
+@pytest.mark.usefixtures("reading")
+def test_limits_on_scores_are_fractions_in_json() -> None:
+    values = json.loads(chosen(Limits(min_score=87.0)).to_json())
+    assert (values["limits"]["min_score"], values["limits"]["max_loss"], values["teacher"]) == (0.87, None, None)
 
 
 @pytest.mark.usefixtures("reading")

@@ -454,7 +454,9 @@ def dynabert(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
         ),
         (["choose", "run", "--max-flops", "0"], "'0' is not a size"),
         (["choose", "run", "--max-latency-ms", "-1"], "max_latency_ms = -1.0: should be greater than 0"),
-        (["choose", "run", "--min-score", "80"], "min_score = 80.0: scores are fractions; write 0.8 for 80"),
+        (["choose", "run", "--min-score", "0.8"], "min_score = 0.8: scores are x 100; did you mean 80?"),
+        (["choose", "run", "--max-loss", "0.01"], "max_loss = 0.01: losses are of scores x 100; did you mean 1?"),
+        (["choose", "run", "--max-loss", "-1"], "max_loss = -1.0: should be greater than or equal to 0"),
     ],
 )
 def test_a_command_that_cannot_be_done_is_reported(
@@ -500,11 +502,11 @@ def test_a_budget_reaches_the_choice(monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr("dynabert_jax.choose.question.ask", lambda *call: calls.append(call) or Stand())
     assert dynabert(monkeypatch, "choose", "run") == 0
     flags = (
-        "--max-latency-ms 5 --max-parameters 30M --max-flops 1.5G --min-score 0.8 --by flops --device H100 "
+        "--max-latency-ms 5 --max-parameters 30M --max-flops 1.5G --min-score 80 --max-loss 1 --by flops --device H100 "
         "--backend jax --dtype bfloat16 --batch 8 --length 128 --split test --card a.json b.json --json"
     )
     assert dynabert(monkeypatch, "choose", "run", *flags.split()) == 0
-    limits = Limits(max_latency_ms=5.0, max_parameters=30e6, max_flops=1.5e9, min_score=0.8)
+    limits = Limits(max_latency_ms=5.0, max_parameters=30e6, max_flops=1.5e9, min_score=80.0, max_loss=1.0)
     where = Where(device="H100", backend="jax", dtype="bfloat16", batch=8, length=128)
     asked = question.Question(limits, where, "test", (Path("a.json"), Path("b.json")), "flops")
     assert calls == [(Path("run"), question.Question(Limits(), Where())), (Path("run"), asked)]

@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from dynabert_jax.config.tasks import Metric, Task
-from dynabert_jax.evaluate.metrics import label_order_warning, score
+from dynabert_jax.evaluate.metrics import label_order_warning, majority, score
 
 
 def classes(*metrics: Metric) -> Task:
@@ -88,6 +90,33 @@ def test_nearly_constant_predictions_raise_no_warning() -> None:
 def test_shapes_that_do_not_fit_are_refused(task: Task, shape: tuple[int, ...], count: int) -> None:
     with pytest.raises(ValueError, match="got \\["):
         score(task, np.zeros(shape, np.float32), np.zeros(count, np.int32))
+
+
+@pytest.mark.parametrize("names", [("no", "yes"), ("yes", "no"), ("a", "b", "c"), ("a", "b", "c", "d")])
+def test_the_most_frequent_class_scores_as_in_scikit_learn(names: tuple[str, ...]) -> None:
+    """Its DummyClassifier, under every metric; ties go to the first class."""
+    rng = np.random.default_rng(len(names))
+    binary = {"average": "binary" if len(names) == 2 else "macro", "zero_division": 0.0}
+    for trial in range(20):
+        references = rng.integers(0, len(names), 30 + trial).astype(np.int32)
+        references[: len(names)] = range(len(names))  # DummyClassifier knows only classes that occur
+        dummy = DummyClassifier(strategy="most_frequent").fit(np.zeros((len(references), 1)), references)
+        answers = dummy.predict(np.zeros((len(references), 1)))
+        found = majority(classes("accuracy", "f1", "matthews"), names, "dev", references)
+        assert found is not None
+        assert found.label == names[answers[0]]
+        assert found.share == pytest.approx(np.mean(references == answers[0]))
+        assert found.scores == pytest.approx(
+            {
+                "accuracy": accuracy_score(references, answers),
+                "f1": f1_score(references, answers, **binary),
+                "matthews": matthews_corrcoef(references, answers),
+            }
+        )
+
+
+def test_a_regression_has_no_most_frequent_class() -> None:
+    assert majority(numbers("pearson"), (), "dev", np.array([1.0, 2.0], np.float32)) is None
 
 
 def test_an_accuracy_far_below_chance_names_the_likely_cause() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dynabert_jax.evaluate.rows import Majority, Teacher, points, shown
 from dynabert_jax.evaluate.table import escaped, markdown, table
 from tiny_rows import row
 
@@ -27,6 +28,25 @@ mean: 78.94
 
 def test_widths_stand_beside_and_depths_below_each_other() -> None:
     assert table(GRID) == EXPECTED
+
+
+def test_below_a_grid_are_the_teacher_and_the_most_frequent_class_of_its_split() -> None:
+    """A split that the teacher was not scored on has no line of it; warnings end the table, one line each."""
+    teacher = Teacher(rows=(row(1.0, 1.0, 0.8795, sub="teacher"),), weights="", data={}, time="")
+    most = Majority(split="dev", label="very\ngood", share=0.25, metric="accuracy", scores={"accuracy": 0.25})
+    text = table([*GRID, row(1.0, 1.0, 0.5, split="test")], teacher, [most], ["all is\nlost", "or not"])
+    below = "mean: 78.94\n\nteacher: 87.95\n\nalways the most frequent class (very good): 25.00\n\ntest: accuracy x 100"
+    assert below in text
+    assert text.count("teacher:") == text.count("always") == 1
+    assert text.endswith("| 1.449G             |\n\nWarning: all is lost\n\nWarning: or not")
+
+
+def test_an_error_in_the_unit_of_the_labels_is_not_multiplied() -> None:
+    assert shown("mean_absolute_error", 12.3456) == "12.35"
+    assert shown("mean_absolute_error", 0.03) == "0.03"
+    assert shown("pearson", 0.87654) == "87.65"
+    assert points("mean_absolute_error", 12.3) == 12.3
+    assert points("matthews", -0.5) == -50.0
 
 
 @pytest.mark.parametrize("order", [(3, 2, 1, 0), (1, 3, 0, 2)])

@@ -18,7 +18,8 @@ from dynabert_jax.cli import commands
 from dynabert_jax.data.batches import Inputs
 from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.errors import MissingPackageError
-from dynabert_jax.export import verify
+from dynabert_jax.evaluate.rows import Teacher
+from dynabert_jax.export import model_card, verify
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.export import export_run
 from dynabert_jax.export.folder import check_target, whole_folder
@@ -33,6 +34,7 @@ from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.serve.predict import Predictor
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.weights.files import load_model
+from tiny_rows import row
 from tiny_run import LABELS, MODEL, Finished, record_model
 
 for package in ("torch", "onnx", "onnxruntime"):
@@ -95,6 +97,7 @@ def test_every_format_is_written_verified_and_used(
     assert json.loads((out / "config.json").read_text())["id2label"] == dict(zip("01", LABELS, strict=True))
     card = (out / "README.md").read_text()
     assert "scores on test x 100 (13 examples): accuracy " in card
+    assert card.count(" on dev against the teacher, from which all sizes learned: ") == card.count("scores on dev")
     assert "latency" not in card
     assert "\nA BERT for the task words, " in card
 
@@ -447,3 +450,20 @@ def test_latencies_are_reported_where_the_run_has_them(
     assert latencies(read_finished(copy), HALF, ["jax"]) == []
     assert "has no latencies" in caplog.text
     assert "is the latency card of another model" in caplog.text
+
+
+def test_a_card_multiplies_no_error_in_the_unit_of_the_labels() -> None:
+    one = row(1.0, 1.0, 0.5).replace(metric="pearson", scores={"pearson": 0.875, "mean_absolute_error": 12.345})
+    line = "- scores on dev x 100 (1,004 examples): pearson 87.50; in the unit of the labels: mean_absolute_error 12.35"
+    assert model_card.score(one) == line.replace("mean_absolute_error", r"mean\_absolute\_error")
+
+
+def test_a_card_has_the_gain_or_loss_against_the_teacher(run: Path) -> None:
+    finished = read_finished(run)
+    teacher = Teacher(rows=(row(1.0, 1.0, 0.8875, sub="teacher"),), weights="", data={}, time="")
+    card = model_card.ModelCard(dataclasses.replace(finished, teacher=teacher), None, None, None)  # type: ignore[arg-type]
+    lines = card.scores(row(0.5, 1.0, 0.88))
+    assert len(lines) == 2
+    assert lines[1].endswith("from which all sizes learned: -0.75 (the teacher scores 88.75)")
+    assert card.scores(row(0.5, 1.0, 0.9))[1].count("+1.25") == 1
+    assert len(card.scores(row(0.5, 1.0, 0.88, split="test"))) == 1

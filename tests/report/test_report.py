@@ -51,7 +51,10 @@ LATENCY = Latency("a device, batch 1, 8 tokens, float32, jax", "jax", {"w1_d1": 
 def grid(shown: Facts) -> Facts:
     """Sizes with known scores, of which one was not measured."""
     splits = {"dev": 1000, "test": 900}
-    return dataclasses.replace(shown, run="runs/my run", sizes=SIZES, latencies=(LATENCY,), splits=splits)
+    return dataclasses.replace(
+        shown, run="runs/my run", sizes=SIZES, latencies=(LATENCY,), splits=splits, teacher={"dev": Score(88.75, 1.0)},
+        majority={"dev": ("good", 52.5)}, warnings=(),
+    )  # fmt: skip
 
 
 # What the run tells
@@ -75,6 +78,11 @@ def test_facts_are_what_the_run_wrote(finished: Finished, shown: Facts) -> None:
     assert [curve.stage for curve in shown.curves] == ["fine_tune", "width", "depth", "final"]
     assert all(curve.loss and len(curve.dev) == 2 for curve in shown.curves)
     assert shown.origin["seed"] == "42"
+    assert run.teacher is not None
+    assert {split: score.value for split, score in shown.teacher.items()} == {
+        row.split: 100 * row.score for row in run.teacher.rows
+    }
+    assert shown.majority == {one.split: (one.label, 100 * one.scores["accuracy"]) for one in run.majorities}
 
 
 def test_latencies_are_those_that_bench_writes(finished: Finished, tmp_path: Path) -> None:
@@ -279,6 +287,39 @@ def test_everything_is_drawn(page: Any, grid: Facts) -> None:
     assert len(all_of(page, "#table tbody tr")) == 4
     sizes = "return [...document.querySelectorAll('svg')].map((svg) => [svg.viewBox.baseVal.width, svg.clientWidth])"
     assert all(drawn == pytest.approx(shown, abs=1) for drawn, shown in page.execute_script(sizes))
+
+
+def test_scores_stand_beside_the_teachers(page: Any) -> None:
+    """In a line and in words, in the charts, at the pick and below the table."""
+    assert len(all_of(page, ".teacher-line")) == 3
+    assert {text.text for text in all_of(page, ".teacher-name")} == {"teacher 88.75"}
+    charts = [chart.get_attribute("aria-label") for chart in all_of(page, "#fronts svg")]
+    assert all(label.endswith("on the Pareto front; the teacher scores 88.75") for label in charts)
+    words = "The teacher scores 88.75 ± 1.0 on dev. Always answering the most frequent class, good, would score 52.50."
+    assert text_of(page, "#compared") == words
+    slide(page, 400)
+    assert "\u22123.75 against the teacher, \u22125.00 against the largest" in text_of(page, "#pick-facts")
+    slide(page, 1000)
+    assert "+1.25 against the teacher, the largest" in text_of(page, "#pick-facts")
+    rows = [[cell.text for cell in all_of(row, "td")] for row in all_of(page, "#table tfoot tr")]
+    assert rows == [
+        ["teacher", "88.75 ± 1.0", *["\u2013"] * 3],
+        ["always the most frequent class", "52.50", *["\u2013"] * 3],
+    ]
+    page.execute_script(
+        "const split = document.getElementById('split'); split.selectedIndex = 1;"
+        "split.dispatchEvent(new Event('change'))"
+    )
+    assert not all_of(page, ".teacher-line")  # it was not scored on test
+    assert not page.find_element("css selector", "#compared").is_displayed()
+    assert not page.find_element("css selector", "#teacher-legend").is_displayed()
+
+
+def test_warnings_are_shown_first(browser: Any, page: Any, grid: Facts, tmp_path: Path) -> None:
+    assert not page.find_element("css selector", "#warnings").is_displayed()
+    opened(browser, dataclasses.replace(grid, warnings=("w1_d1 is bad", HOSTILE)), tmp_path)
+    assert [one.text for one in all_of(browser, "#warnings li")] == ["w1_d1 is bad", " ".join(HOSTILE.split())]
+    assert len(all_of(browser, "script")) == 2
 
 
 def test_the_slider_moves_the_pick_everywhere(page: Any) -> None:

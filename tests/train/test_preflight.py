@@ -179,8 +179,8 @@ def test_a_teacher_far_below_chance_is_reported_before_anything_learns_from_it(
     check(untaught(many_to_score(config.replace(model=model), tmp_path)))
     (message,) = said(caplog)
     assert caplog.records[-1].levelno == logging.WARNING
-    assert message.startswith(f"{model}: accuracy 0.")
-    assert "over 120 examples is far below the 0.500 of guessing" in message
+    assert message.startswith(f"{model}: accuracy x 100 is ")
+    assert "over 120 examples, far below the 50.00 of guessing" in message
     assert "0 bad, 1 good" in message
 
 

@@ -130,8 +130,8 @@ def test_a_full_network_far_below_chance_is_reported(
     evaluate_run(run)
     (message,) = of_scores(caplog)
     assert any("the train or dev data are not those that the run was trained on" in text for text in caplog.messages)
-    assert message.startswith("dev: accuracy 0.")
-    assert "over 120 examples is far below the 0.500 of guessing" in message
+    assert message.startswith("dev: accuracy x 100 is ")
+    assert "over 120 examples, far below the 50.00 of guessing" in message
     assert "0 bad, 1 good" in message
 
 

@@ -575,8 +575,18 @@ def test_a_regression_says_in_which_unit_it_was_learned(prices: RunConfig) -> No
     values = json.loads((Path(prices.run_dir) / "model" / "config.json").read_text())
     assert values["label_mean"] == pytest.approx(labels.mean(), rel=1e-6)
     assert values["label_deviation"] == pytest.approx(labels.std(), rel=1e-6)
-    before = read_finished(prices.run_dir).rows
-    assert evaluate_run(prices.run_dir).rows == before
+
+
+def test_a_regression_is_scored_again_with_its_teacher(prices: RunConfig) -> None:
+    before = read_finished(prices.run_dir)
+    assert before.teacher is not None
+    assert before.teacher.rows[0].scores["mean_absolute_error"] < 0.9 * np.std(numbers_of(prices, "dev")[1])
+    again = evaluate_run(prices.run_dir)
+    assert again.rows == before.rows
+    assert again.teacher is not None
+    assert again.teacher.rows == before.teacher.rows
+    assert again.teacher.weights == before.teacher.weights
+    assert again.teacher.time >= before.teacher.time
 
 
 def test_the_unit_does_not_matter(prices: RunConfig, tmp_path: Path) -> None:
@@ -614,7 +624,13 @@ def test_a_regression_learns_from_a_model_that_answers_in_the_unit(prices: RunCo
     inside = np.asarray(run(context.model.config, load_model(model).params, batch, full).logits, np.float64)
     np.testing.assert_allclose(answers, (inside - unit.mean) / unit.deviation, atol=1e-4)
     assert np.abs(answers).max() < 5
-    assert train_run(config).rows[0].scores["pearson"] > 0.5
+    results = train_run(config)
+    assert results.rows[0].scores["pearson"] > 0.5
+    again = evaluate_run(config.run_dir)  # scores the pretrained model as it did
+    assert again.teacher is not None
+    assert results.teacher is not None
+    assert again.teacher.weights == results.teacher.weights
+    assert again.teacher.rows == results.teacher.rows
 
 
 def test_a_regression_may_be_learned_as_its_numbers_are(prices: RunConfig, tmp_path: Path) -> None:
