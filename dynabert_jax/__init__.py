@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dynabert_jax.runs.finished import read_finished
     from dynabert_jax.runs.latency_card import Where
     from dynabert_jax.serve.predict import Prediction, Predictor, predict_file, predict_texts
+    from dynabert_jax.shrink.shrink import Shrunk, shrink_run
     from dynabert_jax.train.new_config import init_config
     from dynabert_jax.train.results import evaluate_run
     from dynabert_jax.train.run import dry_run, train_run
@@ -61,6 +62,8 @@ else:
         "read_finished": "runs.finished",
         "report_run": "report.report",
         "save_model": "weights.files",
+        "Shrunk": "shrink.shrink",
+        "shrink_run": "shrink.shrink",
         "train_run": "train.run",
     }
 
@@ -95,6 +98,7 @@ __all__ = [
     "Pretrained",
     "Question",
     "RunConfig",
+    "Shrunk",
     "SubNetwork",
     "Task",
     "Where",
@@ -114,6 +118,7 @@ __all__ = [
     "read_finished",
     "report_run",
     "save_model",
+    "shrink_run",
     "task",
     "train_run",
 ]

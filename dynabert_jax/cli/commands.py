@@ -13,6 +13,7 @@ from dynabert_jax.choose.backends import BackendName
 from dynabert_jax.choose.choose import Cost
 from dynabert_jax.cli import train
 from dynabert_jax.cli.guard import guarded
+from dynabert_jax.cli.next_steps import after_choice, after_export, after_timing, after_training, tell
 from dynabert_jax.config.checked import Dtype
 from dynabert_jax.export.formats import FORMATS, FormatName
 
@@ -216,7 +217,10 @@ def export(
     """
     from dynabert_jax.export.export import export_run
 
-    show(export_run(run, format, out, subs=sub, force=force, int8=int8), json)
+    exported = export_run(run, format, out, subs=sub, force=force, int8=int8)
+    show(exported, json)
+    if not json:
+        tell(after_export(exported.folder, [sub.name for sub in exported.subs]))
 
 
 def bench(
@@ -248,6 +252,8 @@ def bench(
 
     settings = BenchSettings(subs=sub, batches=batch, lengths=length, dtypes=dtype, backends=backend, rounds=rounds)
     show(bench_run(run, settings, out), json)
+    if not json:
+        tell(after_timing(run))
 
 
 def choose(
@@ -305,10 +311,91 @@ def choose(
     _ = answer.best
     if not json:
         print(answer)
+        tell(after_choice(run, answer.best.sub, answer.measured[0].backend if answer.measured else None))
+
+
+def shrink(
+    source: Annotated[str, tyro.conf.Positional, arg(metavar="RUN_OR_MODEL")],
+    out: Annotated[Path, arg(metavar="DIR")],
+    train: OptionalFile = None,
+    dev: OptionalFile = None,
+    unlabelled: Files = (),
+    text_columns: Names = ("text",),
+    label_column: Annotated[str, arg(metavar="NAME")] = "label",
+    regression: Flag = False,
+    max_latency_ms: OptionalNumber = None,
+    max_parameters: OptionalSize = None,
+    max_flops: OptionalSize = None,
+    min_score: OptionalNumber = None,
+    max_loss: OptionalNumber = None,
+    backend: BackendName | None = None,
+    format: FormatName | None = None,
+    run_dir: OptionalFolder = None,
+    force: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Make one small model: train a model's sizes if needed, time them if a latency is limited, choose one, export it.
+
+    Without a limit, it is the cheapest size that scores at most 1 point less than the teacher. Repeat the command to
+    resume it, or with another limit to choose again: what is finished is not done again.
+
+    Args:
+        source: the folder of a finished run, or a model: a folder in Hugging Face's format or a hub name. A model
+            whose head fits the data is the teacher; any other is fine-tuned first.
+        out: the folder to write.
+        train: a .csv, .tsv, .jsonl or .parquet file of texts with labels to train a model on.
+        dev: the same to score on; default: a tenth of the training data.
+        unlabelled: files of texts to train on as well, or instead; also .txt with one text a line.
+        text_columns: the files' column with the sentence, or two columns for pairs; default: text.
+        label_column: the files' column with the label; default: label.
+        regression: labels are numbers, not classes.
+        max_latency_ms: milliseconds for one sentence of the longest length, measured on this device.
+        max_parameters: parameters of the sub-network, such as 30M.
+        max_flops: FLOPs for one sentence of the longest length, such as 5G.
+        min_score: the task's main metric x 100, such as 80.
+        max_loss: how far the metric x 100 may be below the teacher's; default without any limit: 1.
+        backend: what will run it: jax, onnxruntime or onnxruntime-int8; default: what runs the format.
+        format: of the export; default: onnx for onnxruntime, else hf.
+        run_dir: where a model is trained; default: runs/ and the name of the --out folder.
+        force: replace the --out folder if it is an earlier export.
+        json: print JSON instead of text.
+    """
+    from dynabert_jax.choose.choose import Limits, parse_size
+    from dynabert_jax.config.data import DataConfig
+    from dynabert_jax.config.tasks import METRICS, Kind, Task
+    from dynabert_jax.shrink.shrink import POINT, ShrinkError, shrink_run
+
+    limits = Limits(
+        max_latency_ms=max_latency_ms,
+        max_parameters=None if max_parameters is None else parse_size(max_parameters),
+        max_flops=None if max_flops is None else parse_size(max_flops),
+        min_score=min_score,
+        max_loss=max_loss,
+    )
+    data = None
+    if train or unlabelled:
+        kind: Kind = "regression" if regression else "classification"
+        metrics = METRICS[kind] if regression else METRICS[kind][:1]
+        data = DataConfig(
+            task=Task(name=out.name, text_columns=text_columns, label_column=label_column, kind=kind, metrics=metrics),
+            train_file=None if train is None else str(train),
+            dev_file=None if dev is None else str(dev),
+            unlabelled_files=tuple(map(str, unlabelled)),
+        )
+    elif dev or regression or text_columns != ("text",) or label_column != "label":
+        raise ShrinkError("--dev, --text-columns, --label-column and --regression need --train or --unlabelled")
+    shrunk = shrink_run(
+        source, out, data, POINT if limits == Limits() else limits, backend=backend, format=format, run_dir=run_dir,
+        force=force,
+    )  # fmt: skip
+    show(shrunk, json)
+    if not json:
+        tell([*after_export(shrunk.exported.folder, [shrunk.best.sub]), *after_training(shrunk.run)[-1:]])
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "init": init,
+    "shrink": shrink,
     "predict": predict,
     "report": report,
     "evaluate": evaluate,

@@ -13,6 +13,7 @@ from dynabert_jax.errors import UserError, nearest
 COMMANDS: Mapping[str, str] = {
     "init": "write a configuration for a table of texts and labels",
     "train": "train what a configuration describes",
+    "shrink": "make one small model from a model or a run: train, time, choose and export",
     "predict": "predict the labels of texts with a run, an export or a model",
     "report": "write a page about a run: scores against costs, and the best size for a budget",
     "evaluate": "score every sub-network of a run again, on this device",

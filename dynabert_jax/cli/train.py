@@ -9,6 +9,7 @@ from typing import NamedTuple
 import tyro
 
 from dynabert_jax.cli.guard import guarded
+from dynabert_jax.cli.next_steps import after_stage, after_training, tell
 from dynabert_jax.cli.output import told
 from dynabert_jax.config.checked import ConfigError, setting_paths
 from dynabert_jax.config.run import RunConfig
@@ -76,6 +77,8 @@ def main(arguments: Sequence[str] | None = None, run: Run = train_or_try) -> int
         result = run(asked)
         if devices.is_first():
             print(f"\n{result}")
+            done = not asked.is_dry and asked.only in (None, list(asked.config.stages)[-1])
+            tell(after_training(asked.config.run_dir) if done else after_stage(arguments[0]))
 
     return guarded(work, "stopped; the same command resumes from the last checkpoint", FULL)
 

@@ -243,6 +243,15 @@ class RunFolder:
             )
 
 
+def is_run(path: Path) -> bool:
+    """Whether the folder's config.json is a run's; a model's has a model_type."""
+    try:
+        values = read_object(path / "config.json")
+    except (OSError, JsonError):
+        return False
+    return "run_dir" in values and "model_type" not in values
+
+
 def _of(origin: Origin) -> dict[str, np.ndarray]:
     """What an .npz file is of, for `_read_arrays`."""
     return {"origin": np.array(json.dumps(origin.record()).encode())}

@@ -23,8 +23,8 @@ from dynabert_jax.infer.in_stablehlo import open_program
 from dynabert_jax.infer.run_stablehlo import ENDING, WEIGHTS, ProgramError, read_longest
 from dynabert_jax.infer.runner import Answers, Runner
 from dynabert_jax.runs.finished import read_finished
+from dynabert_jax.runs.folder import is_run
 from dynabert_jax.system.files import expanded, first_line
-from dynabert_jax.system.json_file import JsonError, read_object
 from dynabert_jax.system.memory import is_out_of_memory
 from dynabert_jax.system.packages import require
 from dynabert_jax.weights.files import load_model
@@ -73,7 +73,7 @@ def open_network(path: str | Path, sub: str | None = None) -> Network:
     """
     if sub is not None and not isinstance(sub, str):
         raise PredictError(f"a sub-network is named by a string, such as 'w0.5_d0.5'; got {sub!r}")
-    if _is_run(expanded(path)):
+    if is_run(expanded(path)):
         return _open_run(expanded(path), sub)
     folder = find_model(path)
     manifest = read_manifest(folder)
@@ -104,15 +104,6 @@ def _format_without_manifest(folder: Path) -> str:
     if (folder / WEIGHTS).exists() or any(folder.glob(f"*{ENDING}")):
         return "stablehlo"
     return "onnx" if (folder / FLOAT).exists() or (folder / INT8).exists() else ""
-
-
-def _is_run(path: Path) -> bool:
-    """Whether the folder's config.json is a run's; a model's has a model_type."""
-    try:
-        values = read_object(path / "config.json")
-    except (OSError, JsonError):
-        return False
-    return "run_dir" in values and "model_type" not in values
 
 
 # Runs and models, in jax
