@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from dynabert_jax.config.data import DataConfig
 from dynabert_jax.evaluate.rows import Row
@@ -94,8 +95,8 @@ def _terms_of_card(model: str) -> Terms:
         return Terms()
     if not isinstance(data.license, str):
         return Terms()
-    named = (text if isinstance(text, str) else "" for text in (data.license_name, data.license_link))
-    return Terms(data.license, *named, origin="that of the pretrained model")
+    name, link = (text if isinstance(text, str) else "" for text in (data.license_name, data.license_link))
+    return Terms(data.license, name, link, "that of the pretrained model")
 
 
 def front_matter(finished: Finished, subs: Sequence[str], library: str, terms: Terms) -> str:
@@ -107,7 +108,7 @@ def front_matter(finished: Finished, subs: Sequence[str], library: str, terms: T
 
     model, data = finished.config.model, finished.config.data
     rows, source = [row for row in finished.rows if row.sub in subs], hub_data(data)
-    values = {
+    values: dict[str, Any] = {
         "license": terms.license or None,
         "license_name": terms.name or None,
         "license_link": terms.link or None,
