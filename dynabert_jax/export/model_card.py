@@ -48,7 +48,7 @@ class ModelCard:
     format: Format
     check: Check
     losses: tuple[Loss, ...] = ()
-    terms: Terms = Terms()
+    terms: Terms = dataclasses.field(default_factory=Terms)
 
     def write(self, folder: Path) -> None:
         (folder / CARD).write_text(self.text(folder), encoding="utf-8")
