@@ -11,6 +11,7 @@ from dynabert_jax.choose.choose import Limits
 from dynabert_jax.choose.question import Question, choose_run
 from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.config.tasks import Task
+from dynabert_jax.config.unit import Unit
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.report.report import report_run
 from dynabert_jax.runs.finished import read_finished
@@ -76,6 +77,13 @@ def test_a_regression_is_one_by_its_older_setting(older: Path) -> None:
     prediction = Predictor(older / "ratings", batch_size=4)(["good film"])[0]
     assert prediction.label is None
     assert prediction.number is not None
+
+
+def test_a_regression_was_learned_as_its_numbers_are(older: Path) -> None:
+    run = read_finished(older / "ratings")
+    assert not run.config.data.task.standardise
+    assert run.shape.unit == Unit()
+    assert read_finished(older / "run").config.data.task.standardise  # of classes; it does not matter there
 
 
 @pytest.mark.parametrize(("regression", "kind"), [(True, "classification"), (False, "regression")])

@@ -27,6 +27,7 @@ from dynabert_jax.data.tokenizer_files import has_tokenizer
 from dynabert_jax.errors import UserError
 from dynabert_jax.infer import in_jax
 from dynabert_jax.model.params import Model
+from dynabert_jax.model.unit import out_of_unit
 from dynabert_jax.subnetwork import SubNetwork, uniform_grid
 from dynabert_jax.system import devices
 from dynabert_jax.system.files import expanded
@@ -144,13 +145,14 @@ def measure_differences(checkpoint: str, reference: str | Path) -> Comparison:
     reference = expanded(reference)
     check_reference(reference)
     loaded = load_model(checkpoint)
+    model = Model(loaded.config, out_of_unit(loaded.params, loaded.config.unit))  # rounding depends on the unit
     subs = paper_grid(checkpoint, loaded.config)
     if loaded.new:
         missing = " and no ".join(loaded.new)
         log.warning("%s has no %s; both sides use the same random one", checkpoint, missing)
     inputs = make_inputs(loaded.config, loaded.folder)
-    theirs = reference_answers(reference, loaded, inputs, subs)
-    ours = our_answers(loaded, inputs, subs)
+    theirs = reference_answers(reference, model, inputs, subs)
+    ours = our_answers(model, inputs, subs)
     return Comparison(checkpoint, compare(subs, ours, theirs, np.asarray(inputs.attention_mask, bool)))
 
 

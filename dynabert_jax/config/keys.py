@@ -16,7 +16,7 @@ READ = frozenset((
     "model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id", "hidden_dropout_prob",
     "attention_probs_dropout_prob", "classifier_dropout", "id2label", "num_labels", "problem_type", "architectures",
-    "dynabert",
+    "dynabert", "label_mean", "label_deviation",
 ))  # fmt: skip
 
 IRRELEVANT = frozenset((

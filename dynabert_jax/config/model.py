@@ -10,6 +10,7 @@ import pydantic
 from dynabert_jax.config.checked import AtLeastOne, Checked, ConfigError, Count, Positive, Probability
 from dynabert_jax.config.keys import check_keys, number
 from dynabert_jax.config.tasks import Kind
+from dynabert_jax.config.unit import Unit
 from dynabert_jax.system.json_file import read_object
 
 SIZES = (
@@ -32,6 +33,7 @@ class ModelConfig(Checked):
         labels: the classes' names in the classifier's order, or the one name of a regression's number.
         head: what the model answers: a class, or a number (`regression`).
         classifier_dropout: dropout around the pooler; None means hidden_dropout.
+        unit: of a regression's number.
     """
 
     model_type: Literal["bert", "roberta"]
@@ -49,6 +51,7 @@ class ModelConfig(Checked):
     labels: tuple[str, ...]
     head: Kind = "classification"
     classifier_dropout: Probability | None = None
+    unit: Unit = Unit()
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
@@ -138,6 +141,7 @@ class ModelConfig(Checked):
             labels=stored_labels(values) if labels is None else labels,
             head=kind,
             classifier_dropout=values.get("classifier_dropout"),
+            unit=_unit(values) if kind == "regression" else Unit(),
         )
 
     @classmethod
@@ -185,6 +189,8 @@ class ModelConfig(Checked):
         }
         if self.is_regression:
             values["problem_type"] = "regression"
+        if self.unit != Unit():
+            values |= {"label_mean": self.unit.mean, "label_deviation": self.unit.deviation}
         if not uniform:
             values["dynabert"] = {"head_size": self.head_size, "heads": self.heads, "neurons": self.neurons}
         return values
@@ -218,6 +224,11 @@ def _guess_model_type(values: dict[str, Any]) -> str | None:
     if values.get("type_vocab_size") == 1 or any("Roberta" in name for name in values.get("architectures") or ()):
         return "roberta"
     return "bert" if "type_vocab_size" in values else None
+
+
+def _unit(values: dict[str, Any]) -> Unit:
+    """The unit that a regression was trained in; models of other programs, and of older versions, have none."""
+    return Unit(mean=number(values, "label_mean", 0.0), deviation=number(values, "label_deviation", 1.0))
 
 
 def _pad_token_id(model_type: str, values: dict[str, Any]) -> int:

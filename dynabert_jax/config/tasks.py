@@ -51,7 +51,10 @@ class Task(Checked):
             hub data set declares or, for files, the distinct values in train, sorted.
         kind: what is predicted: a class, or a number (`regression`). `regression=True` is the same as
             `kind="regression"`.
-        metrics: what is computed; the first one is the main score.
+        standardise: learn the numbers of a regression as multiples of their standard deviation in train, from their
+            mean there, so that their unit does not matter; answers are in the user's unit. Classes do not change.
+        metrics: what is computed; the first one is the main score. By default accuracy or, for a regression, Pearson's
+            and Spearman's correlation and the mean absolute error.
         hub: the hub data set used if the user names no data, as `path` or `path:configuration`.
         sample: the sample data used if the user names no data.
         dev: the splits that are evaluated during training.
@@ -63,6 +66,7 @@ class Task(Checked):
     label_column: str = "label"
     labels: tuple[str, ...] = ()
     kind: Kind = "classification"
+    standardise: bool = True
     metrics: tuple[Metric, ...] = ("accuracy",)
     hub: str | None = None
     sample: Sample | None = None
@@ -71,9 +75,16 @@ class Task(Checked):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _take_regression(cls, values: Any) -> Any:
-        """Converts `regression`, which older configurations have instead of a kind."""
-        if not isinstance(values, dict) or "regression" not in values:
+    def _by_kind(cls, values: Any) -> Any:
+        """The metrics of the kind, unless others are named; `regression` is converted to a kind."""
+        if not isinstance(values, dict):
+            return values
+        kinded = cls._with_kind(values)
+        return {"metrics": _default_metrics(kinded.get("kind"))} | kinded
+
+    @staticmethod
+    def _with_kind(values: dict[str, Any]) -> dict[str, Any]:
+        if "regression" not in values:
             return values
         regression, others = values["regression"], {name: v for name, v in values.items() if name != "regression"}
         if not isinstance(regression, bool):
@@ -84,9 +95,11 @@ class Task(Checked):
         return others
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed; `regression` changes the kind."""
+        """A copy with some fields changed; `regression` changes the kind, and another kind has other metrics."""
         if isinstance(changes.get("regression"), bool):
             changes.setdefault("kind", "regression" if changes["regression"] else "classification")
+        if changes.get("kind", self.kind) != self.kind:
+            changes.setdefault("metrics", _default_metrics(changes["kind"]))
         return super().replace(**changes)
 
     @pydantic.computed_field  # type: ignore[prop-decorator] # mypy does not support decorated properties
@@ -142,6 +155,12 @@ METRICS: Mapping[Kind, tuple[Metric, ...]] = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("pearson", "spearman", "mean_absolute_error"),
 }
+
+
+def _default_metrics(kind: object) -> tuple[Metric, ...]:
+    """Those of a task that names none."""
+    return METRICS["regression"] if kind == "regression" else ("accuracy",)
+
 
 _ENTAILMENT = ("entailment", "not_entailment")
 _MNLI_DEV = (
@@ -211,6 +230,7 @@ _ALL = (
         name="stsb",
         text_columns=("sentence1", "sentence2"),
         kind="regression",
+        standardise=False,  # the paper learns the scores, from 0 to 5, as they are
         metrics=("pearson", "spearman"),
         hub="nyu-mll/glue:stsb",
         glue=GlueLayout(text_columns=("sentence1", "sentence2"), label_column="score"),

@@ -16,6 +16,8 @@ from dynabert_jax.data.labels import Classes, Labels, classes_of, read_classes, 
 from dynabert_jax.data.rows import DataError, text_fault
 from dynabert_jax.data.sources import Table, Tables, read_tables
 
+MOST_ROUNDED = 100  # steps of float32: numbers that differ by less are mostly rounding
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskTexts:
@@ -183,6 +185,17 @@ def _check_classes(whole: Texts, train: Texts, classes: Classes) -> None:
         )
 
 
+def _check_numbers(whole: Texts, train: Texts, _: Classes) -> None:
+    """Raises DataError unless the numbers that are trained on differ by more than float32 rounds them."""
+    least, most = float(train.labels.min()), float(train.labels.max())
+    if most - least <= MOST_ROUNDED * np.spacing(np.float32(max(abs(least), abs(most)))):
+        numbers = "are all the same number" if least == most else f"are numbers from {least:.9g} to {most:.9g}"
+        raise DataError(
+            f"{whole.table.name}: the labels of the {len(train)} training examples {numbers}: too little to "
+            "learn from. Add examples with other numbers; from large numbers that differ little, subtract a constant"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class _LabelKind:
     """How the labels of one kind of task are read.
@@ -202,7 +215,7 @@ class _LabelKind:
 
 _KINDS: Mapping[Kind, _LabelKind] = {
     "classification": _LabelKind(classes_of, read_classes, _check_classes, np.int32),
-    "regression": _LabelKind(lambda *_: Classes(()), read_numbers, lambda *_: None, np.float32),
+    "regression": _LabelKind(lambda *_: Classes(()), read_numbers, _check_numbers, np.float32),
 }
 
 

@@ -24,7 +24,7 @@ from dynabert_jax.system import devices
 
 log = logging.getLogger(__name__)
 
-# Largest absolute difference of a logit that float32 sums in another order can explain.
+# Largest absolute difference of a logit, or standardised number, that float32 sums in another order can explain.
 TOLERANCE = 1e-4
 COMPARED = 48  # sentences
 ROWS = 32  # sentences per batch, at most
@@ -112,7 +112,7 @@ def verify(source: Source, open_written: Callable[[SubNetwork], Runner], sentenc
         open_written: opens a sub-network of the export.
 
     Raises:
-        ExportError: a logit differs by more than `TOLERANCE`.
+        ExportError: a logit differs by more than `TOLERANCE`, in the unit of a regression's number.
     """
     pad, differences = source.model.config.pad_token_id, []
     for sub in source.subs:
@@ -120,9 +120,10 @@ def verify(source: Source, open_written: Callable[[SubNetwork], Runner], sentenc
         logits = [answers(runner, sentences.few, pad) for runner in (theirs, ours)]
         differences.append(float(np.abs(logits[0] - logits[1]).max()))
     check = Check(theirs.by, sentences.origin, len(sentences.few), max(differences))
-    if not check.largest <= TOLERANCE:  # also true for NaN
+    tolerance = source.model.config.unit.tolerance(TOLERANCE)
+    if not check.largest <= tolerance:  # also true for NaN
         raise ExportError(
-            f"the export gives wrong answers, so nothing was written: {check}. More than {TOLERANCE:g} is not "
+            f"the export gives wrong answers, so nothing was written: {check}. More than {tolerance:g} is not "
             f"rounding; please report it with the versions of the packages"
         )
     return check

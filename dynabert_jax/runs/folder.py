@@ -29,6 +29,7 @@ from dynabert_jax.config.run import RunConfig
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.runs.files import RunFolderError, sealed, write_arrays, write_whole, writing
 from dynabert_jax.runs.logs import Line, Scalars, append_lines, is_of, keep_lines, read_lines, rows_of
+from dynabert_jax.runs.older import read_config
 from dynabert_jax.runs.origin import CHANGEABLE, Origin, changed_settings
 from dynabert_jax.system.files import check_writable, expanded, file_checksum, remove
 from dynabert_jax.system.json_file import JsonError, parse_object, read_object
@@ -161,7 +162,7 @@ class RunFolder:
         """
         self._check_no_model()
         try:
-            return CompleteRun.from_json(self.config_file.read_text(encoding="utf-8"))
+            return read_config(read_object(self.config_file))
         except (OSError, ValueError) as error:  # ConfigError is a ValueError
             raise RunFolderError(f"{self.config_file} cannot be read: {error}; name another run folder") from error
 

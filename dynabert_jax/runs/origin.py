@@ -10,6 +10,7 @@ from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.runs.files import RunFolderError
+from dynabert_jax.runs.older import read_config
 
 Record = Mapping[str, Any]
 
@@ -18,6 +19,8 @@ CHANGEABLE = ("gradient_accumulation", "rematerialize", "data.eval_batch_size", 
 # Where things lie. What lies there has fingerprints of its own.
 PLACES = ("run_dir", "model", "data.train_file", "data.dev_file", "data.test_file", "data.unlabelled_files",
           "data.glue_folder", "data.hub")  # fmt: skip
+# Not in the name of a run: lines of older versions, which had no such settings, keep theirs.
+NEW = ("data.task.standardise",)
 # Fingerprints, in words that users know.
 MADE_FROM = {
     "data": "train or dev data (texts, labels or tokens)",
@@ -60,7 +63,7 @@ class Origin:
         if None in (self.data, self.weights):
             return None
         settings = dict(_flat(self.config.model_dump(mode="json", exclude_defaults=True)))
-        fixed = {name: value for name, value in settings.items() if name not in (*PLACES, *CHANGEABLE)}
+        fixed = {name: value for name, value in settings.items() if name not in (*PLACES, *CHANGEABLE, *NEW)}
         text = json.dumps([fixed, self.data, self.weights], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -104,7 +107,7 @@ def settings_of(config: CompleteRun, part: str) -> CompleteRun:
 def changed_since(recorded: Any, config: CompleteRun, free: Container[str]) -> Iterator[str]:
     """The settings that differ from a recorded configuration, in words."""
     try:
-        old = CompleteRun.from_values(recorded)
+        old = read_config(recorded)
     except (ConfigError, TypeError) as error:  # TypeError: not an object
         yield f"its configuration cannot be read ({error})"
         return

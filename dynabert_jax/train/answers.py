@@ -2,7 +2,7 @@
 
 from dynabert_jax.data.encode import Split
 from dynabert_jax.evaluate.evaluate import answered_by
-from dynabert_jax.model.params import Model, Params
+from dynabert_jax.model.params import Model
 from dynabert_jax.runs.answers import PART, unlabelled_dev, with_answers
 from dynabert_jax.system import devices
 from dynabert_jax.train.context import Context
@@ -15,7 +15,8 @@ def answer_dev(context: Context) -> None:
     """
     missing, folder = unlabelled_dev(context.data), context.folder
     if missing and devices.any_host(not folder.answers_file.exists()):
-        answers = {name: answered(context, context.pretrained.params, split) for name, split in missing.items()}
+        teacher = Model(context.model.config, context.pretrained.params)
+        answers = {name: answered(context, teacher, split) for name, split in missing.items()}
         if devices.is_first():
             origin = context.origin(PART, context.pretrained.fingerprint)
             folder.write_answers({name: split.labels for name, split in answers.items()}, origin)
@@ -23,7 +24,6 @@ def answer_dev(context: Context) -> None:
     context.data = with_answers(context.data, folder, context.config, context.pretrained.fingerprint)
 
 
-def answered(context: Context, params: Params, split: Split) -> Split:
-    """The split with the answers of a teacher with these weights."""
-    model = Model(context.model.config, params)
-    return answered_by(model, context.config.model, split, context.config.data, context.config.dtype)
+def answered(context: Context, teacher: Model, split: Split) -> Split:
+    """The split with the answers of a teacher."""
+    return answered_by(teacher, context.config.model, split, context.config.data, context.config.dtype)

@@ -14,6 +14,8 @@ from dynabert_jax.data.encode import Split, TaskData
 from dynabert_jax.errors import UserError
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.matmul import matmul_rate
+from dynabert_jax.model.params import Model, Params
+from dynabert_jax.model.unit import in_unit, learned_unit, out_of_unit, standardised
 from dynabert_jax.plan import Plan, StagePlan
 from dynabert_jax.recipe import Known
 from dynabert_jax.runs.files import RunFolderError
@@ -33,6 +35,7 @@ class Context:
 
     Attributes:
         plan: the stages that this call trains.
+        pretrained: the model as it was loaded. A regression answers in the user's unit, as the labels in `data` are.
         source: another run, whose finished stages are taken over; None if there is none.
         only: the only stage that may train; None: all.
         chosen: what the recipe chose for the configuration, and why, in lines.
@@ -45,7 +48,22 @@ class Context:
     ):  # fmt: skip
         self.config, self.plan, self.pretrained, self.data, self.folder = config, plan, pretrained, data, folder
         self.source, self.only, self.chosen = source, only, chosen
-        self.model = Bert(pretrained.config, config.dtype, config.rematerialize)
+        unit = learned_unit(config.data.task, data.train, pretrained.config.unit)
+        self.model = Bert(pretrained.config.replace(unit=unit), config.dtype, config.rematerialize)
+
+    @property
+    def first(self) -> Params:
+        """The weights of the first stage. As in every stage, a regression answers in standardised numbers."""
+        params = self.pretrained.params
+        return params if self.pretrained.new_classifier else out_of_unit(params, self.model.config.unit)
+
+    def learned(self, split: Split) -> Split:
+        """The split as stages learn it: with standardised numbers."""
+        return standardised(split, self.model.config.unit)
+
+    def answering(self, params: Params) -> Model:
+        """The model of a stage's weights which answers in the user's unit: to be scored, or written."""
+        return Model(self.model.config, in_unit(params, self.model.config.unit))
 
     def origin(self, part: str, start: str | None) -> Origin:
         """What a part of the run is made from, if it starts from the weights of this fingerprint; None: of any."""
@@ -54,8 +72,8 @@ class Context:
         return Origin(part, settings_of(self.config, part), data, self.pretrained.fingerprint, start)
 
     def examples(self, stage: StagePlan) -> Split:
-        """What a stage trains on: only what has labels, if it learns from them."""
-        return self.data.train if stage.learns_labels else self.data.everything
+        """What a stage trains on, with labels as it learns them: only what has labels, if it learns from them."""
+        return self.learned(self.data.train if stage.learns_labels else self.data.everything)
 
     @functools.cached_property
     def run(self) -> str | None:

@@ -112,7 +112,8 @@ def score_importance(context: Context, settings: Importance, params: Params) -> 
     if devices.is_first():
         take_importance(context, origin)
     if devices.any_host(not context.folder.importance_file.exists()):
-        batches = importance_batches(context, settings, importance_examples(context, settings, params))
+        examples = context.learned(importance_examples(context, settings, params))
+        batches = importance_batches(context, settings, examples)
         scores = importance(context.model, params, batches, settings.gradients, rows_at_once(context.config))
         if devices.is_first():
             context.folder.write_importance(scores, origin)
@@ -134,7 +135,7 @@ def importance_examples(context: Context, settings: Importance, params: Params) 
         return split
     rows = np.concatenate([planned.rows for planned in importance_plan(context, settings)])
     labels = split.labels.copy()
-    labels[rows] = answered(context, params, split.take(rows)).labels
+    labels[rows] = answered(context, context.answering(params), split.take(rows)).labels
     return split.answered(labels)
 
 

@@ -219,6 +219,6 @@ def again(checkpoints: Checkpoints) -> str:
 
 
 def score_dev(context: Context, objective: Objective, params: Params) -> list[Row]:
-    """Scores every student of the stage on every dev split."""
-    model, splits = Model(context.model.config, params), list(context.data.dev.values())
+    """Scores every student of the stage on every dev split, in the user's unit."""
+    model, splits = context.answering(params), list(context.data.dev.values())
     return evaluate(model, objective.stage.students, splits, context.config.data, context.config.dtype)

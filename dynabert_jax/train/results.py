@@ -88,13 +88,13 @@ def publish(context: Context, params: Params, teacher: Params) -> Results:
     Args:
         teacher: the weights that the first distilling stage learns from, if there is one.
     """
-    model, subs = Model(context.model.config, params), results_of(context.model.config, context.plan)
+    model, subs = context.answering(params), results_of(context.model.config, context.plan)
     is_last = len(context.plan.stages) == len(context.config.stages)
     if is_last and devices.is_first():
-        save_model(context.folder.model, model.config, params, tokenizer_from=context.pretrained.folder)
+        save_model(context.folder.model, model.config, model.params, tokenizer_from=context.pretrained.folder)
         context.folder.write_model_record(context.origin("model", model.fingerprint))
     rows = evaluate(model, subs, splits_of(context.data), context.config.data, context.config.dtype)
-    scores = score_teacher(context.config, Model(model.config, teacher), context.data) if context.plan.distils else None
+    scores = score_teacher(context.config, context.answering(teacher), context.data) if context.plan.distils else None
     said = understood(context.pretrained, context.data)
     results = _results(context.config, model, rows, scores, context.data, said)
     return _written(context.folder, context.config, results) if is_last else results

@@ -53,7 +53,7 @@ def train_run(config: RunConfig, only: str | None = None, from_run: str | Path |
     """
     # 1. Read and check the data, the pretrained weights and the run folder before anything is written.
     context = prepare(config, only, from_run)
-    plan, params = context.plan, context.pretrained.params
+    plan, params = context.plan, context.first
     tell_understood(context.pretrained, context.data)
     tell(context.chosen)
 
@@ -85,7 +85,7 @@ def train_run(config: RunConfig, only: str | None = None, from_run: str | Path |
 def dry_run(config: RunConfig, only: str | None = None, from_run: str | Path | None = None) -> DryRun:
     """Checks everything, runs a few steps of every stage, and reports what `train_run` would do. Writes nothing."""
     context = prepare(config, only, from_run)
-    return try_out(context, [Distillation(stage) for stage in context.plan.stages], context.pretrained.params)
+    return try_out(context, [Distillation(stage) for stage in context.plan.stages], context.first)
 
 
 def prepare(config: RunConfig, only: str | None = None, from_run: str | Path | None = None) -> Context:

@@ -9,6 +9,7 @@ from dynabert_jax.errors import UserError
 from dynabert_jax.evaluate.evaluate import evaluate
 from dynabert_jax.evaluate.rows import TEACHER, Teacher
 from dynabert_jax.model.params import Model, Params
+from dynabert_jax.model.unit import in_unit, out_of_unit
 from dynabert_jax.plan import StagePlan, plan_run
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.finished import read_scores
@@ -95,25 +96,25 @@ def _before(folder: RunFolder, record: Record) -> Teacher | None:
 
 
 def _weights(folder: RunFolder, config: CompleteRun, record: Record, trained: Model, data: TaskData) -> Params:
-    """The teacher's weights.
+    """The teacher's weights, which answer a regression in the user's unit, rounded as when the run scored them.
 
     Raises:
         UserError: they are no longer there, or are not those that the run learned from.
     """
-    stage = plan_run(trained.config, config).fine_tune
+    stage, unit = plan_run(trained.config, config).fine_tune, trained.config.unit
     if stage is not None:
-        return _fine_tuned(folder.path / stage.name, stage, config, record, trained, data)
+        return in_unit(_fine_tuned(folder.path / stage.name, stage, config, record, trained, data), unit)
     task = config.data.task
     found = load_model(find_model(config.model), labels=task.outputs(data.labels), seed=config.seed, head=task.kind)
     if record.get("weights") not in (None, found.fingerprint):
         raise RunFolderError(f"{config.model} has other weights than the run was trained from")
-    return found.params
+    return in_unit(out_of_unit(found.params, unit), unit)
 
 
 def _fine_tuned(
     folder: Path, stage: StagePlan, config: CompleteRun, record: Record, trained: Model, data: TaskData
 ) -> Params:
-    """The weights that the fine-tuning stage passed on, from its checkpoints in `folder`."""
+    """The weights that the fine-tuning stage passed on, from its checkpoints in `folder`: of standardised numbers."""
     kept = folder / stage.settings.keep
     if not newest_step(kept):
         raise RunFolderError(f"{kept} has no checkpoint")

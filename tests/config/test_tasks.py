@@ -80,3 +80,18 @@ def test_a_regression_may_be_named_in_two_ways() -> None:
     assert task("sst2").replace(regression=True, labels=(), metrics=("pearson",)).kind == "regression"
     assert one.replace(regression=False, metrics=("accuracy",)).kind == "classification"
     assert Task.from_json(one.to_json()) == one
+
+
+def test_metrics_are_those_of_the_kind_unless_they_are_named() -> None:
+    numbers = ("pearson", "spearman", "mean_absolute_error")
+    assert Task(name="t", text_columns=("text",)).metrics == ("accuracy",)
+    assert Task(name="t", text_columns=("text",), kind="regression").metrics == numbers
+    assert Task(name="t", text_columns=("text",), regression=True).metrics == numbers
+    assert task("sst2").replace(kind="regression", labels=()).metrics == numbers
+    assert task("stsb").replace(kind="classification").metrics == ("accuracy",)
+    assert task("stsb").replace(name="other").metrics == ("pearson", "spearman")
+
+
+def test_the_paper_learns_scores_as_they_are() -> None:
+    assert not task("stsb").standardise
+    assert task("movie_ratings").standardise

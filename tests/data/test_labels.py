@@ -215,3 +215,21 @@ def test_names_that_a_data_set_declares_are_stripped_with_its_labels(tmp_path: P
 def test_a_regression_takes_no_number_as_python_alone_writes_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the label must be a finite number; got '1_000'"):
         read(tmp_path, csv_of("1", "1_000"), csv_of("1"), kind="regression", metrics=("pearson",))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (("5", "5.0"), "train.csv: the labels of the 2 training examples are all the same number: too little to learn"),
+        (("1700000000", "1700000900"), "are numbers from 1.7e\\+09 to 1.70000090e\\+09|from large numbers that differ"),
+    ],
+)
+def test_a_regression_on_one_number_is_refused(labels: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    """float32 has no number between 1,700,000,000 and 1,700,000,128."""
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, csv_of(*labels), csv_of("1", "2"), kind="regression")
+
+
+def test_large_numbers_that_differ_enough_are_learned(tmp_path: Path) -> None:
+    texts = read(tmp_path, csv_of("1990", "2024"), csv_of("2000"), kind="regression")
+    assert texts.train.labels.tolist() == [1990.0, 2024.0]

@@ -19,27 +19,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import pearsonr, spearmanr
 
 import tiny_run
 import train
 from dynabert_jax.config import ModelConfig
 from dynabert_jax.config.complete import CompleteOptimizer, CompleteRun
 from dynabert_jax.config.tasks import DevSplit, GlueLayout, Task
+from dynabert_jax.config.unit import Unit
+from dynabert_jax.data.batches import make_batch, plan_batch
 from dynabert_jax.data.encode import load_data
 from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.runs.files import RunFolderError
+from dynabert_jax.runs.finished import read_finished
 from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.serve.predict import predict_texts
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.train import loop
 from dynabert_jax.train.checkpoint import Checkpoints
 from dynabert_jax.train.context import TrainingError
 from dynabert_jax.train.log import StageLog
-from dynabert_jax.train.run import train_run
+from dynabert_jax.train.results import evaluate_run
+from dynabert_jax.train.run import prepare, train_run
 from dynabert_jax.train.step_order import PlannedStep
 from dynabert_jax.weights.files import load_model, save_model
 from same_runs import assert_same_runs, kept_params, last_state, logs_of
-from tiny import Params
+from tiny import Params, run
 from tiny_run import STEPS, Finished, Materials, any_origin, assert_equal_trees, lines, write_config
 
 STUDENTS = {"fine_tune": 1, "width": 2, "depth": 4, "final": 2}
@@ -506,34 +512,133 @@ def test_a_stage_hands_on_its_best_or_its_last_weights(
 ONE_LAYER = tiny_run.MODEL.replace(heads=(4,), neurons=(24,))
 
 
-def test_a_regression_is_distilled_and_scored(materials: Materials, tmp_path: Path) -> None:
-    """The number is +1 for a good sentence and -1 for a bad one, and the narrow network learns it from the wide one."""
-    tiny_run.write_model(tmp_path / "model", ONE_LAYER)
-    numbers = {"good": 1.0, "bad": -1.0}
-    for seed, (split, count) in enumerate({"train": 44, "dev": 21}.items()):
-        rows = [(text, numbers[label]) for text, label in tiny_run.sentences(count, seed)]
-        tiny_run.write_csv(tmp_path / f"{split}.csv", ("text", "value"), rows)
-    task = Task(name="values", text_columns=("text",), label_column="value", regression=True,
-                metrics=("pearson", "spearman", "mean_absolute_error"))  # fmt: skip
-    files = {f"{split}_file": str(tmp_path / f"{split}.csv") for split in ("train", "dev")}
-    base = materials.config(tmp_path / "run", model=str(tmp_path / "model"))
+PRICES = {"good": 78_000.0, "bad": 36_000.0}
+
+
+@pytest.fixture(scope="module")
+def prices(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A run that learns prices of good and bad things: first the wide network, and from it the narrow one."""
+    folder = tmp_path_factory.mktemp("prices")
+    tiny_run.write_model(folder / "model", ONE_LAYER)
+    write_numbers(folder, PRICES)
+    base = materials.config(folder / "run", model=str(folder / "model"))
     assert base.width is not None
+    task = Task(name="prices", text_columns=("text",), label_column="price", regression=True)
+    files = {f"{split}_file": str(folder / f"{split}.csv") for split in ("train", "dev")}
     config = base.replace(
         data=materials.data(task=task, test_file=None, **files),
         width=base.width.replace(widths=(0.5,)),
         depth=None,
         final=None,
     )
-    rows = list(train_run(config).rows)
-    assert [row.sub for row in rows] == ["w0.5_d1"]
-    assert list(rows[0].scores) == ["pearson", "spearman", "mean_absolute_error"]
-    assert rows[0].metric == "pearson"
-    assert rows[0].scores["pearson"] > 0.5
+    train_run(config)
+    return config
+
+
+def write_numbers(folder: Path, numbers: dict[str, float]) -> None:
+    """Texts with the numbers of good and bad ones, each with its own noise of up to a tenth of their difference."""
+    noise = 0.1 * (numbers["good"] - numbers["bad"])
+    for seed, (split, count) in enumerate({"train": 44, "dev": 21}.items()):
+        rng = np.random.default_rng(seed)
+        rows = [(text, numbers[label] + noise * rng.uniform()) for text, label in tiny_run.sentences(count, seed)]
+        tiny_run.write_csv(folder / f"{split}.csv", ("text", "price"), rows)
+
+
+def numbers_of(config: RunConfig, split: str) -> tuple[list[str], np.ndarray]:
+    with Path(getattr(config.data, f"{split}_file")).open() as file:
+        rows = list(csv.DictReader(file))
+    return [row["text"] for row in rows], np.array([float(row["price"]) for row in rows])
+
+
+def test_a_regression_is_distilled_and_scored(prices: RunConfig) -> None:
+    """In the user's unit, in which its model answers."""
+    (row,) = read_finished(prices.run_dir).rows
+    assert row.sub == "w0.5_d1"
+    assert row.metric == "pearson"
+    texts, wanted = numbers_of(prices, "dev")
+    answers = [one.number for one in predict_texts(prices.run_dir, texts)]
+    assert row.scores["pearson"] == pytest.approx(pearsonr(answers, wanted).statistic, abs=1e-6)
+    assert row.scores["pearson"] > 0.5
+    assert row.scores["spearman"] == pytest.approx(spearmanr(answers, wanted).statistic, abs=1e-6)
+    assert row.scores["mean_absolute_error"] == pytest.approx(np.abs(answers - wanted).mean(), rel=1e-6)
+    assert row.scores["mean_absolute_error"] < 0.9 * np.std(wanted)
+    logged = [line for line in lines(Path(prices.run_dir) / "evaluations.jsonl") if line["stage"] == "width"]
+    assert max(logged, key=lambda line: line["scores"]["pearson"])["scores"] == row.scores
     losses = [
-        line["losses"]["w0.5_d1"] for line in lines(tmp_path / "run" / "training.jsonl") if line["stage"] == "width"
+        line["losses"]["w0.5_d1"] for line in lines(Path(prices.run_dir) / "training.jsonl") if line["stage"] == "width"
     ]
     assert all(parts["total"] == pytest.approx(parts["logit"] + 0.1 * parts["hidden"], rel=1e-5) for parts in losses)
-    assert all(parts["logit"] > 0 for parts in losses)
+    assert all(0 < parts["logit"] < 10 for parts in losses)
+
+
+def test_a_regression_says_in_which_unit_it_was_learned(prices: RunConfig) -> None:
+    _, labels = numbers_of(prices, "train")
+    values = json.loads((Path(prices.run_dir) / "model" / "config.json").read_text())
+    assert values["label_mean"] == pytest.approx(labels.mean(), rel=1e-6)
+    assert values["label_deviation"] == pytest.approx(labels.std(), rel=1e-6)
+
+
+def test_a_regression_is_scored_again_with_its_teacher(prices: RunConfig) -> None:
+    before = read_finished(prices.run_dir)
+    assert before.teacher is not None
+    assert before.teacher.rows[0].scores["mean_absolute_error"] < 0.9 * np.std(numbers_of(prices, "dev")[1])
+    again = evaluate_run(prices.run_dir)
+    assert again.rows == before.rows
+    assert again.teacher is not None
+    assert again.teacher.rows == before.teacher.rows
+    assert again.teacher.weights == before.teacher.weights
+    assert again.teacher.time >= before.teacher.time
+
+
+def test_the_unit_does_not_matter(prices: RunConfig, tmp_path: Path) -> None:
+    """The same in another currency, and far from 0, up to rounding."""
+    write_numbers(tmp_path, {"good": 3.1, "bad": 2.9})
+    files = {f"{split}_file": str(tmp_path / f"{split}.csv") for split in ("train", "dev")}
+    changes = {"run_dir": str(tmp_path / "run"), "data": prices.data.replace(**files), "importance": None}
+    train_run(prices.replace(**changes, width=None))
+    logs = [lines(Path(folder) / "evaluations.jsonl") for folder in (prices.run_dir, tmp_path / "run")]
+    ours, same = ([line["scores"] for line in log if line["stage"] == "fine_tune"] for log in logs)
+    for one, other in zip(ours, same, strict=True):
+        assert other["pearson"] == pytest.approx(one["pearson"], abs=1e-3)
+        assert other["mean_absolute_error"] == pytest.approx(one["mean_absolute_error"] / 210_000, rel=1e-2)
+
+
+def test_a_regression_that_was_stopped_ends_as_if_it_never_was(prices: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(prices.run_dir, run)
+    for name in ("width", "model", "importance.npz", "model.json", "results.json"):
+        shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink()
+    train_run(prices.replace(run_dir=str(run)))
+    model, other = (load_model(Path(folder) / "model") for folder in (prices.run_dir, run))
+    assert_equal_trees(model.params, other.params)
+    assert model.config == other.config
+
+
+def test_a_regression_learns_from_a_model_that_answers_in_the_unit(prices: RunConfig, tmp_path: Path) -> None:
+    model = Path(prices.run_dir) / "model"
+    config = prices.replace(model=str(model), run_dir=str(tmp_path / "run"), fine_tune=None)
+    context = prepare(config)
+    batch = make_batch(context.data.train, plan_batch(context.data.train, np.arange(8), (12,)), 8, 0)
+    full = SubNetwork.full(ONE_LAYER)
+    answers = np.asarray(run(context.model.config, context.first, batch, full).logits)
+    unit = context.model.config.unit
+    inside = np.asarray(run(context.model.config, load_model(model).params, batch, full).logits, np.float64)
+    np.testing.assert_allclose(answers, (inside - unit.mean) / unit.deviation, atol=1e-4)
+    assert np.abs(answers).max() < 5
+    results = train_run(config)
+    assert results.rows[0].scores["pearson"] > 0.5
+    again = evaluate_run(config.run_dir)  # scores the pretrained model as it did
+    assert again.teacher is not None
+    assert results.teacher is not None
+    assert again.teacher.weights == results.teacher.weights
+    assert again.teacher.rows == results.teacher.rows
+
+
+def test_a_regression_may_be_learned_as_its_numbers_are(prices: RunConfig, tmp_path: Path) -> None:
+    task = prices.data.task.replace(standardise=False)
+    context = prepare(prices.replace(run_dir=str(tmp_path / "run"), data=prices.data.replace(task=task)))
+    assert context.model.config.unit == Unit()
+    assert context.learned(context.data.train) is context.data.train
 
 
 def test_pairs_of_sentences_with_two_dev_splits(materials: Materials, tmp_path: Path) -> None:
