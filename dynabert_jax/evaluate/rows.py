@@ -16,6 +16,7 @@ class Row(Checked):
         split: the name of the split.
         examples: the number that were scored.
         metric: the task's main metric.
+        positive: the class that `f1` is of; empty without that metric, and in results of older versions.
         scores: every metric of the task, as fractions.
         parameters: of the cut model.
         flops: of a forward pass over one sentence of `length` tokens.
@@ -27,10 +28,21 @@ class Row(Checked):
     split: str
     examples: int
     metric: str
+    positive: str = ""
     scores: dict[str, float]
     parameters: int
     flops: int
     length: int
+
+    @property
+    def title(self) -> str:
+        """The main metric's name in sentences and tables."""
+        return self.name_of(self.metric)
+
+    def name_of(self, metric: str) -> str:
+        """A metric's name in sentences and tables: `mean absolute error`, or `f1 of fraud`."""
+        of = f" of {self.positive}" if metric == "f1" and self.positive else ""
+        return metric.replace("_", " ") + of
 
     @property
     def score(self) -> float:

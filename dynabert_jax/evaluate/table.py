@@ -15,7 +15,9 @@ def table(rows: Sequence[Row]) -> str:
     parts = []
     for split in dict.fromkeys(row.split for row in rows):
         own = [row for row in rows if row.split == split]
-        parts.append(f"{on_one_line(split)}: {own[0].metric} x 100, {own[0].examples:,} examples\n\n{_grid(own)}")
+        parts.append(
+            f"{on_one_line(split)}: {on_one_line(own[0].title)} x 100, {own[0].examples:,} examples\n\n{_grid(own)}"
+        )
     return "\n\n".join([*parts, _costs([row for row in rows if row.split == rows[0].split])]) if rows else ""
 
 

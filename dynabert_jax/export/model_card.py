@@ -111,7 +111,7 @@ def written_by() -> str:
 
 
 def score(row: Row) -> str:
-    values = ", ".join(f"{escaped(name)} {100 * value:.2f}" for name, value in row.scores.items())
+    values = ", ".join(f"{escaped(row.name_of(name))} {100 * value:.2f}" for name, value in row.scores.items())
     return f"- scores on {escaped(row.split)} x 100 ({row.examples:,} examples): {values}"
 
 

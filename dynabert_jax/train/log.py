@@ -138,6 +138,6 @@ class StageLog(contextlib.ExitStack):
         lines = [{**line, "run": self.context.run} for line in lines]
         self.scalars.add(step, {f"{row.split}/{row.metric}/{row.sub}": row.score for row in rows})
         self.context.folder.append_evaluations(lines)
-        metric = f"{rows[0].metric} {100 * mean_score(rows):.2f}"
+        metric = f"{rows[0].title} {100 * mean_score(rows):.2f}"
         log.info(f"{self.stage.name} step {step}: mean dev {metric} over {len(self.stage.students)} sub-networks")
         self.count_from_here()

@@ -25,6 +25,7 @@ from dynabert_jax.train.loop import check_finished, train_stage
 from dynabert_jax.train.preflight import (
     check_data,
     check_memory,
+    check_metrics,
     check_settings,
     check_space,
     tell_understood,
@@ -92,6 +93,7 @@ def prepare(config: RunConfig, only: str | None = None) -> Context:
     """Reads and checks everything that a run needs. Writes nothing."""
     folder, task = RunFolder.open(config), config.data.task
     texts = read_texts(config.data)
+    check_metrics(task, texts.labels)
     source = find_model(config.model)
     pretrained = load_model(source, labels=task.outputs(texts.labels), seed=config.seed, head=task.kind)
     plan = plan_run(pretrained.config, config if only is None else config.until(only))
