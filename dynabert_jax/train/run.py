@@ -23,6 +23,7 @@ from dynabert_jax.train.loop import check_finished, train_stage
 from dynabert_jax.train.preflight import (
     check_data,
     check_memory,
+    check_metrics,
     check_settings,
     check_space,
     tell_understood,
@@ -90,6 +91,7 @@ def prepare(config: RunConfig, only: str | None = None, from_run: str | Path | N
     folder, task = RunFolder.open(config), config.data.task
     of_model = classes_of(find_model(config.model), task) if config.data.only_unlabelled else ()
     texts = read_texts(config.data, of_model)
+    check_metrics(task, texts.labels)
     source = find_model(config.model)
     pretrained = load_model(source, labels=task.outputs(texts.labels), seed=config.seed, head=task.kind)
     plan = plan_run(pretrained.config, config if only is None else config.until(only))
