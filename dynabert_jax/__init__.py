@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dynabert_jax.choose.question import Question, choose_run
     from dynabert_jax.compare.compare import compare_with_reference
     from dynabert_jax.export.export import export_run
+    from dynabert_jax.export.push import push_export
     from dynabert_jax.infer.run_stablehlo import load_stablehlo
     from dynabert_jax.model.bert import Bert
     from dynabert_jax.model.params import Model, cut_model
@@ -59,6 +60,7 @@ else:
         "load_stablehlo": "infer.run_stablehlo",
         "predict_file": "serve.predict",
         "predict_texts": "serve.predict",
+        "push_export": "export.push",
         "read_finished": "runs.finished",
         "report_run": "report.report",
         "save_model": "weights.files",
@@ -115,6 +117,7 @@ __all__ = [
     "load_stablehlo",
     "predict_file",
     "predict_texts",
+    "push_export",
     "read_finished",
     "report_run",
     "save_model",

@@ -203,6 +203,10 @@ def export(
     sub: Names = (),
     force: Flag = False,
     int8: Flag = False,
+    license: OptionalName = None,
+    language: Names = (),
+    push: OptionalName = None,
+    public: Flag = False,
     json: Flag = False,
 ) -> None:
     """Write sub-networks of a finished run for other programs, after checking that they give the same answers there.
@@ -213,14 +217,40 @@ def export(
         sub: names of sub-networks, such as w0.5_d0.5; default: all of the run. Only stablehlo holds more than one.
         force: replace the folder if it is an earlier export.
         int8: also write an ONNX file with 8-bit weights, and report what that costs in score on the dev split.
+        license: for the model card, such as apache-2.0; default: the pretrained model's, if its own card has one.
+        language: for the model card, codes of the texts' languages, such as en.
+        push: also upload the folder to this repository of the Hugging Face hub, owner/name, as `dynabert push` does.
+        public: everybody may read that repository; default: its owner alone.
         json: print JSON instead of text.
     """
     from dynabert_jax.export.export import export_run
 
-    exported = export_run(run, format, out, subs=sub, force=force, int8=int8)
+    exported = export_run(
+        run, format, out, subs=sub, force=force, int8=int8, license=license, languages=language, push=push,
+        public=public,
+    )  # fmt: skip
     show(exported, json)
     if not json:
         tell(after_export(exported.folder, [sub.name for sub in exported.subs]))
+
+
+def push(
+    folder: Annotated[Path, tyro.conf.Positional, arg(metavar="FOLDER")],
+    name: Annotated[str, tyro.conf.Positional, arg(metavar="OWNER/NAME")],
+    public: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Upload an export to the Hugging Face hub, in the place of an earlier export there.
+
+    Args:
+        folder: what `dynabert export` wrote; its README.md may have been edited.
+        name: the repository; it is created if there is none.
+        public: everybody may read the repository; default: its owner alone.
+        json: print JSON instead of text.
+    """
+    from dynabert_jax.export.push import push_export
+
+    show(push_export(folder, name, public), json)
 
 
 def bench(
@@ -402,6 +432,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench,
     "choose": choose,
     "export": export,
+    "push": push,
     "compare": compare,
 }
 

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "bench": "time every sub-network of a run on this device",
     "choose": "find the best sub-network of a run for a budget",
     "export": "write sub-networks for transformers, ONNX Runtime, JAX alone, or the authors' code",
+    "push": "upload an export to the Hugging Face hub",
     "compare": "compare a checkpoint with the authors' code",
 }
 

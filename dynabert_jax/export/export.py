@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynabert_jax.data.tokenizer import load_tokenizer
+from dynabert_jax.export.card_data import terms_of
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.folder import check_target, whole_folder, write_tokenizer
 from dynabert_jax.export.formats import FormatName, check_count, find_format
 from dynabert_jax.export.int8 import Loss, check_possible, quantize
 from dynabert_jax.export.manifest import Manifest, Structure, checksums, write_manifest
 from dynabert_jax.export.model_card import ModelCard, written_by
+from dynabert_jax.export.push import Pushed, check_push, push_export
 from dynabert_jax.export.verify import Check, read_sentences, verify
 from dynabert_jax.infer.runner import Source
 from dynabert_jax.runs.finished import Finished, read_finished
@@ -22,16 +24,18 @@ from dynabert_jax.system.files import expanded
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was written, how it was verified and, if it was quantized, at what cost in score."""
+    """What was written, how it was verified, what 8 bits cost in score, and where it was pushed."""
 
     folder: Path
     subs: tuple[SubNetwork, ...]
     check: Check
     losses: tuple[Loss, ...]
+    pushed: Pushed | None = None
 
     def __str__(self) -> str:
-        """The largest difference of the answers, the cost of 8 bits, and the folder."""
-        return "\n".join(map(str, (self.check, *self.losses, f"written to {self.folder}")))
+        """The largest difference of the answers, the cost of 8 bits, the folder, and its page on the hub."""
+        pushed = (self.pushed,) if self.pushed else ()
+        return "\n".join(map(str, (self.check, *self.losses, f"written to {self.folder}", *pushed)))
 
     def to_json(self) -> str:
         """The same as JSON; scores are fractions."""
@@ -42,6 +46,7 @@ class Exported:
             "compared_sentences": self.check.sentences,
             "compared_by": self.check.by,
             "int8": [dataclasses.asdict(loss) for loss in self.losses],
+            "pushed": self.pushed and dataclasses.asdict(self.pushed),
         }
         return json.dumps(values, indent=2)
 
@@ -54,6 +59,10 @@ def export_run(
     subs: Sequence[str] = (),
     force: bool = False,
     int8: bool = False,
+    license: str | None = None,
+    languages: Sequence[str] = (),
+    push: str | None = None,
+    public: bool = False,
 ) -> Exported:
     """Writes sub-networks of a finished run in another format, with tokenizer and model card, and verifies them.
 
@@ -64,10 +73,16 @@ def export_run(
         subs: the names of the sub-networks; empty means all of the run's.
         force: replace `out` if it is an earlier export.
         int8: also write a quantized ONNX file, and score both.
+        license: for the model card, the hub's name of it, such as `apache-2.0`; None: the pretrained model's, if its
+            own card has one.
+        languages: for the model card, codes such as `en`.
+        push: also upload the folder to this repository of the hub, as `push_export` does.
+        public: everybody may read that repository.
 
     Raises:
         ExportError: the format is unknown, cannot hold these sub-networks; `out` exists or cannot be
             written; or the export gives wrong answers.
+        PushError: the hub refuses it; the folder is written all the same.
         MissingPackageError: a package that the format needs is not installed.
         RunFolderError, WeightsError, ConfigError, DataError: the run is damaged, or has no sub-network of that name.
     """
@@ -76,9 +91,14 @@ def export_run(
         raise ExportError(f"subs must be a list of names; got the single name {subs!r}; put it in [ ]")
     subs, chosen = tuple(dict.fromkeys(subs)), find_format(format)
     check_target(out, force)
+    if push is not None:
+        check_push(push)
+    elif public:
+        raise ExportError("public says who may read what is pushed; name a repository with --push, or leave it out")
     finished = read_finished(run)
     check_count(format, subs, [sub.name for sub in finished.subs])
     source = source_of(finished, subs, uncut=chosen.holds == "uncut")
+    terms = terms_of(finished.config.model, license, languages)
     tokenizer = load_tokenizer(finished.folder.model, finished.shape)
     sentences = read_sentences(finished, tokenizer)
     if int8:
@@ -88,9 +108,10 @@ def export_run(
         write_tokenizer(folder, tokenizer, finished.config.data.max_length)
         check = verify(source, functools.partial(chosen.open, folder), sentences)
         losses = quantize(source, finished.config.data.task, sentences, folder) if int8 else ()
-        ModelCard(finished, source, chosen, check, losses).write(folder)
+        ModelCard(finished, source, chosen, check, terms, losses).write(folder)
         write_manifest(folder, manifest_of(finished, source, format, folder))
-    return Exported(out, source.subs, check, losses)
+    pushed = None if push is None else push_export(out, push, public)
+    return Exported(out, source.subs, check, losses, pushed)
 
 
 def manifest_of(finished: Finished, source: Source, format: FormatName, folder: Path) -> Manifest:

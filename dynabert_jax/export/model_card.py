@@ -8,6 +8,7 @@ from pathlib import Path
 from dynabert_jax import cost
 from dynabert_jax.evaluate.rows import IN_UNITS, Row, named, shown
 from dynabert_jax.evaluate.table import escaped
+from dynabert_jax.export.card_data import Terms, front_matter
 from dynabert_jax.export.folder import CARD
 from dynabert_jax.export.formats import Format
 from dynabert_jax.export.int8 import Loss
@@ -38,6 +39,7 @@ class ModelCard:
         source: the exported model and sub-networks.
         format: the format.
         check: the verification.
+        terms: the licence and the languages.
         losses: the cost of quantizing; empty without it.
     """
 
@@ -45,6 +47,7 @@ class ModelCard:
     source: Source
     format: Format
     check: Check
+    terms: Terms
     losses: tuple[Loss, ...] = ()
 
     def write(self, folder: Path) -> None:
@@ -55,7 +58,7 @@ class ModelCard:
         task, model = escaped(self.finished.config.data.task.name), escaped(self.finished.config.model)
         kind = KINDS[self.source.model.config.model_type]
         parts = (
-            f"---\nlibrary_name: {self.format.library}\npipeline_tag: text-classification\n---",
+            front_matter(self.finished, [sub.name for sub in self.source.subs], self.format.library, self.terms),
             f"# {task}: {', '.join(sub.name for sub in self.source.subs)}",
             f"A {kind} for the task {task}, from a DynaBERT that was trained from {model}. "
             f"Exported by {written_by()} for {self.format.title}.",
@@ -65,6 +68,7 @@ class ModelCard:
             *(f"{loss}." for loss in self.losses),
             f"## Use it\n\nIn this folder:\n\n```python\n{self.usage()}\n```",
             *([EIGHT_BITS] if self.losses else []),
+            f"## What it is for, and its limits\n\n{self.limits()}",
             f"## How it was made\n\n{self.making()}",
         )
         return "\n\n".join(parts) + "\n"
@@ -102,17 +106,38 @@ class ModelCard:
     def usage(self) -> str:
         return self.format.usage.replace("{sub}", self.source.subs[0].name)
 
+    def limits(self) -> str:
+        """The intended use, and what no score tells."""
+        config, data = self.source.model.config, self.finished.config.data
+        labels = ", ".join(map(escaped, config.labels))
+        is_number, is_pairs = config.is_regression, len(data.task.text_columns) == 2
+        texts = "pairs of texts" if is_pairs else "texts"
+        answer = f"a number, {labels}," if is_number else f"one of {labels}"
+        lines = [
+            f"It gives {answer} for {texts} like those of the task {escaped(data.task.name)}, on which it was trained "
+            "and scored.",
+            "It gives an answer to every text, also to one of another kind or language, where no score says how good "
+            "it is. Score it on texts of your own before you rely on it.",
+            f"It reads at most {data.max_length} tokens of a text, special tokens included; the rest has no effect.",
+            *([] if is_number else ["Its probabilities are not calibrated: 0.9 does not mean right in 9 of 10 cases."]),
+            "It may have learned prejudices from its pretrained model and from the texts and labels of its training. "
+            "Do not let it decide alone on what matters to people.",
+        ]
+        return "\n".join(f"- {line}" for line in lines)
+
     def making(self) -> str:
-        """The run's stages and seed."""
+        """The licence, and the run's stages and seed."""
         config = self.finished.config
         labels = [escaped(label) for label in self.source.model.config.labels]
         outputs = f"one number, {labels[0]}" if self.source.model.config.is_regression else ", ".join(labels)
         return "\n".join(
             [
                 f"- pretrained model: {escaped(config.model)}",
+                f"- license: {escaped(str(self.terms))}",
                 f"- stages: {', '.join(config.stages)}; matmuls in {config.dtype}, seed {config.seed}",
                 f"- texts of up to {config.data.max_length} tokens, special tokens included",
                 f"- output: {outputs}",
+                "- method: DynaBERT (Hou et al., NeurIPS 2020, https://arxiv.org/abs/2004.04037)",
             ]
         )
 

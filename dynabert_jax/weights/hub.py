@@ -64,6 +64,24 @@ def _check_folder(folder: Path) -> Path:
     return folder
 
 
+def find_card(name: str) -> Path | None:
+    """The model's own card, README.md, from its folder or the hub; None if it has none, or cannot be reached."""
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        if is_hub_name(name):
+            return Path(hf_hub_download(name, "README.md"))
+        card = find_model(name) / "README.md"
+    except (errors.HTTPError, errors.HFValidationError, OSError, UserError):
+        return None
+    return card if card.is_file() else None
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `find_model` looks for a model of that name on the hub. A folder of that name comes first."""
+    return not name.startswith("sample:") and not _looks_local(name) and not expanded(name).exists()
+
+
 def _looks_local(name: str) -> bool:
     """Whether a name that is not a folder was meant as a path: hub names are `model` or `organization/model`."""
     parts = Path(name).parts
