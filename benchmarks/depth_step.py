@@ -19,7 +19,8 @@ import numpy as np
 import tyro
 
 from benchmarks import harness
-from dynabert_jax.config import DepthStage, Dtype
+from dynabert_jax.config import Dtype
+from dynabert_jax.config.complete import CompleteDepthStage
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.microbatch import micro_batches
 from dynabert_jax.plan import depth
@@ -61,7 +62,7 @@ class Parts:
     def __init__(self, settings: Settings):
         config = harness.minilm()
         params = init_params(config, seed=0)
-        self.objective = depth(config, DepthStage())
+        self.objective = depth(config, CompleteDepthStage())
         self.programs = Programs(Bert(config, settings.dtype))
         self.apply_update = make_update(Distillation(self.objective), TOTAL_STEPS)
         self.batch = harness.random_batch(config, settings.batch, settings.length)

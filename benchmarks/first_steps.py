@@ -12,7 +12,8 @@ import jax
 import tyro
 
 from benchmarks import harness
-from dynabert_jax.config import DataConfig, Dtype, ModelConfig, RunConfig
+from dynabert_jax.config import Dtype, ModelConfig
+from dynabert_jax.config.complete import CompleteData, CompleteRun
 from dynabert_jax.config.tasks import task
 from dynabert_jax.data.batches import Batch
 from dynabert_jax.model.bert import Bert
@@ -56,7 +57,7 @@ def main(settings: Settings) -> None:
 
 
 def default_plan(config: ModelConfig) -> Plan:
-    return plan_run(config, RunConfig(model="any", run_dir="none", data=DataConfig(task=task("sst2"))))
+    return plan_run(config, CompleteRun(model="any", run_dir="none", data=CompleteData(task=task("sst2"))))
 
 
 def stage_steps(programs: Programs, objective: StagePlan, params: Params, batch: Batch) -> Callable[[], None]:

@@ -12,7 +12,8 @@ import tyro
 
 from benchmarks import harness
 from benchmarks.steps import OurStep
-from dynabert_jax.config import DepthStage, Dtype, FineTune, ModelConfig
+from dynabert_jax.config import Dtype, ModelConfig
+from dynabert_jax.config.complete import CompleteDepthStage, CompleteFineTune
 from dynabert_jax.data.batches import PlannedBatch
 from dynabert_jax.plan import StagePlan, depth, fine_tune
 from dynabert_jax.train.step import training_flops
@@ -75,7 +76,7 @@ def main(settings: Settings) -> None:
 
 def points(config: ModelConfig, settings: Settings) -> dict[str, Point]:
     """By name, in the order of growth."""
-    tuning, stage = fine_tune(config, FineTune()), DepthStage()
+    tuning, stage = fine_tune(config, CompleteFineTune()), CompleteDepthStage()
     found: dict[str, Point] = {}
     for batch in settings.batch:
         found[f"{batch} sentences"] = Point("batch", tuning, harness.Settings(settings.length[0], batch))

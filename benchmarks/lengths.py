@@ -12,7 +12,8 @@ import tyro
 
 from benchmarks import harness
 from benchmarks.steps import OurStep, StageName, find_objective
-from dynabert_jax.config import DataConfig, Dtype
+from dynabert_jax.config import Dtype
+from dynabert_jax.config.complete import CompleteData
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.config.tasks import task
 from dynabert_jax.data.batches import plan_epoch
@@ -45,7 +46,7 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Times a step at every length, and sums the times over the batches of an epoch."""
-    data = DataConfig(task=task("movie_reviews"), batch_size=settings.batch)
+    data = CompleteData(task=task("movie_reviews"), batch_size=settings.batch)
     folder = find_model(MODEL)
     train = load_data(data, load_tokenizer(folder, ModelConfig.read(folder / "config.json"))).train
     batches = {

@@ -13,7 +13,8 @@ import jax
 import tyro
 
 from benchmarks import harness
-from dynabert_jax.config import DepthStage, Dtype
+from dynabert_jax.config import Dtype
+from dynabert_jax.config.complete import CompleteDepthStage
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.microbatch import micro_batches
 from dynabert_jax.plan import depth
@@ -57,7 +58,7 @@ def main(settings: Settings) -> None:
 def take_steps(settings: Settings, parts: int, remat: bool) -> harness.Row:
     """A row with the number of microbatches used and the peak memory, including compilation."""
     config = harness.MODELS[settings.model]()
-    params, objective = init_params(config, seed=0), depth(config, DepthStage())
+    params, objective = init_params(config, seed=0), depth(config, CompleteDepthStage())
     programs = Programs(Bert(config, settings.dtype, remat))
     update = make_update(Distillation(objective), STEPS)
     state, teacher = init_state(Distillation(objective), params, STEPS), place_teacher(params, settings.dtype)

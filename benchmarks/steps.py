@@ -15,7 +15,8 @@ import tyro
 
 from benchmarks import harness, torch_bert, torch_dynabert
 from dynabert_jax import cost
-from dynabert_jax.config import DepthStage, Dtype, FineTune, ModelConfig, WidthStage
+from dynabert_jax.config import Dtype, ModelConfig
+from dynabert_jax.config.complete import CompleteDepthStage, CompleteFineTune, CompleteWidthStage
 from dynabert_jax.data.batches import Batch
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.matmul import matmul_rate
@@ -82,8 +83,8 @@ def main(settings: Settings) -> None:
 
 def find_objective(config: ModelConfig, name: StageName) -> StagePlan:
     if name == "fine_tune":
-        return fine_tune(config, FineTune())
-    return width(config, WidthStage()) if name == "width" else depth(config, DepthStage())
+        return fine_tune(config, CompleteFineTune())
+    return width(config, CompleteWidthStage()) if name == "width" else depth(config, CompleteDepthStage())
 
 
 def make_cases(

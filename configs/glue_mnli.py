@@ -7,15 +7,17 @@ accuracy on both dev sets.
 configs/README.md says where the settings come from and what could not be checked. Not run yet: no score, no time.
 """
 
-from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, RunConfig, WidthStage
+from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, Optimizer, RunConfig, WidthStage
 from dynabert_jax.config.tasks import task
+
+optimizer = Optimizer(learning_rate=2e-5, warmup=0.0)
 
 config = RunConfig(
     model="bert-base-uncased",
     run_dir="runs/glue_mnli",
-    data=DataConfig(task=task("mnli")),
-    fine_tune=FineTune(evaluations=10),
+    data=DataConfig(task=task("mnli"), lengths=(32, 64, 128), batch_size=32),
+    fine_tune=FineTune(epochs=3, optimizer=optimizer, evaluations=10),
     importance=Importance(split="dev"),
-    width=WidthStage(evaluations=10),
-    depth=DepthStage(evaluations=10),
+    width=WidthStage(epochs=3, optimizer=optimizer, evaluations=10),
+    depth=DepthStage(epochs=3, optimizer=optimizer, evaluations=10),
 )

@@ -6,15 +6,17 @@
 configs/README.md says where the settings come from and what could not be checked. Not run yet: no score, no time.
 """
 
-from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, RunConfig, WidthStage
+from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, Optimizer, RunConfig, WidthStage
 from dynabert_jax.config.tasks import task
+
+optimizer = Optimizer(learning_rate=2e-5, warmup=0.0)
 
 config = RunConfig(
     model="bert-base-uncased",
     run_dir="runs/glue_qnli",
-    data=DataConfig(task=task("qnli")),
-    fine_tune=FineTune(evaluations=10),
+    data=DataConfig(task=task("qnli"), lengths=(32, 64, 128), batch_size=32),
+    fine_tune=FineTune(epochs=3, optimizer=optimizer, evaluations=10),
     importance=Importance(split="dev"),
-    width=WidthStage(evaluations=10),
-    depth=DepthStage(evaluations=10),
+    width=WidthStage(epochs=3, optimizer=optimizer, evaluations=10),
+    depth=DepthStage(epochs=3, optimizer=optimizer, evaluations=10),
 )

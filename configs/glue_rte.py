@@ -6,15 +6,17 @@
 configs/README.md says where the settings come from and what could not be checked. Not run yet: no score, no time.
 """
 
-from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, RunConfig, WidthStage
+from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, Optimizer, RunConfig, WidthStage
 from dynabert_jax.config.tasks import task
+
+optimizer = Optimizer(learning_rate=2e-5, warmup=0.0)
 
 config = RunConfig(
     model="bert-base-uncased",
     run_dir="runs/glue_rte",
-    data=DataConfig(task=task("rte")),
-    fine_tune=FineTune(evaluations=2),
+    data=DataConfig(task=task("rte"), lengths=(32, 64, 128), batch_size=32),
+    fine_tune=FineTune(epochs=3, optimizer=optimizer, evaluations=2),
     importance=Importance(split="dev"),
-    width=WidthStage(evaluations=2),
-    depth=DepthStage(evaluations=2),
+    width=WidthStage(epochs=3, optimizer=optimizer, evaluations=2),
+    depth=DepthStage(epochs=3, optimizer=optimizer, evaluations=2),
 )

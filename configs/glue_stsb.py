@@ -7,15 +7,17 @@ correlation.
 configs/README.md says where the settings come from and what could not be checked. Not run yet: no score, no time.
 """
 
-from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, RunConfig, WidthStage
+from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, Optimizer, RunConfig, WidthStage
 from dynabert_jax.config.tasks import task
+
+optimizer = Optimizer(learning_rate=2e-5, warmup=0.0)
 
 config = RunConfig(
     model="bert-base-uncased",
     run_dir="runs/glue_stsb",
-    data=DataConfig(task=task("stsb")),
-    fine_tune=FineTune(evaluations=4),
+    data=DataConfig(task=task("stsb"), lengths=(32, 64, 128), batch_size=32),
+    fine_tune=FineTune(epochs=3, optimizer=optimizer, evaluations=4),
     importance=Importance(split="dev"),
-    width=WidthStage(evaluations=4),
-    depth=DepthStage(evaluations=4),
+    width=WidthStage(epochs=3, optimizer=optimizer, evaluations=4),
+    depth=DepthStage(epochs=3, optimizer=optimizer, evaluations=4),
 )

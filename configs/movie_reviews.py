@@ -14,9 +14,9 @@ optimizer = Optimizer(learning_rate=1e-4, warmup=0.1)
 config = RunConfig(
     model="sample:minilm",
     run_dir="runs/movie_reviews",
-    data=DataConfig(task=task("movie_reviews"), lengths=(24, 48)),
-    fine_tune=FineTune(epochs=2, optimizer=optimizer),
-    width=WidthStage(epochs=1, optimizer=optimizer),
-    depth=DepthStage(epochs=1, optimizer=optimizer),
+    data=DataConfig(task=task("movie_reviews"), lengths=(24, 48), batch_size=32),
+    fine_tune=FineTune(epochs=2, evaluations=1, optimizer=optimizer),
+    width=WidthStage(epochs=1, evaluations=1, optimizer=optimizer),
+    depth=DepthStage(epochs=1, evaluations=1, optimizer=optimizer),
     dtype="bfloat16",
 )

@@ -8,7 +8,7 @@ bash scripts/run.sh configs/movie_reviews_quick.py
 from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, Optimizer, RunConfig, WidthStage
 from dynabert_jax.config.tasks import task
 
-optimizer = Optimizer(learning_rate=1e-4)
+optimizer = Optimizer(learning_rate=1e-4, warmup=0.0)
 
 config = RunConfig(
     model="sample:minilm",
@@ -16,12 +16,13 @@ config = RunConfig(
     data=DataConfig(
         task=task("movie_reviews"),
         lengths=(32,),
+        batch_size=32,
         max_train_examples=1600,
         max_eval_examples=400,
     ),
-    fine_tune=FineTune(epochs=2, optimizer=optimizer, keep="last"),
+    fine_tune=FineTune(epochs=2, evaluations=1, optimizer=optimizer, keep="last"),
     importance=Importance(max_examples=800),
-    width=WidthStage(epochs=1, optimizer=optimizer, keep="last"),
-    depth=DepthStage(epochs=1, optimizer=optimizer, keep="last"),
+    width=WidthStage(epochs=1, evaluations=1, optimizer=optimizer, keep="last"),
+    depth=DepthStage(epochs=1, evaluations=1, optimizer=optimizer, keep="last"),
     dtype="bfloat16",
 )

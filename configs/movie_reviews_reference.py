@@ -10,14 +10,14 @@ in the released code, and every stage keeps its last weights instead of the best
 from dynabert_jax.config import DataConfig, DepthStage, FineTune, Importance, Optimizer, RunConfig, WidthStage
 from dynabert_jax.config.tasks import task
 
-optimizer = Optimizer(learning_rate=5e-5)
+optimizer = Optimizer(learning_rate=5e-5, warmup=0.0)
 
 config = RunConfig(
     model="sample:minilm",
     run_dir="runs/movie_reviews_reference",
-    data=DataConfig(task=task("movie_reviews_reference"), lengths=(40,)),
-    fine_tune=FineTune(epochs=2, optimizer=optimizer, keep="last"),
+    data=DataConfig(task=task("movie_reviews_reference"), lengths=(40,), batch_size=32),
+    fine_tune=FineTune(epochs=2, evaluations=1, optimizer=optimizer, keep="last"),
     importance=Importance(split="dev", gradients="running", batch_size=8),
-    width=WidthStage(epochs=1, optimizer=optimizer, keep="last"),
-    depth=DepthStage(epochs=1, optimizer=optimizer, keep="last"),
+    width=WidthStage(epochs=1, evaluations=1, optimizer=optimizer, keep="last"),
+    depth=DepthStage(epochs=1, evaluations=1, optimizer=optimizer, keep="last"),
 )

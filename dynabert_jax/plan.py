@@ -5,9 +5,16 @@ import zlib
 from typing import NamedTuple
 
 from dynabert_jax.config.checked import ConfigError
+from dynabert_jax.config.complete import (
+    CompleteDepthStage,
+    CompleteDistillation,
+    CompleteFinalStage,
+    CompleteFineTune,
+    CompleteRun,
+    CompleteStage,
+    CompleteWidthStage,
+)
 from dynabert_jax.config.model import ModelConfig
-from dynabert_jax.config.run import RunConfig
-from dynabert_jax.config.stages import DepthStage, Distillation, FinalStage, FineTune, Stage, WidthStage
 from dynabert_jax.subnetwork import SubNetwork, check_names, families_of, uniform_grid
 
 
@@ -44,7 +51,7 @@ class StagePlan:
     """
 
     name: str
-    settings: Stage
+    settings: CompleteStage
     groups: tuple[Group, ...]
     weights: LossWeights
 
@@ -70,18 +77,18 @@ class StagePlan:
 LABELS_ONLY = LossWeights(logit=0.0, hidden=0.0, label=1.0)
 
 
-def fine_tune(config: ModelConfig, settings: FineTune) -> StagePlan:
+def fine_tune(config: ModelConfig, settings: CompleteFineTune) -> StagePlan:
     """The full network learns the labels."""
     return StagePlan("fine_tune", settings, (Group(None, (SubNetwork.full(config),)),), LABELS_ONLY)
 
 
-def width(config: ModelConfig, settings: WidthStage) -> StagePlan:
+def width(config: ModelConfig, settings: CompleteWidthStage) -> StagePlan:
     """Every width at full depth learns from the full fine-tuned network."""
     students = uniform_grid(config, settings.widths, (1.0,))
     return _distil("width", config, settings, (Group(SubNetwork.full(config), students),))
 
 
-def depth(config: ModelConfig, settings: DepthStage) -> StagePlan:
+def depth(config: ModelConfig, settings: CompleteDepthStage) -> StagePlan:
     """Every width and depth learns from the width stage's network, at its own width or the full one."""
     students = uniform_grid(config, settings.widths, settings.depths)
     if settings.teacher_width == "full":
@@ -93,7 +100,7 @@ def depth(config: ModelConfig, settings: DepthStage) -> StagePlan:
     return _distil("depth", config, settings, tuple(group for group in groups if group.students))
 
 
-def final(config: ModelConfig, settings: FinalStage) -> StagePlan:
+def final(config: ModelConfig, settings: CompleteFinalStage) -> StagePlan:
     """Every width and depth learns the labels."""
     students = uniform_grid(config, settings.widths, settings.depths)
     return StagePlan("final", settings, (Group(None, students),), LABELS_ONLY)
@@ -120,7 +127,7 @@ class Plan:
         return first is not None and first.has_teacher
 
 
-def plan_run(config: ModelConfig, run: RunConfig) -> Plan:
+def plan_run(config: ModelConfig, run: CompleteRun) -> Plan:
     """What the run's stages train, for a model of this shape.
 
     Raises:
@@ -144,7 +151,7 @@ def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:
     return plan.stages[-1].students if plan.stages else (SubNetwork.full(config),)
 
 
-def _distil(name: str, config: ModelConfig, settings: Distillation, groups: tuple[Group, ...]) -> StagePlan:
+def _distil(name: str, config: ModelConfig, settings: CompleteDistillation, groups: tuple[Group, ...]) -> StagePlan:
     without_logits = config.is_regression and not settings.distil_regression
     logit_weight = 0.0 if without_logits else settings.logit_weight
     if logit_weight == settings.hidden_weight == 0.0:

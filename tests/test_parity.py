@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dynabert_jax.config import DepthStage, FinalStage, ModelConfig, Optimizer, WidthStage
+from dynabert_jax.config import ModelConfig
+from dynabert_jax.config.complete import CompleteDepthStage, CompleteFinalStage, CompleteOptimizer, CompleteWidthStage
 from dynabert_jax.data.batches import Batch, Inputs
 from dynabert_jax.model.bert import Bert, Outputs
 from dynabert_jax.model.params import cut_model
@@ -158,7 +159,7 @@ def test_importance_and_rewiring(case: Case) -> None:
 def stage_of(case: Case) -> StagePlan:
     """The case's stage, as our configuration describes it."""
     spec, config = case.spec, case.config
-    optimizer = Optimizer(
+    optimizer = CompleteOptimizer(
         learning_rate=spec["learning_rate"],
         weight_decay=spec["weight_decay"],
         warmup=spec["warmup_steps"] / spec["total_steps"],
@@ -172,11 +173,12 @@ def stage_of(case: Case) -> StagePlan:
     distil = {"logit_weight": float(spec["lambda_logit"]), "hidden_weight": float(spec["lambda_hidden"]),
               "distil_regression": False, "optimizer": optimizer}  # fmt: skip
     if spec["stage"] == "width":
-        return width(config, WidthStage(widths=widths, **distil))
+        return width(config, CompleteWidthStage(widths=widths, **distil))
     if spec["stage"] == "depth":
-        return depth(config, DepthStage(widths=widths, depths=depths, teacher_width=spec["teacher_width"], **distil))
+        settings = CompleteDepthStage(widths=widths, depths=depths, teacher_width=spec["teacher_width"], **distil)
+        return depth(config, settings)
     assert spec["stage"] == "finetune"
-    return final(config, FinalStage(widths=widths, depths=depths, optimizer=optimizer))
+    return final(config, CompleteFinalStage(widths=widths, depths=depths, optimizer=optimizer))
 
 
 @pytest.mark.parametrize("case", cases("train"), indirect=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import tiny_texts
-from dynabert_jax.config import DataConfig, FineTune, ModelConfig, RunConfig
+from dynabert_jax.config import ModelConfig
+from dynabert_jax.config.complete import CompleteData, CompleteRun
 from dynabert_jax.config.tasks import Task
 from dynabert_jax.data.encode import load_data
 from dynabert_jax.data.rows import DataError
@@ -69,13 +70,12 @@ def run(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split in ("train", "dev"):
         rows = [(*pair, TASK.labels[i % 2]) for i, pair in enumerate(PAIRS)]
         write_csv(folder / f"{split}.csv", ("first", "second", "label"), rows)
-    data = DataConfig(
+    data = CompleteData(
         task=TASK, train_file=str(folder / "train.csv"), dev_file=str(folder / "dev.csv"), lengths=(20,), batch_size=4,
         eval_batch_size=4,
     )  # fmt: skip
-    config = RunConfig(
-        model=str(model), run_dir=str(folder / "run"), data=data, fine_tune=FineTune(), importance=None, width=None,
-        depth=None,
+    config = CompleteRun(
+        model=str(model), run_dir=str(folder / "run"), data=data, importance=None, width=None, depth=None,
     )  # fmt: skip
     save_model(folder / "run" / "model", case.shape, random_params(case.shape), tokenizer_from=model)
     (folder / "run" / "config.json").write_text(config.to_json())

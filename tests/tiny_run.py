@@ -16,16 +16,15 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from dynabert_jax.config import (
-    DataConfig,
-    DepthStage,
-    FinalStage,
-    FineTune,
-    Importance,
-    ModelConfig,
-    Optimizer,
-    RunConfig,
-    WidthStage,
+from dynabert_jax.config import Importance, ModelConfig
+from dynabert_jax.config.complete import (
+    CompleteData,
+    CompleteDepthStage,
+    CompleteFinalStage,
+    CompleteFineTune,
+    CompleteOptimizer,
+    CompleteRun,
+    CompleteWidthStage,
 )
 from dynabert_jax.config.tasks import Task
 from dynabert_jax.runs.folder import RunFolder
@@ -75,29 +74,29 @@ class Materials:
     def file(self, split: str) -> str:
         return str(self.folder / f"{split}.csv")
 
-    def data(self, **changes: Any) -> DataConfig:
+    def data(self, **changes: Any) -> CompleteData:
         files = {f"{split}_file": self.file(split) for split in ("train", "dev", "test")}
         values = {"task": TASK, "lengths": (12,), "batch_size": 8, "eval_batch_size": 8}
-        return DataConfig(**(files | values | changes))
+        return CompleteData(**(files | values | changes))
 
-    def config(self, run_dir: Path, **changes: Any) -> RunConfig:
+    def config(self, run_dir: Path, **changes: Any) -> CompleteRun:
         """All four stages, of the same length so that they share compiled updates."""
-        stage = {"epochs": 2, "optimizer": Optimizer(learning_rate=1e-2)}
+        stage = {"epochs": 2, "optimizer": CompleteOptimizer(learning_rate=1e-2)}
         values = {
             "model": str(self.model),
             "run_dir": str(run_dir),
             "data": self.data(),
-            "fine_tune": FineTune(**stage, keep="last"),
+            "fine_tune": CompleteFineTune(**stage, keep="last"),
             "importance": Importance(batch_size=8, max_examples=20),
-            "width": WidthStage(**stage, widths=(1.0, 0.5)),
-            "depth": DepthStage(**stage, widths=(1.0, 0.5), depths=(1.0, 0.5)),
-            "final": FinalStage(**stage, widths=(1.0,), depths=(1.0, 0.5)),
+            "width": CompleteWidthStage(**stage, widths=(1.0, 0.5)),
+            "depth": CompleteDepthStage(**stage, widths=(1.0, 0.5), depths=(1.0, 0.5)),
+            "final": CompleteFinalStage(**stage, widths=(1.0,), depths=(1.0, 0.5)),
             "log_every": 5,
             "checkpoint_every": 4,
         }
-        return RunConfig(**(values | changes))
+        return CompleteRun(**(values | changes))
 
-    def few_students(self, run_dir: Path, **changes: Any) -> RunConfig:
+    def few_students(self, run_dir: Path, **changes: Any) -> CompleteRun:
         """All four stages, of five students together: compiling them takes most of a run's time."""
         config = self.config(run_dir, **changes)
         assert config.width is not None
@@ -109,7 +108,7 @@ class Materials:
             final=config.final.replace(depths=(0.5,)),
         )
 
-    def fine_tuning(self, run_dir: Path, **changes: Any) -> RunConfig:
+    def fine_tuning(self, run_dir: Path, **changes: Any) -> CompleteRun:
         """The first stage alone."""
         return self.config(run_dir, **({"importance": None, "width": None, "depth": None, "final": None} | changes))
 
@@ -118,7 +117,7 @@ class Materials:
 class Finished:
     """A run that was made in this process, what it returned, logged and showed, and the programs it compiled."""
 
-    config: RunConfig
+    config: CompleteRun
     results: Results
     messages: list[str]
     errors: str
@@ -167,7 +166,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Row], delimiter:
 
 def shared_updates() -> Callable[[Objective, int], Any]:
     """`make_update`, made once for each optimizer and number of steps: its result depends on nothing else here."""
-    made: dict[tuple[Optimizer, int], Any] = {}
+    made: dict[tuple[CompleteOptimizer, int], Any] = {}
 
     def make(objective: Objective, total_steps: int) -> Any:
         key = (objective.stage.settings.optimizer, total_steps)
@@ -216,7 +215,7 @@ def cache_settings(folder: Path) -> dict[str, Any]:
     }
 
 
-def write_config(path: Path, config: RunConfig) -> Path:
+def write_config(path: Path, config: CompleteRun) -> Path:
     """A configuration as users have it."""
     path.with_suffix(".json").write_text(config.to_json())
     path.write_text(
@@ -226,7 +225,7 @@ def write_config(path: Path, config: RunConfig) -> Path:
     return path
 
 
-def any_origin(config: RunConfig, part: str) -> Origin:
+def any_origin(config: CompleteRun, part: str) -> Origin:
     """Of a part of a run, whatever its data and weights are."""
     return Origin(part, settings_of(config, part), None, None, None)
 

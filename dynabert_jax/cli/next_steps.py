@@ -48,6 +48,6 @@ def after_choice(run: Path, sub: str, backend: str | None) -> list[Step]:
 def after_export(folder: Path, subs: Sequence[str]) -> list[Step]:
     which = ["--sub", subs[0]] if len(subs) > 1 else []
     return [
-        (command("predict", folder, *which, "--text", "your text"), "its answer"),
-        (command("predict", folder, *which, "--file", "texts.csv", "--out", "answers.csv"), "those to a file"),
+        (command("predict", folder, *which, "--text", "your text"), "predict a text"),
+        (command("predict", folder, *which, "--file", "texts.csv", "--out", "answers.csv"), "predict a file"),
     ]

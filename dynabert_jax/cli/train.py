@@ -4,7 +4,7 @@ import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import tyro
 
@@ -20,11 +20,14 @@ from dynabert_jax.system import devices
 
 USAGE = """usage: dynabert train CONFIG [--stage NAME] [--from RUN] [--dry-run] [--SETTING VALUE ...]
 
-CONFIG        a Python file that sets `config` to a RunConfig, such as configs/movie_reviews_quick.py
---stage NAME  train only this stage (fine_tune, width, depth or final); the ones before it must be finished
---from RUN    take over the stages that another run has finished with the same settings, data and weights
---dry-run     check everything, run a few steps of every stage and print what the run would do; nothing is written
---SETTING     any setting of the configuration, such as --run-dir runs/other or --depth.optimizer.learning-rate 1e-5
+CONFIG             a Python file that sets `config` to a RunConfig, such as configs/movie_reviews_quick.py
+--stage NAME       train only this stage (fine_tune, width, depth or final); the ones before it must be finished
+--from RUN         take over the stages that another run has finished with the same settings, data and weights
+--dry-run          check everything, run a few steps of every stage, print what the run would do, and write nothing
+--epochs N         the epochs of every stage; --depth.epochs N wins for its stage
+--learning-rate X  the learning rate of every stage; --depth.optimizer.learning-rate X wins for its stage
+--no-fine-tune     leave out the fine-tuning stage: the model is fine-tuned on this task already
+--SETTING          any setting of the configuration, such as --run-dir runs/other or --data.batch-size 64
 
 dynabert train CONFIG --help lists every setting with its meaning and its value in CONFIG.
 In a clone of the project, python train.py CONFIG does the same."""
@@ -33,6 +36,11 @@ FULL = (
     "The same command resumes from the last checkpoint. To use less memory, add --gradient-accumulation N (the same "
     "batch in N microbatches), --rematerialize or, if sub-networks were being scored, a smaller --data.eval-batch-size"
 )
+
+NO_FINE_TUNE = "--no-fine-tune"
+EXAMPLES = {"--epochs": "4", "--learning-rate": "5e-5"}
+
+Number = TypeVar("Number", int, float)
 
 
 class Asked(NamedTuple):
@@ -92,9 +100,14 @@ def read_arguments(arguments: Sequence[str]) -> Asked:
     if arguments[0].startswith("-"):
         raise ConfigError(f"name the configuration first, and its settings behind it; got {arguments[0]}")
     config = read_config(Path(arguments[0]))
-    only, rest = take_option("--stage", "the name of a stage: fine_tune, width, depth or final", arguments[1:])
-    from_run, settings = take_option("--from", "the folder of a run", rest)
-    overrides = [one for one in settings if one != "--dry-run"]
+    only, settings = take(arguments[1:], "--stage", "the name of a stage: fine_tune, width, depth or final")
+    from_run, settings = take(settings, "--from", "the folder of a run")
+    epochs, settings = take_number(settings, "--epochs", int)
+    learning_rate, settings = take_number(settings, "--learning-rate", float)
+    overrides = [one for one in settings if _flag_of(one) not in ("--dry-run", NO_FINE_TUNE)]
+    if any(_flag_of(one) == NO_FINE_TUNE for one in settings):
+        config = leave_out_fine_tuning(config, overrides)
+    config = config.with_stages(epochs=epochs, learning_rate=learning_rate)
     check_names(overrides)
     if overrides:
         config = tyro.cli(
@@ -103,7 +116,7 @@ def read_arguments(arguments: Sequence[str]) -> Asked:
         )  # fmt: skip
     if only is not None:
         config.until(only)
-    return Asked(config, only, from_run, is_dry=len(overrides) < len(settings))
+    return Asked(config, only, from_run, is_dry="--dry-run" in settings)
 
 
 def check_names(settings: Sequence[str]) -> None:
@@ -141,13 +154,42 @@ def read_config(path: Path) -> RunConfig:
     return config
 
 
-def take_option(name: str, value: str, arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The value of an option, or None, and the other arguments; `value` says what it is, for messages."""
-    divided = (one.split("=", 1) if one.startswith(f"{name}=") else [one] for one in arguments)
+def take(arguments: Sequence[str], name: str, what: str) -> tuple[str | None, list[str]]:
+    """The value of a flag such as --stage, or None, and the other arguments; `what` says what its value is.
+
+    Raises:
+        ConfigError: it has no value, or is given twice.
+    """
+    divided = (argument.split("=", 1) if _flag_of(argument) == name else [argument] for argument in arguments)
     rest = [part for parts in divided for part in parts]
-    if name not in rest:
+    places = [at for at, argument in enumerate(rest) if _flag_of(argument) == name]
+    if not places:
         return None, rest
-    at = rest.index(name)
+    at = places[0]
+    if len(places) > 1:
+        raise ConfigError(f"{name} is given {len(places)} times; give it once")
     if at + 1 == len(rest):
-        raise ConfigError(f"{name} needs {value}")
+        raise ConfigError(f"{name} needs {what}")
     return rest[at + 1], rest[:at] + rest[at + 2 :]
+
+
+def _flag_of(argument: str) -> str:
+    """--learning-rate of --learning_rate=5e-5; empty for a value."""
+    return argument.partition("=")[0].replace("_", "-") if argument.startswith("--") else ""
+
+
+def take_number(arguments: Sequence[str], name: str, kind: type[Number]) -> tuple[Number | None, list[str]]:
+    """The number of a flag, or None, and the other arguments."""
+    text, rest = take(arguments, name, f"a number, such as {name} {EXAMPLES[name]}")
+    try:
+        return None if text is None else kind(text), rest
+    except ValueError:
+        raise ConfigError(f"{name} must be a number, such as {EXAMPLES[name]}; got {text!r}") from None
+
+
+def leave_out_fine_tuning(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """The run without its first stage; raises ConfigError if it is set as well."""
+    contradicting = [one for one in settings if _flag_of(one).startswith("--fine-tune")]
+    if contradicting:
+        raise ConfigError(f"{NO_FINE_TUNE} leaves out the stage that {contradicting[0]} sets; remove one of them")
+    return config.replace(fine_tune=None)

@@ -25,7 +25,8 @@ class DataConfig(Checked):
         glue_folder: a folder with GLUE's train.tsv and dev.tsv.
         hub: a hub data set, `path` or `path:configuration`.
         lengths: the static lengths, in tokens, to which batches are padded; texts beyond the largest are truncated.
-        batch_size: examples per training step, over all devices together.
+            None: the recipe's, by the lengths of the texts.
+        batch_size: examples per training step, over all devices together. None: the recipe's, by their number.
         eval_batch_size: examples per evaluation batch, over all devices together.
         max_train_examples, max_eval_examples: use only this many, drawn with split_seed; every class keeps a row, as
             long as there is room; 0 means all. Unlabelled texts count only where nothing else is trained on.
@@ -39,8 +40,8 @@ class DataConfig(Checked):
     unlabelled_files: tuple[str, ...] = ()
     glue_folder: str | None = None
     hub: str | None = None
-    lengths: tuple[AtLeastOne, ...] = (32, 64, 128)
-    batch_size: AtLeastOne = 32
+    lengths: tuple[AtLeastOne, ...] | None = None
+    batch_size: AtLeastOne | None = None
     eval_batch_size: AtLeastOne = 32
     max_train_examples: Count = 0
     max_eval_examples: Count = 0
@@ -58,12 +59,8 @@ class DataConfig(Checked):
                 "a test_file with labels needs a dev_file with labels beside unlabelled_files: without one, dev scores "
                 "would be agreement with the teacher, and test scores would not"
             )
-        if not self.lengths or list(self.lengths) != sorted(set(self.lengths)):
-            raise ValueError(
-                f"lengths must be one or more numbers in ascending order, without repeats; got {self.lengths}"
-            )
-        if self.max_length < 3:
-            raise ValueError(f"lengths {self.lengths} leave no room for a token between [CLS] and [SEP]; use 3 or more")
+        if self.lengths is not None:
+            _check_lengths(self.lengths)
         return self
 
     @property
@@ -72,7 +69,9 @@ class DataConfig(Checked):
         labelled = (self.train_file, self.glue_folder, self.hub, self.task.hub, self.task.sample)
         return bool(self.unlabelled_files) and not any(labelled)
 
-    @property
-    def max_length(self) -> int:
-        """The longest sentence in tokens, special tokens included."""
-        return self.lengths[-1]
+
+def _check_lengths(lengths: tuple[int, ...]) -> None:
+    if not lengths or list(lengths) != sorted(set(lengths)):
+        raise ValueError(f"lengths must be one or more numbers in ascending order, without repeats; got {lengths}")
+    if lengths[-1] < 3:
+        raise ValueError(f"lengths {lengths} leave no room for a token between [CLS] and [SEP]; use 3 or more")

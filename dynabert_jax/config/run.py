@@ -1,5 +1,6 @@
-"""The settings of a whole run; the defaults are the paper's values."""
+"""The settings of a whole run; the defaults are the paper's values, or None for what the recipe chooses."""
 
+from collections.abc import Mapping
 from typing import Self
 
 import pydantic
@@ -11,6 +12,9 @@ from dynabert_jax.config.stages import DepthStage, FinalStage, FineTune, Importa
 
 class RunConfig(Checked):
     """A whole run. Its stages run in this order; a stage that is None is left out.
+
+    Settings inside of `data` and the stages that are None are chosen by `dynabert_jax.recipe`, once the data and the
+    model have been read. What a run has used is in its config.json.
 
     Attributes:
         model: a local folder or a hub name in Hugging Face's format, or `sample:minilm`.
@@ -67,10 +71,19 @@ class RunConfig(Checked):
             )
 
     @property
-    def stages(self) -> dict[str, Stage]:
+    def stages(self) -> Mapping[str, Stage]:
         """The stages of the run by name, in order."""
         named = {"fine_tune": self.fine_tune, "width": self.width, "depth": self.depth, "final": self.final}
         return {name: stage for name, stage in named.items() if stage is not None}
+
+    def with_stages(self, *, epochs: int | None = None, learning_rate: float | None = None) -> Self:
+        """The same run with these values in every stage that it has; None leaves a value as it is."""
+        changed = {}
+        for name, stage in self.stages.items():
+            rate = stage.optimizer.learning_rate if learning_rate is None else learning_rate
+            optimizer = stage.optimizer.replace(learning_rate=rate)
+            changed[name] = stage.replace(optimizer=optimizer, epochs=stage.epochs if epochs is None else epochs)
+        return self.replace(**changed)
 
     def until(self, stage: str) -> Self:
         """The same run, ending after the stage of that name.

@@ -1,23 +1,35 @@
-"""The settings of each stage of a run; the defaults are the paper's values."""
+"""The settings of each stage of a run; the defaults are the paper's values, or None for what the recipe chooses."""
 
-from typing import Annotated, Literal, Self
+from typing import Any, Literal, Self
 
 import pydantic
 
-from dynabert_jax.config.checked import AtLeastOne, Checked, Count, Fractions, NonNegative, Positive, Probability
+from dynabert_jax.config.checked import (
+    AtLeastOne,
+    Checked,
+    Count,
+    Fraction,
+    Fractions,
+    NonNegative,
+    Positive,
+    Probability,
+)
+
+Evaluations = AtLeastOne | Fraction
 
 
 class Optimizer(Checked):
     """AdamW with a linear schedule.
 
     Attributes:
-        warmup: fraction of the stage's steps over which the learning rate rises from 0.
+        learning_rate: the largest one; None: the recipe's, by the model's size.
+        warmup: fraction of the stage's steps over which the learning rate rises from 0; None: the recipe's.
         clip_norm: largest global norm of the gradient, summed over the sub-networks.
     """
 
-    learning_rate: Positive = 2e-5
+    learning_rate: Positive | None = None
     weight_decay: NonNegative = 0.0
-    warmup: Annotated[float, pydantic.Field(ge=0.0, lt=1.0)] = 0.0
+    warmup: Probability | None = None
     b1: Probability = 0.9
     b2: Probability = 0.999
     eps: Positive = 1e-8
@@ -28,15 +40,24 @@ class Stage(Checked):
     """The settings that every stage has.
 
     Attributes:
-        epochs: passes over the training data.
-        evaluations: dev evaluations per epoch, evenly spread; at least one, at its end.
+        epochs: passes over the training data; None: the recipe's, by the number of steps that a stage needs.
+        evaluations: dev evaluations per epoch, evenly spread, with one at its end; less than 1, such as 0.25, for one
+            in several epochs. There is always one at the end of the stage. None: the recipe's.
         keep: which weights the stage passes on: those with the best mean dev score over its sub-networks, or the last.
     """
 
-    epochs: AtLeastOne = 3
+    epochs: AtLeastOne | None = None
     optimizer: Optimizer = Optimizer()
-    evaluations: AtLeastOne = 1
+    evaluations: Evaluations | None = None
     keep: Literal["best", "last"] = "best"
+
+    @pydantic.field_validator("evaluations", mode="before")
+    @classmethod
+    def _check_evaluations(cls, value: Any) -> Any:
+        """One message instead of one for each of the two types."""
+        if isinstance(value, int | float) and not (0 < value < 1 or (value >= 1 and isinstance(value, int))):
+            raise ValueError("should be a whole number from 1, or a fraction between 0 and 1")
+        return value
 
 
 class FineTune(Stage):

@@ -12,7 +12,7 @@ def _of_stages(name: str) -> tuple[str, ...]:
 # Settings of a RunConfig, as dotted paths, and what is different about them.
 Here = tuple[tuple[str, ...], str]
 
-_EPOCHS: Here = (_of_stages("epochs"), "every stage has its own")
+_EPOCHS: Here = (_of_stages("epochs"), "every stage has its own; --epochs sets all")
 _BATCH: Here = (("data.batch_size",), "it counts the examples of all devices together")
 _EVAL_BATCH: Here = (("data.eval_batch_size",), "it counts the examples of all devices together")
 _LENGTHS: Here = (("data.lengths",), "the largest is the one to which texts are truncated")
@@ -43,11 +43,11 @@ TRAINER_NAMES: Mapping[str, Here] = {
     ),
     "gradient_checkpointing": (("rematerialize",), ""),
     "label_column_name": (("data.task.label_column",), ""),
-    "learning_rate": (_of_stages("optimizer.learning_rate"), "every stage has its own"),
+    "learning_rate": (_of_stages("optimizer.learning_rate"), "every stage has its own; --learning-rate sets all"),
     "load_best_model_at_end": (_of_stages("keep"), "best, which is the default, or last"),
     "logging_dir": (("run_dir",), "its tensorboard/ has the curves"),
     "logging_steps": (("log_every",), ""),
-    "lr": (_of_stages("optimizer.learning_rate"), "every stage has its own"),
+    "lr": (_of_stages("optimizer.learning_rate"), "every stage has its own; --learning-rate sets all"),
     "max_eval_samples": (("data.max_eval_examples",), ""),
     "max_grad_norm": (_of_stages("optimizer.clip_norm"), ""),
     "max_length": _LENGTHS,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from dynabert_jax.config.data import DataConfig
+from dynabert_jax.config.complete import CompleteData
 from dynabert_jax.config.tasks import Against
 from dynabert_jax.data.summary import SplitSummary, summarize
 from dynabert_jax.data.texts import TaskTexts, Texts, read_texts
@@ -144,7 +144,7 @@ def _joined(name: str, *parts: Split) -> Split:
     )
 
 
-def load_data(config: DataConfig, tokenizer: Tokenizer, of_model: tuple[str, ...] = ()) -> TaskData:
+def load_data(config: CompleteData, tokenizer: Tokenizer, of_model: tuple[str, ...] = ()) -> TaskData:
     """Reads, checks and encodes the data of the configuration; arguments and errors are those of `read_texts`."""
     return encode(read_texts(config, of_model), tokenizer, config.max_length)
 

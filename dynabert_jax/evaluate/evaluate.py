@@ -7,7 +7,7 @@ import numpy as np
 
 from dynabert_jax import cost
 from dynabert_jax.config.checked import Dtype
-from dynabert_jax.config.data import DataConfig
+from dynabert_jax.config.complete import CompleteData
 from dynabert_jax.data.batches import in_order, make_batch, plan_evaluation
 from dynabert_jax.data.encode import Split
 from dynabert_jax.errors import UserError
@@ -25,7 +25,7 @@ class EvaluationError(UserError, RuntimeError):
 
 
 def evaluate(
-    model: Model, subs: Sequence[SubNetwork], splits: Sequence[Split], data: DataConfig, dtype: Dtype
+    model: Model, subs: Sequence[SubNetwork], splits: Sequence[Split], data: CompleteData, dtype: Dtype
 ) -> list[Row]:
     """A row for each split and sub-network, ordered by split. Each sub-network is cut out once for all splits.
 
@@ -38,7 +38,7 @@ def evaluate(
     return [rows[i] for i in range(len(splits)) for rows in scored]
 
 
-def score_on(splits: Sequence[Split], model: Model, sub: SubNetwork, data: DataConfig, dtype: Dtype) -> list[Row]:
+def score_on(splits: Sequence[Split], model: Model, sub: SubNetwork, data: CompleteData, dtype: Dtype) -> list[Row]:
     """One sub-network's row on each split."""
     config, runner = model.config, in_jax.open_model(model.cut(sub), dtype)
     costs = {
@@ -62,7 +62,7 @@ def score_on(splits: Sequence[Split], model: Model, sub: SubNetwork, data: DataC
     return rows
 
 
-def logits_of(runner: Runner, split: Split, data: DataConfig, pad_token_id: int) -> np.ndarray:
+def logits_of(runner: Runner, split: Split, data: CompleteData, pad_token_id: int) -> np.ndarray:
     """The network's logits for every example of the split, `[n, C]`, in the split's order.
 
     Several hosts share each batch, and every host gets all answers.
@@ -75,7 +75,7 @@ def logits_of(runner: Runner, split: Split, data: DataConfig, pad_token_id: int)
     return in_order(answered)
 
 
-def answered_by(model: Model, network: str, split: Split, data: DataConfig, dtype: Dtype) -> Split:
+def answered_by(model: Model, network: str, split: Split, data: CompleteData, dtype: Dtype) -> Split:
     """The split with a teacher's answers for labels: the most likely classes, or the numbers of a regression.
 
     Args:

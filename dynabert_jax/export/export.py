@@ -108,7 +108,7 @@ def export_run(
         write_tokenizer(folder, tokenizer, finished.config.data.max_length)
         check = verify(source, functools.partial(chosen.open, folder), sentences)
         losses = quantize(source, finished.config.data.task, sentences, folder) if int8 else ()
-        ModelCard(finished, source, chosen, check, terms, losses).write(folder)
+        ModelCard(finished, source, chosen, check, losses, terms=terms).write(folder)
         write_manifest(folder, manifest_of(finished, source, format, folder))
     pushed = None if push is None else push_export(out, push, public)
     return Exported(out, source.subs, check, losses, pushed)

@@ -39,16 +39,16 @@ class ModelCard:
         source: the exported model and sub-networks.
         format: the format.
         check: the verification.
-        terms: the licence and the languages.
         losses: the cost of quantizing; empty without it.
+        terms: the licence and the languages.
     """
 
     finished: Finished
     source: Source
     format: Format
     check: Check
-    terms: Terms
     losses: tuple[Loss, ...] = ()
+    terms: Terms = dataclasses.field(default_factory=Terms)
 
     def write(self, folder: Path) -> None:
         (folder / CARD).write_text(self.text(folder), encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from dynabert_jax.config.data import DataConfig
+from dynabert_jax.config.complete import CompleteData
 from dynabert_jax.data.batches import Batch, PlannedBatch, in_order, make_batch, plan_evaluation
 from dynabert_jax.data.encode import Split, encode_split, unlabelled
 from dynabert_jax.data.encode import encode as encode_data
@@ -94,7 +94,7 @@ def read_sentences(finished: Finished, tokenizer: Tokenizer) -> Sentences:
     return Sentences(dev, first(split, COMPARED), f"sentences of {name}")
 
 
-def encode(sentences: Sequence[str], config: DataConfig, tokenizer: Tokenizer) -> Split:
+def encode(sentences: Sequence[str], config: CompleteData, tokenizer: Tokenizer) -> Split:
     """Single sentences or, for a task of pairs, each with the next one."""
     pairs = (sentences, [*sentences[1:], sentences[0]])[: len(config.task.text_columns)]
     tokens = tokenize(tokenizer, list(zip(*pairs, strict=True)), config.max_length)

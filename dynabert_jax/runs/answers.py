@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.data.encode import Split, TaskData
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import AGAIN, RunFolder
@@ -19,7 +19,7 @@ def unlabelled_dev(data: TaskData) -> dict[str, Split]:
     return {name: split for name, split in data.dev.items() if split.against is None}
 
 
-def with_answers(data: TaskData, folder: RunFolder, config: RunConfig, weights: str | None) -> TaskData:
+def with_answers(data: TaskData, folder: RunFolder, config: CompleteRun, weights: str | None) -> TaskData:
     """The data with the teacher's answers for labels where dev has none.
 
     Args:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.config.model import ModelConfig
-from dynabert_jax.config.run import RunConfig
 from dynabert_jax.data.tokenizer_files import files_there
 from dynabert_jax.errors import nearest
 from dynabert_jax.evaluate.rows import Majority, Row, Teacher
@@ -42,7 +42,7 @@ class Finished:
     """
 
     folder: RunFolder
-    config: RunConfig
+    config: CompleteRun
     shape: ModelConfig
     rows: tuple[Row, ...]
     record: Record
@@ -114,7 +114,7 @@ def read_finished(path: str | Path) -> Finished:
     )
 
 
-def finished_config(folder: RunFolder) -> RunConfig:
+def finished_config(folder: RunFolder) -> CompleteRun:
     """The run's configuration, with its current folder as run_dir: the folder may have been moved.
 
     Raises:
@@ -128,7 +128,7 @@ def finished_config(folder: RunFolder) -> RunConfig:
 TRAIN_AGAIN = "run the training command again to write the model again"
 
 
-def read_model_record(folder: RunFolder, config: RunConfig) -> Record:
+def read_model_record(folder: RunFolder, config: CompleteRun) -> Record:
     """What the model was made from; empty in a run of an older version.
 
     Raises:

@@ -24,6 +24,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
+from dynabert_jax.config.complete import CompleteRun, resumed
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.runs.files import RunFolderError, sealed, write_arrays, write_whole, writing
@@ -67,8 +68,12 @@ class RunFolder:
             )
         return folder
 
+    def resumed(self, config: RunConfig) -> RunConfig:
+        """The configuration with what it leaves open taken from the run in this folder, if one has begun."""
+        return resumed(config, self.config()) if self.config_file.exists() else config
+
     @contextlib.contextmanager
-    def begun(self, config: RunConfig) -> Iterator[None]:
+    def begun(self, config: CompleteRun) -> Iterator[None]:
         """Makes the folder, writes its configuration, and locks the folder for the `with` block.
 
         Raises:
@@ -149,7 +154,7 @@ class RunFolder:
         except KeyError as error:
             raise RunFolderError(f"{self.importance_file} is damaged ({error}); {AGAIN}") from error
 
-    def config(self) -> RunConfig:
+    def config(self) -> CompleteRun:
         """The run's configuration.
 
         Raises:
@@ -185,8 +190,12 @@ class RunFolder:
         return min((path.name for path in there if not path.name.startswith(".")), default=None)
 
     def _check_same(self, config: RunConfig) -> None:
-        """Raises RunFolderError if fixed settings differ. run_dir may differ, because a folder can be moved."""
-        changed = list(changed_settings(self.config(), config, free=("run_dir", *CHANGEABLE)))
+        """Raises RunFolderError if fixed settings differ. run_dir may differ, because a folder can be moved.
+
+        What the configuration leaves open does not differ: a run keeps the recipe that it began with.
+        """
+        stored = self.config()
+        changed = list(changed_settings(stored, resumed(config, stored), free=("run_dir", *CHANGEABLE)))
         if changed:
             raise RunFolderError(
                 f"the run folder {self.path} belongs to another configuration: {'; '.join(changed)}. Resume with the "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.runs.files import RunFolderError, write_whole, writing
 from dynabert_jax.system.files import reason
@@ -73,7 +73,7 @@ class Scalars:
             self._file.write(checked(struct.pack("<Q", len(data))) + checked(data))
 
 
-def provenance(config: RunConfig) -> Line:
+def provenance(config: CompleteRun) -> Line:
     """The provenance of numbers: seed, versions, device, time."""
     import jax  # only here, because reading logs needs no jax
 
@@ -91,7 +91,7 @@ def provenance(config: RunConfig) -> Line:
     }
 
 
-def evaluation_lines(config: RunConfig, stage: str, step: int | None, rows: Sequence[Row]) -> list[Line]:
+def evaluation_lines(config: CompleteRun, stage: str, step: int | None, rows: Sequence[Row]) -> list[Line]:
     """Rows as lines of the log; the final results of a run have no step."""
     origin = provenance(config)
     return [{"stage": stage, "step": step, **row.model_dump(), **origin} for row in rows]

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.complete import CompleteRun
 
 
-def read_config(values: Mapping[str, Any]) -> RunConfig:
+def read_config(values: Mapping[str, Any]) -> CompleteRun:
     """The stored configuration, from the contents of its JSON object.
 
     Raises:
@@ -19,7 +19,7 @@ def read_config(values: Mapping[str, Any]) -> RunConfig:
     task = data.get("task") if isinstance(data, dict) else None
     if isinstance(data, dict) and isinstance(task, dict):
         values["data"] = {**data, "task": {**left_out(task), **task}}
-    return RunConfig.from_values(values)
+    return CompleteRun.from_values(values)
 
 
 def left_out(task: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from dynabert_jax.config.checked import ConfigError
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.older import read_config
@@ -42,7 +43,7 @@ class Origin:
     """
 
     part: str
-    config: RunConfig
+    config: CompleteRun
     data: str | None
     weights: str | None
     start: str | None
@@ -91,7 +92,7 @@ class Origin:
                 return  # the others follow from it
 
 
-def settings_of(config: RunConfig, part: str) -> RunConfig:
+def settings_of(config: CompleteRun, part: str) -> CompleteRun:
     """The settings that a part of the run depends on: those of later parts are left out."""
     if part == "model":
         return config
@@ -103,7 +104,7 @@ def settings_of(config: RunConfig, part: str) -> RunConfig:
     return until if until.width else until.replace(importance=None)
 
 
-def changed_since(recorded: Any, config: RunConfig, free: Container[str]) -> Iterator[str]:
+def changed_since(recorded: Any, config: CompleteRun, free: Container[str]) -> Iterator[str]:
     """The settings that differ from a recorded configuration, in words."""
     try:
         old = read_config(recorded)

@@ -73,7 +73,9 @@ class Shrunk:
         if teacher is not None:
             change = 100 * (self.best.score - teacher.score)
             score += f", {change:+.2f} against the teacher's {shown(row.metric, teacher.score)}"
-        parts = [score, f"{size(self.best.parameters)} parameters of {size(self.parameters)}"]
+        own = [one for one in self.exported.losses if one.split == row.split]
+        in_8_bits = [f"{shown(row.metric, one.quantized)} in 8 bits, in which it is exported" for one in own]
+        parts = [score, *in_8_bits, f"{size(self.best.parameters)} parameters of {size(self.parameters)}"]
         if self.speed_up is not None and self.best.latency_ms is not None:
             parts.append(f"{self.best.latency_ms:.4g} ms, {self.speed_up:.2f} times as fast as the full network")
         return f"{self.best.sub} in {self.exported.folder}: {'; '.join(parts)}"

@@ -4,12 +4,12 @@ import contextlib
 import functools
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 
+from dynabert_jax.config.complete import CompleteRun, CompleteStage
 from dynabert_jax.config.run import RunConfig
-from dynabert_jax.config.stages import Stage
 from dynabert_jax.data.encode import Split, TaskData
 from dynabert_jax.errors import UserError
 from dynabert_jax.model.bert import Bert
@@ -17,6 +17,7 @@ from dynabert_jax.model.matmul import matmul_rate
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.model.unit import in_unit, learned_unit, out_of_unit, standardised
 from dynabert_jax.plan import Plan, StagePlan
+from dynabert_jax.recipe import Known
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.runs.origin import Origin, settings_of
@@ -37,14 +38,16 @@ class Context:
         pretrained: the model as it was loaded. A regression answers in the user's unit, as the labels in `data` are.
         source: another run, whose finished stages are taken over; None if there is none.
         only: the only stage that may train; None: all.
+        chosen: what the recipe chose for the configuration, and why, in lines.
     """
 
     def __init__(
-        self, config: RunConfig, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder,
+        self, config: CompleteRun, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder,
         source: RunFolder | None = None, only: str | None = None,
+        chosen: Sequence[str] = (),
     ):  # fmt: skip
         self.config, self.plan, self.pretrained, self.data, self.folder = config, plan, pretrained, data, folder
-        self.source, self.only = source, only
+        self.source, self.only, self.chosen = source, only, chosen
         unit = learned_unit(config.data.task, data.train, pretrained.config.unit)
         self.model = Bert(pretrained.config.replace(unit=unit), config.dtype, config.rematerialize)
 
@@ -129,9 +132,23 @@ def _what_must_be_the_same(context: Context) -> dict[str, str]:
     }
 
 
-def evaluation_steps(settings: Stage, per_epoch: int) -> set[int]:
-    """The steps after which the dev set is scored: evenly spread over every epoch, and at its end."""
-    parts = min(settings.evaluations, per_epoch)
+def what_is_known(config: RunConfig, data: TaskData) -> Known:
+    """What the recipe goes by."""
+    by_labels = ("fine_tune", "final")
+    return Known(
+        sizes=data.everything.sizes,
+        longest=max(int(split.sizes.max()) for split in data.splits),
+        rows={name: len(data.train if name in by_labels else data.everything) for name in config.stages},
+        dev=sum(map(len, data.dev.values())),
+    )
+
+
+def evaluation_steps(settings: CompleteStage, per_epoch: int) -> set[int]:
+    """The steps after which the dev set is scored: evenly spread over every epoch or all of them, and at the end."""
+    if settings.evaluations < 1:
+        total, count = settings.epochs * per_epoch, max(1, round(settings.epochs * settings.evaluations))
+        return {-(-total * part // count) for part in range(1, count + 1)}
+    parts = min(int(settings.evaluations), per_epoch)
     return {
         epoch * per_epoch + -(-per_epoch * part // parts)
         for epoch in range(settings.epochs)

@@ -146,6 +146,7 @@ def described(context: Context, tried: Sequence[Tried]) -> list[str]:
     return [
         f"data: {counts} examples; batches of {config.data.batch_size}, up to {config.data.max_length} tokens",
         *understood(context.pretrained, data).lines,
+        *context.chosen,
         f"devices: {devices.num_devices()} x {jax.devices()[0].device_kind}, {config.dtype}",
         "",
         markdown(("stage", "sub-networks", "steps", "first step", "step", "about"), stages),

@@ -15,7 +15,7 @@ import numpy as np
 from flax import struct
 from tqdm import tqdm
 
-from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.config.stages import Importance
 from dynabert_jax.data.batches import Batch, PlannedBatch, make_batch, plan_batch
 from dynabert_jax.data.encode import Split
@@ -165,6 +165,6 @@ def importance_batches(context: Context, settings: Importance, split: Split) -> 
             bar.update(len(planned.rows))
 
 
-def rows_at_once(config: RunConfig) -> int:
+def rows_at_once(config: CompleteRun) -> int:
     """The most examples that a device computes gradients of at once in training; importance uses no more."""
     return rows_of_a_device(config) // config.gradient_accumulation

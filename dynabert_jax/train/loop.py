@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.evaluate.evaluate import evaluate
 from dynabert_jax.evaluate.rows import Row, mean_score
 from dynabert_jax.model.params import Model, Params
@@ -97,7 +97,7 @@ def train_stage(context: Context, objective: Objective, params: Params, teacher:
         return jax.device_get(state.params if kept is None else kept.tree["params"])
 
 
-def is_time_to_ask(config: RunConfig, step: int) -> bool:
+def is_time_to_ask(config: CompleteRun, step: int) -> bool:
     """Whether hosts check after this step if any has to stop. Not after every step: checking waits for devices."""
     return devices.num_hosts() == 1 or step % min(config.log_every, ASK_EVERY) == 0
 

@@ -45,8 +45,8 @@ config = RunConfig(
         ),
         train_file={train_file},
 {other_files}
-        # lengths=(32, 64, 128),  # in tokens; longer texts are cut. {lengths}
-        # batch_size=32,
+        # lengths=(32, 64, 128),  # in tokens; longer texts are cut. Chosen by the texts if not set. {lengths}
+        # batch_size=32,  # chosen by the number of rows if not set
     ),
     # seed=42,
     # dtype="bfloat16",  # faster where the hardware has it

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dynabert_jax.config.stages import Optimizer
+from dynabert_jax.config.complete import CompleteOptimizer
 from dynabert_jax.model.params import Params
 
 
-def linear_schedule(settings: Optimizer, total_steps: int) -> optax.Schedule:
+def linear_schedule(settings: CompleteOptimizer, total_steps: int) -> optax.Schedule:
     """From 0 to the learning rate over the warm-up, then down to 0 at `total_steps`.
 
     Source: `WarmupLinearSchedule` of transformers 2.1, which the reference uses.
@@ -26,7 +26,7 @@ def linear_schedule(settings: Optimizer, total_steps: int) -> optax.Schedule:
     return optax.join_schedules([rise, fall], [warmup_steps])
 
 
-def adamw(settings: Optimizer, total_steps: int) -> optax.GradientTransformation:
+def adamw(settings: CompleteOptimizer, total_steps: int) -> optax.GradientTransformation:
     """The chain: clip by global norm, Adam, learning rate, decay."""
     schedule = linear_schedule(settings, total_steps)
 

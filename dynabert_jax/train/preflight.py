@@ -10,7 +10,7 @@ import numpy as np
 
 from dynabert_jax import cost
 from dynabert_jax.config.checked import ConfigError
-from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.config.tasks import Task
 from dynabert_jax.data.batches import PlannedBatch, plan_batch
 from dynabert_jax.data.encode import Split, TaskData
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 SLOWER = 0.9  # times the rate of float32: below this, warn
 
 
-def check_settings(config: RunConfig, pretrained: Pretrained) -> None:
+def check_settings(config: CompleteRun, pretrained: Pretrained) -> None:
     """The checks that are possible before texts are encoded.
 
     Raises:
@@ -86,7 +86,7 @@ def check_metrics(task: Task, labels: Sequence[str]) -> None:
         )
 
 
-def warn_of_dtype(config: RunConfig) -> None:
+def warn_of_dtype(config: CompleteRun) -> None:
     """Warns if bfloat16 only costs time: a CPU without instructions for it converts every number."""
     if jax.default_backend() != "cpu" or config.dtype != "bfloat16":
         return
@@ -98,7 +98,7 @@ def warn_of_dtype(config: RunConfig) -> None:
         )  # fmt: skip
 
 
-def check_data(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
+def check_data(config: CompleteRun, pretrained: Pretrained, data: TaskData) -> None:
     """Warns about labels that may be in another order, and about batches that are never full."""
     if len(data.train) < config.data.batch_size:
         log.warning(
@@ -123,12 +123,17 @@ def understood(pretrained: Pretrained, data: TaskData) -> Understood:
 def tell_understood(pretrained: Pretrained, data: TaskData) -> Understood:
     """Logs what was understood, and returns it."""
     found = understood(pretrained, data)
-    for line in found.lines if devices.is_first() else ():
-        log.info("%s", line)
+    tell(found.lines)
     return found
 
 
-def check_space(config: RunConfig, pretrained: Pretrained) -> None:
+def tell(lines: Sequence[str]) -> None:
+    """Logs lines, once for all hosts."""
+    for line in lines if devices.is_first() else ():
+        log.info("%s", line)
+
+
+def check_space(config: CompleteRun, pretrained: Pretrained) -> None:
     """Raises ConfigError if the disk has too little space for the run's checkpoints."""
     folder = expanded(config.run_dir)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(pretrained.params))
@@ -147,7 +152,7 @@ def size_of(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.1f} MiB"
 
 
-def disk_needed(config: RunConfig, size: int) -> int:
+def disk_needed(config: CompleteRun, size: int) -> int:
     """Bytes of all checkpoints of a run whose parameters have `size` bytes.
 
     Every stage keeps two checkpoints of parameters and Adam's two moments, and the best parameters. One stage at a time
@@ -164,7 +169,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def check_memory(config: RunConfig, stages: Sequence[StagePlan], pretrained: Pretrained, data: TaskData) -> None:
+def check_memory(config: CompleteRun, stages: Sequence[StagePlan], pretrained: Pretrained, data: TaskData) -> None:
     """Raises ConfigError if a device certainly has too little memory for a training step."""
     if not stages:
         return
@@ -184,7 +189,7 @@ def check_memory(config: RunConfig, stages: Sequence[StagePlan], pretrained: Pre
         )
 
 
-def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, stages: Sequence[StagePlan]) -> int:
+def kept_activations(config: CompleteRun, pretrained: Pretrained, data: TaskData, stages: Sequence[StagePlan]) -> int:
     """The least bytes that one device keeps for the backward pass of the largest family, over one microbatch."""
     examples = rows_of_a_device(config) // microbatches_of_longest(config, data)
     length = longest_batch(config, data).length
@@ -197,30 +202,30 @@ def kept_activations(config: RunConfig, pretrained: Pretrained, data: TaskData, 
     return examples * numbers * (2 if config.dtype == "bfloat16" else 4)
 
 
-def microbatches_of_longest(config: RunConfig, data: TaskData) -> int:
+def microbatches_of_longest(config: CompleteRun, data: TaskData) -> int:
     """The number of microbatches in a device's share of the longest batch."""
     return count_microbatches(
         rows_of_a_device(config), longest_batch(config, data).length, config.gradient_accumulation
     )
 
 
-def more_microbatches(config: RunConfig, data: TaskData) -> int | None:
+def more_microbatches(config: CompleteRun, data: TaskData) -> int | None:
     """The next larger number of microbatches that a device's rows divide into; None if each has one row."""
     rows, now = rows_of_a_device(config), microbatches_of_longest(config, data)
     return next((parts for parts in range(now + 1, rows + 1) if rows % parts == 0), None)
 
 
-def rows_of_a_device(config: RunConfig) -> int:
+def rows_of_a_device(config: CompleteRun) -> int:
     """A device's share of a training batch, in rows."""
     return config.data.batch_size // devices.num_devices()
 
 
-def longest_batch(config: RunConfig, data: TaskData) -> PlannedBatch:
+def longest_batch(config: CompleteRun, data: TaskData) -> PlannedBatch:
     """A batch with the longest training sentence."""
     return plan_batch(data.everything, np.array([data.everything.sizes.argmax()]), config.data.lengths)
 
 
-def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) -> None:
+def warn_of_labels(config: CompleteRun, pretrained: Pretrained, data: TaskData) -> None:
     """Warns if a classifier that teaches without being fine-tuned first does not seem to mean the data's classes.
 
     It is tested on the dev split. `Pretrained.assumed` says how its classes were matched with the data's.
@@ -235,7 +240,7 @@ def warn_of_labels(config: RunConfig, pretrained: Pretrained, data: TaskData) ->
         log.warning("%s: %s", config.model, warning)
 
 
-def accuracy(config: RunConfig, pretrained: Pretrained, split: Split) -> float:
+def accuracy(config: CompleteRun, pretrained: Pretrained, split: Split) -> float:
     """The checkpoint's accuracy before anything is trained."""
     runner = in_jax.open_model(pretrained, config.dtype)
     logits = logits_of(runner, split, config.data, pretrained.config.pad_token_id)

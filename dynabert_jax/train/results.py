@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.data.encode import TaskData, load_data
 from dynabert_jax.data.summary import Understood
 from dynabert_jax.data.tokenizer import load_tokenizer
@@ -162,7 +162,7 @@ def _check_same_data(path: Path, record: Record, data: TaskData) -> None:
         )
 
 
-def _for_these_devices(config: RunConfig) -> RunConfig:
+def _for_these_devices(config: CompleteRun) -> CompleteRun:
     """The configuration with batches that divide over the devices that are here; scores do not depend on them."""
     data = config.data
     sizes = {name: devices.round_up(getattr(data, name)) for name in ("batch_size", "eval_batch_size")}
@@ -170,7 +170,7 @@ def _for_these_devices(config: RunConfig) -> RunConfig:
 
 
 def _results(
-    config: RunConfig, model: Model, rows: Sequence[Row], teacher: Teacher | None, data: TaskData, said: Understood,
+    config: CompleteRun, model: Model, rows: Sequence[Row], teacher: Teacher | None, data: TaskData, said: Understood,
     problems: Sequence[str] = (),
 ) -> Results:  # fmt: skip
     """The results with everything that is said of the scores; `problems` are known already. Warnings are logged."""
@@ -183,7 +183,7 @@ def _results(
     return Results(tuple(rows), model.fingerprint, provenance(config), said, None, teacher, majorities, tuple(warnings))
 
 
-def _written(folder: RunFolder, config: RunConfig, results: Results) -> Results:
+def _written(folder: RunFolder, config: CompleteRun, results: Results) -> Results:
     """Writes results.json, results.md and the last lines of the evaluation log."""
     results = dataclasses.replace(results, file=folder.path / "results.md")
     if devices.is_first():

@@ -7,6 +7,7 @@ started again with the same configuration. On several hosts, every host makes th
 
 from pathlib import Path
 
+from dynabert_jax import recipe
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.data.encode import encode
 from dynabert_jax.data.texts import read_texts
@@ -15,7 +16,7 @@ from dynabert_jax.plan import plan_run
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.system import devices
 from dynabert_jax.train.answers import answer_dev
-from dynabert_jax.train.context import Context, begun, check_same_run
+from dynabert_jax.train.context import Context, begun, check_same_run, what_is_known
 from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.dry_run import DryRun, try_out
 from dynabert_jax.train.importance import score_importance
@@ -26,6 +27,7 @@ from dynabert_jax.train.preflight import (
     check_metrics,
     check_settings,
     check_space,
+    tell,
     tell_understood,
     warn_of_data,
     warn_of_dtype,
@@ -54,6 +56,7 @@ def train_run(config: RunConfig, only: str | None = None, from_run: str | Path |
     context = prepare(config, only, from_run)
     plan, params = context.plan, context.first
     tell_understood(context.pretrained, context.data)
+    tell(context.chosen)
 
     with begun(context):
         answer_dev(context)  # where it has no labels
@@ -87,25 +90,36 @@ def dry_run(config: RunConfig, only: str | None = None, from_run: str | Path | N
 
 
 def prepare(config: RunConfig, only: str | None = None, from_run: str | Path | None = None) -> Context:
-    """Reads and checks everything that a run needs. Writes nothing."""
-    folder, task = RunFolder.open(config), config.data.task
-    of_model = classes_of(find_model(config.model), task) if config.data.only_unlabelled else ()
-    texts = read_texts(config.data, of_model)
+    """Reads and checks everything that a run needs, and chooses what the configuration leaves open. Writes nothing."""
+    folder, asked, task = RunFolder.open(config), config, config.data.task
+    source = open_source(folder, from_run)
+    settings = settings_so_far(asked, folder, source)
+    of_model = classes_of(find_model(settings.model), task) if settings.data.only_unlabelled else ()
+    texts = read_texts(settings.data, of_model)
     check_metrics(task, texts.labels)
-    source = find_model(config.model)
-    pretrained = load_model(source, labels=task.outputs(texts.labels), seed=config.seed, head=task.kind)
+    start = find_model(settings.model)
+    pretrained = load_model(start, labels=task.outputs(texts.labels), seed=settings.seed, head=task.kind)
+    data = encode(texts, load_tokenizer(start, pretrained.config), recipe.longest_text(settings, pretrained.config))
+    known = what_is_known(settings, data)
+    config = recipe.complete(settings, pretrained.config, known)
     plan = plan_run(pretrained.config, config if only is None else config.until(only))
     check_settings(config, pretrained)
     warn_of_dtype(config)
     check_space(config, pretrained)
-    data = encode(texts, load_tokenizer(source, pretrained.config), config.data.max_length)
     warn_of_data(data)
     check_data(config, pretrained, data)
     check_memory(config, plan.stages, pretrained, data)
-    context = Context(config, plan, pretrained, data, folder, open_source(folder, from_run), only)
+    chosen = recipe.told(asked, config, pretrained.config, known)
+    context = Context(config, plan, pretrained, data, folder, source, only, chosen)
     if devices.num_hosts() > 1:  # one process has nothing to compare, and hashing all that takes a while
         check_same_run(context)
     if only is not None:
         before = [Distillation(stage) for stage in plan.stages[:-1]]
         check_finished(context, before) if context.source is None else check_source(context, before)
     return context
+
+
+def settings_so_far(config: RunConfig, folder: RunFolder, source: RunFolder | None) -> RunConfig:
+    """The configuration with what it leaves open taken from the run that it resumes or whose stages it takes over."""
+    begun_before = source if source is not None and not folder.config_file.exists() else folder
+    return begun_before.resumed(config)

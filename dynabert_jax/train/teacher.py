@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from dynabert_jax.config.run import RunConfig
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.data.encode import Split, TaskData
 from dynabert_jax.errors import UserError
 from dynabert_jax.evaluate.evaluate import evaluate
@@ -30,7 +30,7 @@ def splits_of(data: TaskData) -> list[Split]:
     return [*data.dev.values(), *data.test.values()]
 
 
-def score_teacher(config: RunConfig, model: Model, data: TaskData) -> Teacher:
+def score_teacher(config: CompleteRun, model: Model, data: TaskData) -> Teacher:
     """Scores the teacher on every dev and test split.
 
     Raises:
@@ -47,7 +47,7 @@ def score_teacher(config: RunConfig, model: Model, data: TaskData) -> Teacher:
 
 
 def score_again(
-    folder: RunFolder, here: RunConfig, config: RunConfig, record: Record, trained: Model, data: TaskData
+    folder: RunFolder, here: CompleteRun, config: CompleteRun, record: Record, trained: Model, data: TaskData
 ) -> tuple[Teacher | None, str | None]:
     """Scores the teacher of a finished run again, if its weights are still there.
 
@@ -95,7 +95,7 @@ def _before(folder: RunFolder, record: Record) -> Teacher | None:
         return None
 
 
-def _weights(folder: RunFolder, config: RunConfig, record: Record, trained: Model, data: TaskData) -> Params:
+def _weights(folder: RunFolder, config: CompleteRun, record: Record, trained: Model, data: TaskData) -> Params:
     """The teacher's weights, which answer a regression in the user's unit, rounded as when the run scored them.
 
     Raises:
@@ -112,7 +112,7 @@ def _weights(folder: RunFolder, config: RunConfig, record: Record, trained: Mode
 
 
 def _fine_tuned(
-    folder: Path, stage: StagePlan, config: RunConfig, record: Record, trained: Model, data: TaskData
+    folder: Path, stage: StagePlan, config: CompleteRun, record: Record, trained: Model, data: TaskData
 ) -> Params:
     """The weights that the fine-tuning stage passed on, from its checkpoints in `folder`: of standardised numbers."""
     kept = folder / stage.settings.keep

@@ -21,7 +21,7 @@ from dynabert_jax.choose import bench, question
 from dynabert_jax.choose.bench import BenchSettings
 from dynabert_jax.choose.choose import Limits
 from dynabert_jax.cli.guard import ignore_lost_tasks, use_compilation_cache
-from dynabert_jax.cli.train import main, read_config
+from dynabert_jax.cli.train import Asked, main, read_config
 from dynabert_jax.config import ConfigError
 from dynabert_jax.runs.latency_card import Where
 from dynabert_jax.system import devices
@@ -112,7 +112,7 @@ def test_a_file_that_is_not_there_is_named(refused: Command, tmp_path: Path) -> 
     [
         (["--sead", "3"], "Unrecognized options: --sead, 3"),
         (["--sead", "3"], "Perhaps you meant: --seed INT"),
-        (["--depth.optimizer.learing-rate", "1"], "Perhaps you meant: --depth.optimizer.learning-rate FLOAT"),
+        (["--depth.optimizer.learing-rate", "1"], "Perhaps you meant: --depth.optimizer.learning-rate"),
         (["--seed", "many"], "Error parsing --seed: invalid literal for int() with base 10: 'many'"),
         (["--seed", "-1"], "seed = -1: should be greater than or equal to 0"),
         (["--width.widths", "0"], "widths.0 = 0.0: should be greater than 0"),
@@ -124,6 +124,18 @@ def test_a_file_that_is_not_there_is_named(refused: Command, tmp_path: Path) -> 
             "no setting --num_train_epochs: that is a name of Hugging Face's Trainer; here it is",
         ),
         (["--per-device-train-batch-size=8"], "here it is --data.batch-size (it counts the examples of all devices"),
+        (["--epochs"], "--epochs needs a number, such as --epochs 4"),
+        (["--epochs", "four"], "--epochs must be a number, such as 4; got 'four'"),
+        (["--epochs", "0"], "epochs = 0: should be greater than or equal to 1"),
+        (["--epochs", "1.5"], "--epochs must be a number, such as 4; got '1.5'"),
+        (["--epochs", "3", "--epochs=4"], "--epochs is given 2 times; give it once"),
+        (["--epoch", "3"], "Unrecognized options: --epoch"),
+        (["--learning-rate=nan"], "learning_rate = nan: should be a finite number"),
+        (
+            ["--no-fine-tune", "--fine-tune.epochs", "3"],
+            "--no-fine-tune leaves out the stage that --fine-tune.epochs sets; remove one of them",
+        ),
+        (["--no-fine-tune", "--stage", "fine_tune"], "the run has no stage 'fine_tune'; it has width, depth, final"),
         (["--stage"], "--stage needs the name of a stage: fine_tune, width, depth or final"),
         (["--stage", "dept"], "the run has no stage 'dept'; it has fine_tune, width, depth, final"),
         (["--stage=dept"], "the run has no stage 'dept'; it has fine_tune, width, depth, final"),
@@ -133,6 +145,19 @@ def test_a_setting_that_cannot_be_used_is_reported(
     arguments: list[str], message: str, refused: Command, config_file: Path
 ) -> None:
     assert message in refused(config_file, *arguments)
+
+
+def test_settings_of_all_stages_reach_the_run_and_one_stages_own_win(config_file: Path) -> None:
+    calls: list[Any] = []
+    arguments = ["--no-fine-tune", "--epochs", "4", "--learning_rate=5e-5", "--depth.epochs", "6",
+                 "--final.optimizer.learning-rate", "1e-5"]  # fmt: skip
+    assert main([str(config_file), *arguments], lambda *call: calls.append(call)) == 0
+    [(asked,)] = calls
+    config = asked.config
+    assert config.fine_tune is None
+    assert {name: stage.epochs for name, stage in config.stages.items()} == {"width": 4, "depth": 6, "final": 4}
+    rates = {name: stage.optimizer.learning_rate for name, stage in config.stages.items()}
+    assert rates == {"width": 5e-5, "depth": 5e-5, "final": 1e-5}
 
 
 def test_settings_and_stage_reach_the_run(config_file: Path) -> None:
@@ -149,7 +174,7 @@ def test_settings_and_stage_reach_the_run(config_file: Path) -> None:
     changed = base.replace(
         seed=7, width=base.width.replace(widths=(1.0,)), depth=base.depth.replace(optimizer=optimizer)
     )
-    assert calls == [(changed, "depth", False), (base, "width", True)]
+    assert calls == [(Asked(changed, "depth", None, False),), (Asked(base, "width", None, True),)]
 
 
 def test_help_lists_every_setting(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

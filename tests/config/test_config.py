@@ -19,6 +19,7 @@ from dynabert_jax.config import (
     Stage,
     WidthStage,
 )
+from dynabert_jax.config.complete import CompleteOptimizer, CompleteRun
 from dynabert_jax.config.tasks import task
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
@@ -206,7 +207,18 @@ def test_the_defaults_are_the_papers() -> None:
     assert RUN.importance == Importance(split="train", gradients="per_batch")
     assert (RUN.fine_tune, RUN.final) == (FineTune(), None)
     assert RUN.depth is not None
-    assert RUN.depth.optimizer == Optimizer(learning_rate=2e-5, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-8)
+    assert RUN.depth.optimizer == Optimizer(weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-8)
+
+
+def test_what_older_versions_left_out_was_the_papers() -> None:
+    """What runs wrote before there was a recipe is read as they meant it."""
+    run = CompleteRun.from_values(
+        {"model": "some/folder", "run_dir": "runs/some", "data": {"task": DATA.task.to_values()}}
+    )
+    assert (run.data.lengths, run.data.batch_size) == ((32, 64, 128), 32)
+    for stage in run.stages.values():
+        assert (stage.epochs, stage.evaluations) == (3, 1)
+        assert stage.optimizer == CompleteOptimizer(learning_rate=2e-5, warmup=0.0)
 
 
 def test_the_stages_of_a_run_stand_in_their_order() -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from transformers import AutoTokenizer
 
-from dynabert_jax.config import DataConfig
+from dynabert_jax.config.complete import CompleteData
 from dynabert_jax.config.tasks import TASKS, Task, task
 from dynabert_jax.data.encode import Split, load_data
 from dynabert_jax.data.rows import LONGEST_CELL, DataError
@@ -38,8 +38,8 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return load_tokenizer(folder, MODEL)
 
 
-def config(chosen: Task, max_length: int = 16, **source: Any) -> DataConfig:
-    return DataConfig(task=chosen, lengths=(max_length,), **source)
+def config(chosen: Task, max_length: int = 16, **source: Any) -> CompleteData:
+    return CompleteData(task=chosen, lengths=(max_length,), **source)
 
 
 def ids(sentence: str) -> list[int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dynabert_jax.config import DataConfig
+from dynabert_jax.config.complete import CompleteData
 from dynabert_jax.config.tasks import task
 from dynabert_jax.data import samples
 from dynabert_jax.data.batches import plan_epoch
@@ -272,14 +272,14 @@ def test_the_split_is_the_same_for_everybody() -> None:
 @pytest.mark.network
 def test_the_sample_tasks_become_batches() -> None:
     tokenizer = load_tokenizer(samples.fetch_minilm(), load_model("sample:minilm").config)
-    data = load_data(DataConfig(task=task("movie_reviews"), lengths=(32, 64)), tokenizer)
+    data = load_data(CompleteData(task=task("movie_reviews"), lengths=(32, 64)), tokenizer)
     assert data.labels == ("negative", "positive")
     assert [len(data.train), len(data.dev["dev"]), len(data.test["test"])] == [8035, 1004, 1004]
     review = samples.movie_review_splits("movie_reviews")["train"][0]
     assert data.train.input_ids[0].tolist() == tokenizer.base(review.text)["input_ids"]
     assert data.train.labels[0] == (review.rating > 0)
     assert {planned.length for planned in plan_epoch(data.train, 32, (32, 64), [0])} == {32, 64}
-    ratings = load_data(DataConfig(task=task("movie_ratings"), lengths=(64,)), tokenizer)
+    ratings = load_data(CompleteData(task=task("movie_ratings"), lengths=(64,)), tokenizer)
     assert ratings.train.labels.dtype == "float32"
     assert -4 <= ratings.train.labels.min() < -3
     assert 3 < ratings.train.labels.max() <= 4

@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 import tiny_run
-from dynabert_jax.config import DataConfig
+from dynabert_jax.config.complete import CompleteData
 from dynabert_jax.config.tasks import Task
 from dynabert_jax.data import summary
 from dynabert_jax.data.encode import TaskData, load_data
@@ -39,7 +39,7 @@ def read(
         if rows is not None:
             pandas.DataFrame(rows, columns=columns).to_csv(folder / f"{split}.csv", index=False)
             settings[f"{split}_file"] = str(folder / f"{split}.csv")
-    return load_data(DataConfig(task=task, lengths=(6,), **settings), tokenizer)
+    return load_data(CompleteData(task=task, lengths=(6,), **settings), tokenizer)
 
 
 def of(data: TaskData, name: str) -> SplitSummary:

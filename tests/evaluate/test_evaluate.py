@@ -16,7 +16,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from dynabert_jax import cost
-from dynabert_jax.config import DataConfig
+from dynabert_jax.config.complete import CompleteData
 from dynabert_jax.config.tasks import Task
 from dynabert_jax.data.encode import Split
 from dynabert_jax.evaluate.evaluate import EvaluationError, evaluate, logits_of
@@ -30,7 +30,7 @@ from tiny import CONFIG, Params, random_params
 from tiny_run import Finished, cache_settings
 
 TASK = Task(name="words", text_columns=("text",), labels=CONFIG.labels, metrics=("macro_f1", "accuracy"))
-DATA = DataConfig(task=TASK, lengths=(6, 12), eval_batch_size=4)
+DATA = CompleteData(task=TASK, lengths=(6, 12), eval_batch_size=4)
 SUBS = (SubNetwork.uniform(CONFIG, 0.75, 1.0), SubNetwork.uniform(CONFIG, 0.5, 1 / 3))
 
 

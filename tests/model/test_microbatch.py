@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynabert_jax.choose.backends import BACKENDS
-from dynabert_jax.config import DepthStage, FineTune
+from dynabert_jax.config.complete import CompleteDepthStage, CompleteFineTune
 from dynabert_jax.data.batches import Batch, Inputs
 from dynabert_jax.infer import in_jax
 from dynabert_jax.infer.in_jax import forward_program
@@ -148,7 +148,7 @@ def summed(objective: StagePlan, programs: Programs, batch: Batch) -> Any:
 
 def test_gradients_are_summed_over_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part with its own teacher's answers, and its own dropout."""
-    objective = depth(DROPPING, DepthStage(widths=(0.5,), depths=(1.0,)))
+    objective = depth(DROPPING, CompleteDepthStage(widths=(0.5,), depths=(1.0,)))
     programs = Programs(Bert(DROPPING))
     batch = random_batch(DROPPING, 2 * devices.num_devices(), LENGTH)
     sizes: list[int] = []
@@ -180,7 +180,7 @@ def test_one_cpu_device_takes_parts() -> None:
 
 def compare_on_one_cpu() -> None:
     """Gradients and answers of 512 x 7 tokens in parts, and of the batch at once."""
-    objective, batch = fine_tune(DROPPING, FineTune()), random_batch(DROPPING, 512, LENGTH)
+    objective, batch = fine_tune(DROPPING, CompleteFineTune()), random_batch(DROPPING, 512, LENGTH)
     params = jax.device_get(random_params(DROPPING))
     assert len(list(micro_batches(batch))) == 4
     in_parts, answers = summed(objective, Programs(Bert(DROPPING)), batch), on_one_device(params, batch.inputs)

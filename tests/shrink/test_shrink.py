@@ -107,6 +107,16 @@ def test_sizes_are_timed_only_for_a_latency_and_once(
     assert not (tmp_path / "three").exists()
 
 
+@pytest.mark.usefixtures("untrained")
+def test_in_8_bits_the_score_is_told_in_8_bits(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    shrunk = shrink_run(run, tmp_path / "small", limits=Limits(max_parameters=1e6), backend="onnxruntime-int8")
+    assert (tmp_path / "small" / "model_int8.onnx").exists()
+    (loss,) = (one for one in shrunk.exported.losses if one.split == "dev")
+    assert f"{100 * loss.quantized:.2f} in 8 bits, in which it is exported" in shrunk.summary
+
+
 # A model
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import tiny_run
-from dynabert_jax.config import FineTune, Importance, RunConfig, WidthStage
+from dynabert_jax.config import Importance
+from dynabert_jax.config.complete import CompleteFineTune, CompleteRun, CompleteWidthStage
 from dynabert_jax.data.batches import Batch
 from dynabert_jax.data.encode import Split, TaskData, load_data
 from dynabert_jax.data.tokenizer import load_tokenizer
@@ -37,14 +38,17 @@ from tiny_run import STEPS, Materials, lines
 @pytest.mark.parametrize(
     ("settings", "per_epoch", "steps"),
     [
-        (FineTune(epochs=2), 6, {6, 12}),
-        (FineTune(epochs=2, evaluations=2), 6, {3, 6, 9, 12}),
-        (FineTune(epochs=1, evaluations=3), 7, {3, 5, 7}),
-        (FineTune(epochs=2, evaluations=9), 2, {1, 2, 3, 4}),  # not more often than there are steps
+        (CompleteFineTune(epochs=2), 6, {6, 12}),
+        (CompleteFineTune(epochs=2, evaluations=2), 6, {3, 6, 9, 12}),
+        (CompleteFineTune(epochs=1, evaluations=3), 7, {3, 5, 7}),
+        (CompleteFineTune(epochs=2, evaluations=9), 2, {1, 2, 3, 4}),  # not more often than there are steps
+        (CompleteFineTune(epochs=6, evaluations=0.5), 2, {4, 8, 12}),
+        (CompleteFineTune(epochs=7, evaluations=3 / 7), 2, {5, 10, 14}),
+        (CompleteFineTune(epochs=2, evaluations=0.01), 6, {12}),  # always at the end
     ],
 )
 def test_evaluations_are_spread_over_the_epoch_and_one_is_at_its_end(
-    settings: FineTune, per_epoch: int, steps: set[int]
+    settings: CompleteFineTune, per_epoch: int, steps: set[int]
 ) -> None:
     assert evaluation_steps(settings, per_epoch) == steps
 
@@ -70,8 +74,8 @@ def batches_from(context: Context, objective: Objective, first: int) -> list[tup
     return [(step.number, batch_of(context, step)) for step in steps_from(context, objective, first)]
 
 
-TWO_EPOCHS = Distillation(fine_tune(tiny_run.MODEL, FineTune(epochs=2)))
-ANOTHER_STAGE = Distillation(width(tiny_run.MODEL, WidthStage(epochs=2)))
+TWO_EPOCHS = Distillation(fine_tune(tiny_run.MODEL, CompleteFineTune(epochs=2)))
+ANOTHER_STAGE = Distillation(width(tiny_run.MODEL, CompleteWidthStage(epochs=2)))
 
 
 def test_an_epoch_has_every_example_once_and_the_next_one_in_another_order(context: Context) -> None:
@@ -105,7 +109,7 @@ class Twice(Distillation):
 
 def test_an_objective_with_another_number_of_examples_is_refused(context: Context) -> None:
     with pytest.raises(ValueError, match="has 11 batches in epoch 1 instead of 6: an objective's examples must be"):
-        list(steps_from(context, Twice(fine_tune(tiny_run.MODEL, FineTune(epochs=2))), 0))
+        list(steps_from(context, Twice(fine_tune(tiny_run.MODEL, CompleteFineTune(epochs=2))), 0))
 
 
 def test_the_best_of_a_run_that_goes_on_from_before_it_is_kept(
@@ -264,7 +268,7 @@ def test_what_is_not_finite_stops_the_run_before_it_is_kept(
     assert all(line["step"] < broken_step for line in logged(config))
 
 
-def logged(config: RunConfig) -> list[dict[str, Any]]:
+def logged(config: CompleteRun) -> list[dict[str, Any]]:
     folder = Path(config.run_dir)
     return [line for name in ("training", "evaluations") for line in read(folder / f"{name}.jsonl")]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dynabert_jax.config import FineTune, Optimizer, RunConfig
+from dynabert_jax.config.complete import CompleteFineTune, CompleteOptimizer, CompleteRun
 from dynabert_jax.runs.files import RunFolderError, unsealed
 from dynabert_jax.runs.finished import read_finished
 from dynabert_jax.runs.folder import RunFolder
@@ -111,7 +111,7 @@ def test_the_best_weights_that_are_lost_halfway_are_missed(finished: Finished, r
 
 def test_best_weights_of_before_the_last_evaluation_are_refused(materials: Materials, tmp_path: Path) -> None:
     """The newest checkpoint is from before it; only the log knows that there were better ones."""
-    stage = FineTune(epochs=1, optimizer=Optimizer(learning_rate=1e-2), keep="best")
+    stage = CompleteFineTune(epochs=1, optimizer=CompleteOptimizer(learning_rate=1e-2), keep="best")
     config = materials.fine_tuning(tmp_path / "run", fine_tune=stage)
     train_run(config)
     folder = tmp_path / "run" / "fine_tune" / "best"
@@ -319,7 +319,7 @@ def test_moved_data_and_other_paths_are_no_other_configuration(finished: Finishe
 
 
 def test_what_a_part_depends_on(materials: Materials, tmp_path: Path) -> None:
-    config: RunConfig = materials.config(tmp_path)
+    config: CompleteRun = materials.config(tmp_path)
     assert settings_of(config, "fine_tune").stages.keys() == {"fine_tune"}
     assert settings_of(config, "fine_tune").importance is None
     assert settings_of(config, "importance").importance == config.importance

@@ -23,7 +23,8 @@ from scipy.stats import pearsonr, spearmanr
 
 import tiny_run
 import train
-from dynabert_jax.config import ModelConfig, Optimizer, RunConfig
+from dynabert_jax.config import ModelConfig
+from dynabert_jax.config.complete import CompleteOptimizer, CompleteRun
 from dynabert_jax.config.tasks import DevSplit, GlueLayout, Task
 from dynabert_jax.config.unit import Unit
 from dynabert_jax.data.batches import make_batch, plan_batch
@@ -387,7 +388,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.01)
 
 
-def steps_logged(config: RunConfig) -> set[tuple[str, int]]:
+def steps_logged(config: CompleteRun) -> set[tuple[str, int]]:
     file = Path(config.run_dir) / "training.jsonl"
     whole = file.read_text().rpartition("\n")[0].splitlines() if file.exists() else []
     return {(line["stage"], line["step"]) for line in map(json.loads, whole)}
@@ -395,7 +396,7 @@ def steps_logged(config: RunConfig) -> set[tuple[str, int]]:
 
 def test_a_folder_of_another_configuration_is_refused(finished: Finished) -> None:
     """The message names every setting that differs, as it was and as it is."""
-    optimizer = Optimizer(learning_rate=2e-2)
+    optimizer = CompleteOptimizer(learning_rate=2e-2)
     changed = finished.config.replace(seed=7, width=finished.config.width.replace(optimizer=optimizer))
     with pytest.raises(RunFolderError) as error:
         train_run(changed)
@@ -515,7 +516,7 @@ PRICES = {"good": 78_000.0, "bad": 36_000.0}
 
 
 @pytest.fixture(scope="module")
-def prices(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+def prices(materials: Materials, tmp_path_factory: pytest.TempPathFactory) -> CompleteRun:
     """A run that learns prices of good and bad things: first the wide network, and from it the narrow one."""
     folder = tmp_path_factory.mktemp("prices")
     tiny_run.write_model(folder / "model", ONE_LAYER)
@@ -543,13 +544,13 @@ def write_numbers(folder: Path, numbers: dict[str, float]) -> None:
         tiny_run.write_csv(folder / f"{split}.csv", ("text", "price"), rows)
 
 
-def numbers_of(config: RunConfig, split: str) -> tuple[list[str], np.ndarray]:
+def numbers_of(config: CompleteRun, split: str) -> tuple[list[str], np.ndarray]:
     with Path(getattr(config.data, f"{split}_file")).open() as file:
         rows = list(csv.DictReader(file))
     return [row["text"] for row in rows], np.array([float(row["price"]) for row in rows])
 
 
-def test_a_regression_is_distilled_and_scored(prices: RunConfig) -> None:
+def test_a_regression_is_distilled_and_scored(prices: CompleteRun) -> None:
     """In the user's unit, in which its model answers."""
     (row,) = read_finished(prices.run_dir).rows
     assert row.sub == "w0.5_d1"
@@ -570,14 +571,14 @@ def test_a_regression_is_distilled_and_scored(prices: RunConfig) -> None:
     assert all(0 < parts["logit"] < 10 for parts in losses)
 
 
-def test_a_regression_says_in_which_unit_it_was_learned(prices: RunConfig) -> None:
+def test_a_regression_says_in_which_unit_it_was_learned(prices: CompleteRun) -> None:
     _, labels = numbers_of(prices, "train")
     values = json.loads((Path(prices.run_dir) / "model" / "config.json").read_text())
     assert values["label_mean"] == pytest.approx(labels.mean(), rel=1e-6)
     assert values["label_deviation"] == pytest.approx(labels.std(), rel=1e-6)
 
 
-def test_a_regression_is_scored_again_with_its_teacher(prices: RunConfig) -> None:
+def test_a_regression_is_scored_again_with_its_teacher(prices: CompleteRun) -> None:
     before = read_finished(prices.run_dir)
     assert before.teacher is not None
     assert before.teacher.rows[0].scores["mean_absolute_error"] < 0.9 * np.std(numbers_of(prices, "dev")[1])
@@ -589,7 +590,7 @@ def test_a_regression_is_scored_again_with_its_teacher(prices: RunConfig) -> Non
     assert again.teacher.time >= before.teacher.time
 
 
-def test_the_unit_does_not_matter(prices: RunConfig, tmp_path: Path) -> None:
+def test_the_unit_does_not_matter(prices: CompleteRun, tmp_path: Path) -> None:
     """The same in another currency, and far from 0, up to rounding."""
     write_numbers(tmp_path, {"good": 3.1, "bad": 2.9})
     files = {f"{split}_file": str(tmp_path / f"{split}.csv") for split in ("train", "dev")}
@@ -602,7 +603,7 @@ def test_the_unit_does_not_matter(prices: RunConfig, tmp_path: Path) -> None:
         assert other["mean_absolute_error"] == pytest.approx(one["mean_absolute_error"] / 210_000, rel=1e-2)
 
 
-def test_a_regression_that_was_stopped_ends_as_if_it_never_was(prices: RunConfig, tmp_path: Path) -> None:
+def test_a_regression_that_was_stopped_ends_as_if_it_never_was(prices: CompleteRun, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(prices.run_dir, run)
     for name in ("width", "model", "importance.npz", "model.json", "results.json"):
@@ -613,7 +614,7 @@ def test_a_regression_that_was_stopped_ends_as_if_it_never_was(prices: RunConfig
     assert model.config == other.config
 
 
-def test_a_regression_learns_from_a_model_that_answers_in_the_unit(prices: RunConfig, tmp_path: Path) -> None:
+def test_a_regression_learns_from_a_model_that_answers_in_the_unit(prices: CompleteRun, tmp_path: Path) -> None:
     model = Path(prices.run_dir) / "model"
     config = prices.replace(model=str(model), run_dir=str(tmp_path / "run"), fine_tune=None)
     context = prepare(config)
@@ -633,7 +634,7 @@ def test_a_regression_learns_from_a_model_that_answers_in_the_unit(prices: RunCo
     assert again.teacher.rows == results.teacher.rows
 
 
-def test_a_regression_may_be_learned_as_its_numbers_are(prices: RunConfig, tmp_path: Path) -> None:
+def test_a_regression_may_be_learned_as_its_numbers_are(prices: CompleteRun, tmp_path: Path) -> None:
     task = prices.data.task.replace(standardise=False)
     context = prepare(prices.replace(run_dir=str(tmp_path / "run"), data=prices.data.replace(task=task)))
     assert context.model.config.unit == Unit()

@@ -12,7 +12,15 @@ import numpy as np
 import optax
 import pytest
 
-from dynabert_jax.config import DataConfig, DepthStage, FinalStage, FineTune, Optimizer, RunConfig, WidthStage
+from dynabert_jax.config.complete import (
+    CompleteData,
+    CompleteDepthStage,
+    CompleteFinalStage,
+    CompleteFineTune,
+    CompleteOptimizer,
+    CompleteRun,
+    CompleteWidthStage,
+)
 from dynabert_jax.config.tasks import task
 from dynabert_jax.data.batches import Batch, Inputs
 from dynabert_jax.model.bert import Bert
@@ -49,19 +57,19 @@ def sub(width: float, depth: float = 1.0) -> SubNetwork:
 
 
 def test_fine_tuning_teaches_the_full_network_the_labels() -> None:
-    objective = fine_tune(CONFIG, FineTune())
+    objective = fine_tune(CONFIG, CompleteFineTune())
     assert objective.groups == (Group(None, (FULL,)),)
     assert objective.weights == LossWeights(logit=0.0, hidden=0.0, label=1.0)
 
 
 def test_the_width_stage_has_every_width_and_the_full_teacher() -> None:
-    objective = width(CONFIG, WidthStage(widths=(0.25, 1.0, 0.5)))
+    objective = width(CONFIG, CompleteWidthStage(widths=(0.25, 1.0, 0.5)))
     assert objective.groups == (Group(FULL, (FULL, sub(0.5), sub(0.25))),)
     assert objective.weights == LossWeights(logit=1.0, hidden=0.1, label=0.0)
 
 
 def test_the_depth_stages_teacher_has_the_students_width() -> None:
-    objective = depth(CONFIG, DepthStage(widths=(1.0, 0.5), depths=(0.5, 1.0)))
+    objective = depth(CONFIG, CompleteDepthStage(widths=(1.0, 0.5), depths=(0.5, 1.0)))
     assert objective.groups == (
         Group(FULL, (FULL, sub(1.0, 0.5))),
         Group(sub(0.5), (sub(0.5), sub(0.5, 0.5))),
@@ -70,19 +78,19 @@ def test_the_depth_stages_teacher_has_the_students_width() -> None:
 
 
 def test_the_released_codes_depth_teacher_is_full() -> None:
-    objective = depth(CONFIG, DepthStage(widths=(1.0, 0.5), depths=(0.5,), teacher_width="full"))
+    objective = depth(CONFIG, CompleteDepthStage(widths=(1.0, 0.5), depths=(0.5,), teacher_width="full"))
     assert objective.groups == (Group(FULL, (sub(1.0, 0.5), sub(0.5, 0.5))),)
 
 
 def test_widths_that_round_to_the_same_are_taught_once() -> None:
     two_heads = CONFIG.replace(heads=(2, 2))
     full = SubNetwork.full(two_heads)
-    assert width(two_heads, WidthStage(widths=(1.0, 0.75))).students == (full,)
-    assert depth(two_heads, DepthStage(widths=(1.0, 0.75), depths=(1.0,))).groups == (Group(full, (full,)),)
+    assert width(two_heads, CompleteWidthStage(widths=(1.0, 0.75))).students == (full,)
+    assert depth(two_heads, CompleteDepthStage(widths=(1.0, 0.75), depths=(1.0,))).groups == (Group(full, (full,)),)
 
 
 def test_the_final_stage_teaches_every_size_the_labels() -> None:
-    objective = final(CONFIG, FinalStage(widths=(1.0, 0.5), depths=(0.5,)))
+    objective = final(CONFIG, CompleteFinalStage(widths=(1.0, 0.5), depths=(0.5,)))
     assert objective.groups == (Group(None, (sub(1.0, 0.5), sub(0.5, 0.5))),)
     assert objective.weights == LossWeights(logit=0.0, hidden=0.0, label=1.0)
 
@@ -90,37 +98,37 @@ def test_the_final_stage_teaches_every_size_the_labels() -> None:
 @pytest.mark.parametrize("released", [False, True])
 def test_regression_distils_unless_the_released_code_is_meant(released: bool) -> None:
     for config, distils in ((CONFIG.replace(labels=("score",), head="regression"), not released), (CONFIG, True)):
-        narrow = width(config, WidthStage(distil_regression=not released))
-        shallow = depth(config, DepthStage(distil_regression=not released))
+        narrow = width(config, CompleteWidthStage(distil_regression=not released))
+        shallow = depth(config, CompleteDepthStage(distil_regression=not released))
         assert narrow.weights == LossWeights(float(distils), 0.1, 0.0)
         assert shallow.weights == LossWeights(float(distils), 1.0, 0.0)
 
 
 def test_a_stage_that_learns_from_labels_alone_runs_no_teacher() -> None:
     labels_alone = {"logit_weight": 0.0, "hidden_weight": 0.0, "label_weight": 2.0}
-    narrow = width(CONFIG, WidthStage(widths=(1.0, 0.5), **labels_alone))
+    narrow = width(CONFIG, CompleteWidthStage(widths=(1.0, 0.5), **labels_alone))
     assert narrow.groups == (Group(None, (FULL, sub(0.5))),)
     assert narrow.weights == LossWeights(0.0, 0.0, 2.0)
-    shallow = depth(CONFIG, DepthStage(widths=(1.0,), depths=(1.0,), **labels_alone))
+    shallow = depth(CONFIG, CompleteDepthStage(widths=(1.0,), depths=(1.0,), **labels_alone))
     assert shallow.groups == (Group(None, (FULL,)),)
     # A regression task's outputs are not matched by the released code: without hidden states nothing is left.
-    released = WidthStage(distil_regression=False, hidden_weight=0.0, label_weight=1.0)
+    released = CompleteWidthStage(distil_regression=False, hidden_weight=0.0, label_weight=1.0)
     assert width(CONFIG.replace(labels=("score",), head="regression"), released).groups[0].teacher is None
     assert width(CONFIG, released).groups[0].teacher == FULL
 
 
 def test_a_stage_has_a_teacher_where_somebody_learns_from_one() -> None:
     taught, untaught = (
-        width(CONFIG, WidthStage()),
-        WidthStage(logit_weight=0.0, hidden_weight=0.0, label_weight=1.0),
+        width(CONFIG, CompleteWidthStage()),
+        CompleteWidthStage(logit_weight=0.0, hidden_weight=0.0, label_weight=1.0),
     )
     assert taught.has_teacher
     assert not width(CONFIG, untaught).has_teacher
-    assert not final(CONFIG, FinalStage()).has_teacher
+    assert not final(CONFIG, CompleteFinalStage()).has_teacher
 
 
 def test_the_plan_has_the_runs_stages_in_their_order() -> None:
-    run = RunConfig(model="some/folder", run_dir="runs/some", data=DataConfig(task=task("movie_reviews")))
+    run = CompleteRun(model="some/folder", run_dir="runs/some", data=CompleteData(task=task("movie_reviews")))
     plan = plan_run(CONFIG, run)
     assert [objective.name for objective in plan.stages] == ["fine_tune", "width", "depth"]
     assert plan.final is None
@@ -129,7 +137,7 @@ def test_the_plan_has_the_runs_stages_in_their_order() -> None:
     nothing = run.replace(fine_tune=None, width=None, depth=None)
     assert results_of(CONFIG, plan_run(CONFIG, nothing)) == (FULL,)
     with pytest.raises(ValueError, match=r"width 0\.1 keeps none of 4 heads"):
-        plan_run(CONFIG, run.replace(width=WidthStage(widths=(0.1,))))
+        plan_run(CONFIG, run.replace(width=CompleteWidthStage(widths=(0.1,))))
 
 
 class Recorder:
@@ -165,7 +173,7 @@ class Recorder:
 
 @pytest.mark.parametrize("teacher_width", ["same", "full"])
 def test_each_teacher_answers_once_and_every_width_draws_its_own_dropout(teacher_width: Any) -> None:
-    objective = depth(CONFIG, DepthStage(widths=(1.0, 0.5), depths=(1.0, 0.5), teacher_width=teacher_width))
+    objective = depth(CONFIG, CompleteDepthStage(widths=(1.0, 0.5), depths=(1.0, 0.5), teacher_width=teacher_width))
     recorder = Recorder()
     batch = random_batch(CONFIG, rows=8)
     summed = gradients(recorder, Distillation(objective), {}, None, batch, jax.random.key(0))  # type: ignore[arg-type]
@@ -207,7 +215,7 @@ LEARNING_RATE = 1e-2
 
 def objective_of(*groups: Group, eps: float = 1e-8) -> StagePlan:
     """All three losses."""
-    settings = DepthStage(optimizer=Optimizer(learning_rate=LEARNING_RATE, eps=eps))
+    settings = CompleteDepthStage(optimizer=CompleteOptimizer(learning_rate=LEARNING_RATE, eps=eps))
     return StagePlan("depth", settings, groups, LossWeights(logit=1.0, hidden=0.7, label=0.5))
 
 
@@ -324,7 +332,7 @@ def test_a_batch_in_parts_is_the_batch_at_once(parts: int) -> None:
 def test_activations_that_are_computed_again_are_the_same() -> None:
     """With dropout and at less than full width, where the parameters' names must not change either."""
     config = SHALLOW.replace(hidden_dropout=0.5, attention_dropout=0.5)
-    objective = width(config, WidthStage(widths=(0.5,)))
+    objective = width(config, CompleteWidthStage(widths=(0.5,)))
     params, teacher = (devices.replicate(random_params(config, seed)) for seed in range(2))
     batch = random_batch(config, rows=8)
     kept, again = (
@@ -346,7 +354,7 @@ def test_activations_that_are_computed_again_are_the_same() -> None:
 
 def test_dropout_in_parts_is_that_of_the_batch_at_once() -> None:
     config = SHALLOW.replace(hidden_dropout=0.5, attention_dropout=0.5)
-    objective, programs = fine_tune(config, FineTune()), Programs(Bert(config))
+    objective, programs = fine_tune(config, CompleteFineTune()), Programs(Bert(config))
     params, batch = devices.replicate(random_params(config)), random_batch(config, rows=8)
     whole, parts = (
         jax.tree.map(
@@ -421,7 +429,7 @@ def test_one_step_moves_what_the_sub_networks_hold_and_nothing_else(
 def test_dropout_is_that_of_one_device() -> None:
     """An example draws by its row of the global batch, wherever that row is computed; one sentence in all rows."""
     config = SHALLOW.replace(hidden_dropout=0.5, attention_dropout=0.5)
-    objective, full = fine_tune(config, FineTune()), SubNetwork.full(config)
+    objective, full = fine_tune(config, CompleteFineTune()), SubNetwork.full(config)
     model, params = Bert(config), random_params(config)
     batch = jax.tree.map(lambda a: np.repeat(a[:1], 8, axis=0), random_batch(config))
 
@@ -452,7 +460,7 @@ def test_a_regressions_outputs_are_distilled_by_squared_error() -> None:
     batch = random_batch(config, rows=8)
     programs, full = Programs(Bert(config)), SubNetwork.full(config)
 
-    def losses(settings: WidthStage) -> dict[str, float]:
+    def losses(settings: CompleteWidthStage) -> dict[str, float]:
         objective = width(config, settings)
         summed = gradients(
             programs,
@@ -466,11 +474,11 @@ def test_a_regressions_outputs_are_distilled_by_squared_error() -> None:
 
     ours, theirs = (np.asarray(run(config, tree, batch, full).logits) for tree in (params, teacher))
     error = float(np.square(ours - theirs).mean())
-    found = losses(WidthStage(widths=(1.0,), hidden_weight=0.0))
+    found = losses(CompleteWidthStage(widths=(1.0,), hidden_weight=0.0))
     assert error > 1e-3
     np.testing.assert_allclose([found["logit"], found["total"]], error, rtol=1e-5)
     # The released code matches hidden states alone.
-    found = losses(WidthStage(widths=(1.0,), distil_regression=False))
+    found = losses(CompleteWidthStage(widths=(1.0,), distil_regression=False))
     np.testing.assert_allclose(found["total"], 0.1 * found["hidden"], rtol=1e-6)
 
 
@@ -487,7 +495,7 @@ class ClassifierAlone(Distillation):
 
 def test_an_objective_trains_what_it_names_and_nothing_else() -> None:
     """The rest stays bit for bit what it was and has no gradient and no moments; the classifier's are the same."""
-    stage, params, batch = fine_tune(CONFIG, FineTune()), random_params(CONFIG), random_batch(CONFIG, rows=8)
+    stage, params, batch = fine_tune(CONFIG, CompleteFineTune()), random_params(CONFIG), random_batch(CONFIG, rows=8)
     programs, found = Programs(Bert(CONFIG)), {}
     for objective in (ClassifierAlone(stage), Distillation(stage)):
         state = init_state(objective, params, STEPS)

@@ -93,7 +93,7 @@ def test_a_changed_stage_trains_again_and_those_before_it_do_not(
     [
         ({"seed": 43}, "stage fine_tune before it cannot be taken over .*: seed was 42 and is 43"),
         ({"dtype": "bfloat16"}, "dtype was 'float32' and is 'bfloat16'"),
-        ({"width": tiny_run.WidthStage(epochs=1)}, r"stage width before it .*: width\.epochs was 2 and is 1"),
+        ({"width": tiny_run.CompleteWidthStage(epochs=1)}, r"stage width before it .*: width\.epochs was 2 and is 1"),
     ],
 )
 def test_with_one_stage_alone_what_is_before_it_must_be_the_same(

@@ -292,10 +292,10 @@ def test_what_is_scored_on_is_not_trained_on(materials: Materials, teacher: Path
 @pytest.mark.parametrize(
     ("changes", "data", "message"),
     [
-        ({"fine_tune": tiny_run.FineTune()}, {}, "fine_tune need labels, and data.unlabelled_files have none"),
-        ({"final": tiny_run.FinalStage()}, {}, "final need labels"),
-        ({"width": tiny_run.WidthStage(label_weight=0.5)}, {}, r"width\.label_weight needs labels"),
-        ({"depth": tiny_run.DepthStage(label_weight=0.5)}, {"train_file": "a.csv"}, r"depth\.label_weight needs"),
+        ({"fine_tune": tiny_run.CompleteFineTune()}, {}, "fine_tune need labels, and data.unlabelled_files have none"),
+        ({"final": tiny_run.CompleteFinalStage()}, {}, "final need labels"),
+        ({"width": tiny_run.CompleteWidthStage(label_weight=0.5)}, {}, r"width\.label_weight needs labels"),
+        ({"depth": tiny_run.CompleteDepthStage(label_weight=0.5)}, {"train_file": "a.csv"}, r"depth\.label_weight"),
         ({}, {"test_file": "a.csv"}, "a test_file with labels needs a dev_file with labels"),
     ],
 )  # fmt: skip
