@@ -17,6 +17,7 @@ from dynabert_jax.report.report import report_run
 from dynabert_jax.runs.finished import read_finished
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.runs.latency_card import Where
+from dynabert_jax.runs.older import read_config
 from dynabert_jax.serve.predict import Predictor
 from dynabert_jax.train.results import evaluate_run
 from dynabert_jax.train.run import train_run
@@ -84,6 +85,14 @@ def test_a_regression_was_learned_as_its_numbers_are(older: Path) -> None:
     assert not run.config.data.task.standardise
     assert run.shape.unit == Unit()
     assert read_finished(older / "run").config.data.task.standardise  # of classes; it does not matter there
+
+
+def test_an_older_f1_is_of_the_second_class(older: Path) -> None:
+    values = json.loads((older / "run" / "config.json").read_text())
+    values["data"]["task"]["metrics"] = ["f1"]
+    assert read_config(values).data.task.positive_label == "good"
+    values["data"]["task"]["labels"] = []
+    assert read_config(values).data.task.positive_class(("fraud", "ok")) == "ok"
 
 
 @pytest.mark.parametrize(("regression", "kind"), [(True, "classification"), (False, "regression")])

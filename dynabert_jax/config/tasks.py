@@ -1,6 +1,6 @@
 """The tasks: what the columns contain, the classes' names, and the metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import pydantic
@@ -8,7 +8,9 @@ import pydantic
 from dynabert_jax.config.checked import Checked, ConfigError
 from dynabert_jax.errors import nearest
 
-Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman", "mean_absolute_error"]
+Metric = Literal[
+    "accuracy", "f1", "macro_f1", "weighted_f1", "matthews", "pearson", "spearman", "mean_absolute_error"
+]  # fmt: skip
 Kind = Literal["classification", "regression"]  # of a task, and of the head of its model
 Against = Literal["labels", "teacher"]  # what answers are scored against: the data's labels, or the teacher's answers
 Sample = Literal["movie_reviews", "movie_reviews_reference", "movie_ratings"]
@@ -53,6 +55,7 @@ class Task(Checked):
             `kind="regression"`.
         standardise: learn the numbers of a regression as multiples of their standard deviation in train, from their
             mean there, so that their unit does not matter; answers are in the user's unit. Classes do not change.
+        positive_label: the class that `f1` is of, one of two. By default the second one that `labels` names.
         metrics: what is computed; the first one is the main score. By default accuracy or, for a regression, Pearson's
             and Spearman's correlation and the mean absolute error.
         hub: the hub data set used if the user names no data, as `path` or `path:configuration`.
@@ -67,6 +70,7 @@ class Task(Checked):
     labels: tuple[str, ...] = ()
     kind: Kind = "classification"
     standardise: bool = True
+    positive_label: str | None = None
     metrics: tuple[Metric, ...] = ("accuracy",)
     hub: str | None = None
     sample: Sample | None = None
@@ -76,11 +80,15 @@ class Task(Checked):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _by_kind(cls, values: Any) -> Any:
-        """The metrics of the kind, unless others are named; `regression` is converted to a kind."""
+        """What follows from other settings, unless it is given; `regression` is converted to a kind."""
         if not isinstance(values, dict):
             return values
         kinded = cls._with_kind(values)
-        return {"metrics": _default_metrics(kinded.get("kind"))} | kinded
+        filled = {"metrics": _default_metrics(kinded.get("kind"))} | kinded
+        labels, metrics = filled.get("labels"), filled["metrics"]
+        if isinstance(labels, tuple) and isinstance(metrics, tuple) and len(labels) == 2 and "f1" in metrics:
+            filled["positive_label"] = labels[1] if filled.get("positive_label") is None else filled["positive_label"]
+        return filled
 
     @staticmethod
     def _with_kind(values: dict[str, Any]) -> dict[str, Any]:
@@ -125,10 +133,21 @@ class Task(Checked):
             )
         if len(self.labels) == 1 or len(set(self.labels)) != len(self.labels):
             raise ValueError(f"labels must name two or more different classes, or none; got {self.labels}")
+        if self.positive_label is not None:
+            self._check_positive_label(self.positive_label)
         if not self.dev or len({split.name for split in self.dev}) != len(self.dev):
             raise ValueError("dev must contain at least one split, and their names must differ")
         self._check_metrics()
         return self
+
+    def _check_positive_label(self, label: str) -> None:
+        if self.regression:
+            raise ValueError("a regression task has no classes; leave positive_label out")
+        if self.labels and label not in self.labels:
+            raise ValueError(
+                f"positive_label must be one of the labels; {nearest(label, self.labels)}got {label!r}; allowed: "
+                f"{', '.join(self.labels)}"
+            )
 
     def _check_metrics(self) -> None:
         allowed = METRICS[self.kind]
@@ -145,6 +164,12 @@ class Task(Checked):
         """The names of a model's outputs: the classes, or the one number of a regression."""
         return (self.label_column,) if self.kind == "regression" else labels
 
+    def positive_class(self, labels: Sequence[str]) -> str:
+        """The class that `f1` is of, among all classes; empty without that metric. Older versions took the second."""
+        if "f1" not in self.metrics or len(labels) != 2:
+            return ""
+        return labels[1] if self.positive_label is None else self.positive_label.strip()
+
     @property
     def main_metric(self) -> str:
         """The metric that models are compared by; larger is better."""
@@ -152,7 +177,7 @@ class Task(Checked):
 
 
 METRICS: Mapping[Kind, tuple[Metric, ...]] = {
-    "classification": ("accuracy", "f1", "matthews"),
+    "classification": ("accuracy", "f1", "macro_f1", "weighted_f1", "matthews"),
     "regression": ("pearson", "spearman", "mean_absolute_error"),
 }
 
@@ -193,6 +218,7 @@ _ALL = (
         name="mrpc",
         text_columns=("sentence1", "sentence2"),
         labels=("not_equivalent", "equivalent"),
+        positive_label="equivalent",
         metrics=("accuracy", "f1"),
         hub="nyu-mll/glue:mrpc",
         glue=GlueLayout(text_columns=("#1 String", "#2 String"), label_column="Quality"),
@@ -208,6 +234,7 @@ _ALL = (
         name="qqp",
         text_columns=("question1", "question2"),
         labels=("not_duplicate", "duplicate"),
+        positive_label="duplicate",
         metrics=("accuracy", "f1"),
         hub="nyu-mll/glue:qqp",
         glue=GlueLayout(text_columns=("question1", "question2"), label_column="is_duplicate"),

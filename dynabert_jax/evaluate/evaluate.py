@@ -55,8 +55,8 @@ def score_on(splits: Sequence[Split], model: Model, sub: SubNetwork, data: Compl
         rows.append(
             Row(
                 sub=sub.name, width=sub.width, depth=sub.depth, split=split.name, examples=len(split),
-                metric=data.task.main_metric, scores=score(data.task, logits, split.labels),
-                against=split.against, **costs,
+                metric=data.task.main_metric, positive=data.task.positive_class(config.labels),
+                scores=score(data.task, logits, split.labels, config.labels), against=split.against, **costs,
             )
         )  # fmt: skip
     return rows

@@ -12,16 +12,18 @@ from dynabert_jax.evaluate.rows import Majority
 FEW_EXAMPLES = 100  # with fewer, an accuracy far below chance may itself be chance
 
 
-def score(task: Task, predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
+def score(task: Task, predictions: np.ndarray, references: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
     """Every metric of the task, the main one first.
 
-    accuracy, f1 (of class 1; with more than two classes the unweighted mean over classes), matthews, pearson,
-    spearman and mean_absolute_error. A correlation with constant predictions is undefined and is returned as 0, like a
+    accuracy, f1 (of the task's positive class), macro_f1 and weighted_f1 (the mean over classes, unweighted or weighted
+    by their examples), matthews, pearson, spearman and mean_absolute_error. In runs of older versions, f1 of more than
+    two classes is macro_f1. A correlation with constant predictions is undefined and is returned as 0, like a
     Matthews correlation; scripts that leave this case to scipy report NaN.
 
     Args:
         predictions: finite logits `[n, C]`, the largest being the answer; `[n, 1]` for a regression.
         references: class ids `[n]`, or numbers `[n]`.
+        labels: the classes' names in the order of their ids; empty for a regression.
 
     Raises:
         ValueError: the shapes do not fit, or there are no examples.
@@ -35,7 +37,7 @@ def score(task: Task, predictions: np.ndarray, references: np.ndarray) -> dict[s
     # A network that nearly always gives the same answer shows in the scores; warnings would repeat it every time.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {name: float(_METRICS[name](references, predictions)) for name in task.metrics}
+        return {name: float(_metric(task, name, labels)(references, predictions)) for name in task.metrics}
 
 
 def majority(task: Task, labels: Sequence[str], split: str, references: np.ndarray) -> Majority | None:
@@ -55,7 +57,7 @@ def majority(task: Task, labels: Sequence[str], split: str, references: np.ndarr
         label=labels[most],
         share=float(counts[most] / len(references)),
         metric=task.main_metric,
-        scores=score(task, answers, references),
+        scores=score(task, answers, references, labels),
     )
 
 
@@ -101,11 +103,25 @@ def _accuracy(references: np.ndarray, predictions: np.ndarray) -> float:
     return accuracy_score(references, _classes(predictions))
 
 
-def _f1(references: np.ndarray, predictions: np.ndarray) -> float:
+def _f1_of(positive: int) -> Callable[[np.ndarray, np.ndarray], float]:
+    def f1(references: np.ndarray, predictions: np.ndarray) -> float:
+        from sklearn.metrics import f1_score
+
+        return f1_score(references == positive, _classes(predictions) == positive, zero_division=0.0)
+
+    return f1
+
+
+def _macro_f1(references: np.ndarray, predictions: np.ndarray) -> float:
     from sklearn.metrics import f1_score
 
-    average = "binary" if predictions.shape[1] == 2 else "macro"
-    return f1_score(references, _classes(predictions), average=average, zero_division=0.0)
+    return f1_score(references, _classes(predictions), average="macro", zero_division=0.0)
+
+
+def _weighted_f1(references: np.ndarray, predictions: np.ndarray) -> float:
+    from sklearn.metrics import f1_score
+
+    return f1_score(references, _classes(predictions), average="weighted", zero_division=0.0)
 
 
 def _matthews(references: np.ndarray, predictions: np.ndarray) -> float:
@@ -136,9 +152,17 @@ def _mean_absolute_error(references: np.ndarray, predictions: np.ndarray) -> flo
     return mean_absolute_error(references, _numbers(predictions))
 
 
+def _metric(task: Task, name: Metric, labels: Sequence[str]) -> Callable[[np.ndarray, np.ndarray], float]:
+    if name == "f1" and len(labels) == 2:
+        return _f1_of(labels.index(task.positive_class(labels)))
+    return _METRICS[name]
+
+
 _METRICS: dict[Metric, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": _accuracy,
-    "f1": _f1,
+    "f1": _macro_f1,  # of more than two classes, which only runs of older versions have
+    "macro_f1": _macro_f1,
+    "weighted_f1": _weighted_f1,
     "matthews": _matthews,
     "pearson": _pearson,
     "spearman": _spearman,

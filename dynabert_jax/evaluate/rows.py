@@ -19,6 +19,7 @@ class Row(Checked):
         split: the name of the split.
         examples: the number that were scored.
         metric: the task's main metric.
+        positive: the class that `f1` is of; empty without that metric, and in results of older versions.
         scores: every metric of the task, as scikit-learn computes it: an accuracy is at most 1.
         against: what the answers were compared with: the data's labels, or the answers of the run's teacher.
         parameters: of the cut model.
@@ -31,6 +32,7 @@ class Row(Checked):
     split: str
     examples: int
     metric: str
+    positive: str = ""
     scores: dict[str, float]
     parameters: int
     flops: int
@@ -40,7 +42,7 @@ class Row(Checked):
     @property
     def measure(self) -> str:
         """What the score is, in words."""
-        return measure(self.metric, self.against)
+        return measure(self.metric, self.against, self.positive)
 
     @property
     def score(self) -> float:
@@ -107,9 +109,15 @@ def shown(metric: str, value: float) -> str:
     return f"{value:.4g}" if metric in IN_UNITS else f"{100 * value:.2f}"
 
 
-def measure(metric: str, against: Against | None) -> str:
+def measure(metric: str, against: Against | None, positive: str) -> str:
     """A metric in words, which say so if it compares answers with those of the teacher and not with labels."""
-    return f"agreement with the teacher ({metric})" if against == "teacher" else metric
+    name = named(metric, positive)
+    return f"agreement with the teacher ({name})" if against == "teacher" else name
+
+
+def named(metric: str, positive: str) -> str:
+    """A metric's name in words, on one line: `mean absolute error`, or `f1 of fraud` for the positive class fraud."""
+    return " ".join([metric.replace("_", " "), *(["of", *positive.split()] if metric == "f1" and positive else [])])
 
 
 def mean_score(rows: Sequence[Row]) -> float:

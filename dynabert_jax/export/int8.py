@@ -52,10 +52,12 @@ def check_possible(format: str, sentences: Sentences) -> None:
 def quantize(source: Source, task: Task, sentences: Sentences, folder: Path) -> tuple[Loss, ...]:
     """Writes model_int8.onnx next to model.onnx, and scores both on every dev split."""
     onnx_file.quantize(folder)
-    (sub,), pad = source.subs, source.model.config.pad_token_id
+    (sub,), pad, labels = source.subs, source.model.config.pad_token_id, source.model.config.labels
     runners = [open_file(folder / name, len(sub.layers)) for name in (FLOAT, INT8)]
-    losses = []
+    positive, losses = task.positive_class(labels), []
     for name, split in sentences.dev.items():
-        scores = [score(task, answers(runner, split, pad), split.labels)[task.main_metric] for runner in runners]
-        losses.append(Loss(name, len(split), measure(task.main_metric, split.against), *scores))
+        scores = [
+            score(task, answers(runner, split, pad), split.labels, labels)[task.main_metric] for runner in runners
+        ]
+        losses.append(Loss(name, len(split), measure(task.main_metric, split.against, positive), *scores))
     return tuple(losses)

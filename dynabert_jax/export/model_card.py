@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynabert_jax import cost
-from dynabert_jax.evaluate.rows import IN_UNITS, Row, shown
+from dynabert_jax.evaluate.rows import IN_UNITS, Row, named, shown
 from dynabert_jax.evaluate.table import escaped
 from dynabert_jax.export.card_data import Terms, front_matter
 from dynabert_jax.export.folder import CARD
@@ -151,7 +151,9 @@ def score(row: Row) -> str:
     """All metrics of a row; those in the unit of the labels are last."""
     parts = [
         ", ".join(
-            f"{escaped(name)} {shown(name, row.scores[name])}" for name in row.scores if (name in IN_UNITS) == last
+            f"{escaped(named(name, row.positive))} {shown(name, row.scores[name])}"
+            for name in row.scores
+            if (name in IN_UNITS) == last
         )
         for last in (False, True)
     ]

@@ -146,7 +146,7 @@ def facts(path: Path) -> Facts:
         run=str(path),
         task=run.config.data.task.name,
         model=run.config.model,
-        metric=first.measure.replace("_", " "),
+        metric=first.measure,
         splits={row.split: row.examples for row in run.rows},
         length=first.length,
         sizes=_sizes(run, importance),

@@ -20,7 +20,7 @@ CHANGEABLE = ("gradient_accumulation", "rematerialize", "data.eval_batch_size", 
 PLACES = ("run_dir", "model", "data.train_file", "data.dev_file", "data.test_file", "data.unlabelled_files",
           "data.glue_folder", "data.hub")  # fmt: skip
 # Not in the name of a run: lines of older versions, which had no such settings, keep theirs.
-NEW = ("data.task.standardise",)
+NEW = ("data.task.standardise", "data.task.positive_label")
 # Fingerprints, in words that users know.
 MADE_FROM = {
     "data": "train or dev data (texts, labels or tokens)",

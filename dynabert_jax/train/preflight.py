@@ -11,9 +11,11 @@ import numpy as np
 from dynabert_jax import cost
 from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.config.complete import CompleteRun
+from dynabert_jax.config.tasks import Task
 from dynabert_jax.data.batches import PlannedBatch, plan_batch
 from dynabert_jax.data.encode import Split, TaskData
 from dynabert_jax.data.summary import Understood
+from dynabert_jax.errors import nearest
 from dynabert_jax.evaluate.evaluate import check_finite, logits_of
 from dynabert_jax.evaluate.metrics import label_order_warning
 from dynabert_jax.infer import in_jax
@@ -62,6 +64,25 @@ def check_settings(config: CompleteRun, pretrained: Pretrained) -> None:
             f"fine_tune is None, but {config.model} has no {' and no '.join(pretrained.new)} for the labels "
             f"{model.labels}: it would be random. Add the fine-tuning stage, or use a model that is fine-tuned on this "
             f"task"
+        )
+
+
+def check_metrics(task: Task, labels: Sequence[str]) -> None:
+    """Raises ConfigError if a metric is of one class, and the task does not say of which of these classes."""
+    named, positive = ", ".join(labels), task.positive_label
+    if positive is not None and positive.strip() not in labels:
+        raise ConfigError(
+            f"positive_label must be one of the classes; {nearest(positive, labels)}got {positive!r}; allowed: {named}"
+        )
+    if "f1" in task.metrics and len(labels) > 2:
+        raise ConfigError(
+            f"f1 is of one of two classes, and the data has {len(labels)}: {named}; use macro_f1, the mean over "
+            "classes, or weighted_f1"
+        )
+    if "f1" in task.metrics and positive is None:
+        raise ConfigError(
+            f"f1 is of one class, and the task does not say which: set positive_label to {' or '.join(labels)}, or use "
+            "macro_f1, the mean over both"
         )
 
 
@@ -209,8 +230,10 @@ def warn_of_labels(config: CompleteRun, pretrained: Pretrained, data: TaskData) 
 
     It is tested on the dev split. `Pretrained.assumed` says how its classes were matched with the data's.
     """
+    if config.fine_tune or pretrained.config.head != "classification":
+        return
     split = next(iter(data.dev.values()))
-    if config.fine_tune or pretrained.config.head != "classification" or split.against != "labels":
+    if split.against != "labels":
         return
     warning = label_order_warning(data.labels, accuracy(config, pretrained, split), len(split))
     if warning:

@@ -24,6 +24,7 @@ from dynabert_jax.train.loop import check_finished, train_stage
 from dynabert_jax.train.preflight import (
     check_data,
     check_memory,
+    check_metrics,
     check_settings,
     check_space,
     tell,
@@ -95,6 +96,7 @@ def prepare(config: RunConfig, only: str | None = None, from_run: str | Path | N
     settings = settings_so_far(asked, folder, source)
     of_model = classes_of(find_model(settings.model), task) if settings.data.only_unlabelled else ()
     texts = read_texts(settings.data, of_model)
+    check_metrics(task, texts.labels)
     start = find_model(settings.model)
     pretrained = load_model(start, labels=task.outputs(texts.labels), seed=settings.seed, head=task.kind)
     data = encode(texts, load_tokenizer(start, pretrained.config), recipe.longest_text(settings, pretrained.config))

@@ -58,6 +58,8 @@ def test_a_task_is_hashable() -> None:
         ({"metrics": ("accuracy",), "regression": True}, "regression task are one or more of pearson"),
         ({"metrics": ("mean_absolute_error",), "regression": True}, "larger must be better"),
         ({"metrics": ("acc",)}, "'accuracy', 'f1'"),
+        ({"positive_label": "yes", "kind": "regression"}, "has no classes; leave positive_label out"),
+        ({"positive_label": "good", "labels": ("bad", "god")}, "did you mean 'god'"),
         ({"dev": ()}, "at least one split"),
         ({"label": "x"}, "did you mean 'labels'"),
     ],
@@ -90,6 +92,17 @@ def test_metrics_are_those_of_the_kind_unless_they_are_named() -> None:
     assert task("sst2").replace(kind="regression", labels=()).metrics == numbers
     assert task("stsb").replace(kind="classification").metrics == ("accuracy",)
     assert task("stsb").replace(name="other").metrics == ("pearson", "spearman")
+
+
+def test_the_positive_class_is_the_second_one_that_is_named() -> None:
+    """As in GLUE, whose older configurations do not name it."""
+    assert task("mrpc").positive_label == "equivalent"
+    assert task("qqp").positive_label == "duplicate"
+    values = {"name": "t", "text_columns": ("text",), "labels": ("ok", "fraud"), "metrics": ("f1",)}
+    assert Task(**values).positive_label == "fraud"
+    assert Task(**values, positive_label="ok").positive_label == "ok"
+    assert Task(**values | {"labels": ()}).positive_label is None
+    assert Task(**values | {"metrics": ("accuracy",)}).positive_label is None
 
 
 def test_the_paper_learns_scores_as_they_are() -> None:

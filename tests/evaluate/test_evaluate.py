@@ -29,7 +29,7 @@ from dynabert_jax.subnetwork import SubNetwork
 from tiny import CONFIG, Params, random_params
 from tiny_run import Finished, cache_settings
 
-TASK = Task(name="words", text_columns=("text",), labels=CONFIG.labels, metrics=("f1", "accuracy"))
+TASK = Task(name="words", text_columns=("text",), labels=CONFIG.labels, metrics=("macro_f1", "accuracy"))
 DATA = CompleteData(task=TASK, lengths=(6, 12), eval_batch_size=4)
 SUBS = (SubNetwork.uniform(CONFIG, 0.75, 1.0), SubNetwork.uniform(CONFIG, 0.5, 1 / 3))
 
@@ -81,8 +81,8 @@ def test_rows_say_what_was_scored_and_what_it_costs(params: Params, alone: dict[
     for row, sub in zip(rows, SUBS, strict=True):
         answers = alone[sub].argmax(1)
         f1 = f1_score(SPLIT.labels, answers, average="macro")
-        assert row.scores == pytest.approx({"f1": f1, "accuracy": accuracy_score(SPLIT.labels, answers)})
-        assert (row.metric, row.score, row.split, row.examples) == ("f1", pytest.approx(f1), "dev", 11)
+        assert row.scores == pytest.approx({"macro_f1": f1, "accuracy": accuracy_score(SPLIT.labels, answers)})
+        assert (row.metric, row.score, row.split, row.examples) == ("macro_f1", pytest.approx(f1), "dev", 11)
         assert row.parameters == sum(leaf.size for leaf in jax.tree.leaves(cut_model(CONFIG, params, sub).params))
         assert (row.length, row.flops) == (12, cost.flops(CONFIG, sub, 12))
     assert mean_score(rows) == pytest.approx((rows[0].score + rows[1].score) / 2)

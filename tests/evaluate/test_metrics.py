@@ -33,27 +33,48 @@ ANSWERS = [1, 1, 1, 0, 1, 0]  # 3 true positives, 1 false negative, 1 false posi
 
 
 def test_binary_classification() -> None:
-    scores = score(classes("accuracy", "f1", "matthews"), logits(ANSWERS, 2), REFERENCES)
+    task = classes("accuracy", "f1", "matthews").replace(positive_label="yes")
+    scores = score(task, logits(ANSWERS, 2), REFERENCES, ("no", "yes"))
     assert list(scores) == ["accuracy", "f1", "matthews"]
     assert scores["accuracy"] == pytest.approx(4 / 6)
     assert scores["f1"] == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
     assert scores["matthews"] == pytest.approx((3 * 1 - 1 * 1) / math.sqrt(4 * 4 * 2 * 2))
 
 
-def test_f1_of_three_classes_is_the_mean_over_classes() -> None:
-    scores = score(classes("f1"), logits([0, 0, 1, 2], 3), np.array([0, 1, 1, 2], np.int32))
-    assert scores["f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+@pytest.mark.parametrize(("positive", "number"), [("fraud", 0), ("ok", 1), (" ok", 1), (None, 1)])
+def test_f1_is_of_the_class_that_the_task_names(positive: str | None, number: int) -> None:
+    """In runs of older versions, which name none, of the second one."""
+    task = classes("f1").replace(positive_label=positive)
+    theirs = f1_score(REFERENCES, ANSWERS, pos_label=number)
+    assert score(task, logits(ANSWERS, 2), REFERENCES, ("fraud", "ok")) == {"f1": pytest.approx(theirs)}
+    assert task.positive_class(("fraud", "ok")) == ("fraud", "ok")[number]
 
 
-def test_f1_of_three_classes_does_not_depend_on_which_of_them_occur() -> None:
-    scores = score(classes("f1"), logits([1, 1, 0, 0], 3), np.array([1, 1, 1, 0], np.int32))
-    assert scores["f1"] == pytest.approx((2 * 2 / (2 * 2 + 1) + 2 * 1 / (2 * 1 + 1)) / 2)
+@pytest.mark.parametrize("average", ["macro", "weighted"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_f1_over_classes(average: str, count: int) -> None:
+    rng = np.random.default_rng(0)
+    answers, references = rng.integers(0, count, 30), rng.permutation([0] * 20 + [count - 1] * 6 + [1] * 4)
+    name = f"{average}_f1"
+    scores = score(classes(name), logits(answers.tolist(), count), references, "abc"[:count])
+    assert scores == {name: pytest.approx(f1_score(references, answers, average=average))}
+
+
+def test_f1_of_three_classes_in_older_runs_is_the_mean_over_classes() -> None:
+    references = np.array([0, 1, 1, 2], np.int32)
+    scores = score(classes("f1", "macro_f1"), logits([0, 0, 1, 2], 3), references, ("a", "b", "c"))
+    assert scores["f1"] == scores["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
+
+
+def test_macro_f1_does_not_depend_on_classes_that_do_not_occur() -> None:
+    scores = score(classes("macro_f1"), logits([1, 1, 0, 0], 3), np.array([1, 1, 1, 0], np.int32), ("a", "b", "c"))
+    assert scores["macro_f1"] == pytest.approx((2 * 2 / (2 * 2 + 1) + 2 * 1 / (2 * 1 + 1)) / 2)
 
 
 def test_regression() -> None:
     # Deviations from the means: (-2, 0, 1, 1) and (-1.5, -0.5, 0.5, 1.5).
     predictions, references = column([1.0, 3.0, 4.0, 4.0]), np.array([1.0, 2.0, 3.0, 4.0], np.float32)
-    scores = score(numbers("pearson", "spearman", "mean_absolute_error"), predictions, references)
+    scores = score(numbers("pearson", "spearman", "mean_absolute_error"), predictions, references, ("value",))
     assert scores["pearson"] == pytest.approx(5.0 / math.sqrt(6.0 * 5.0))
     # Ranks 1, 2, 3.5, 3.5 against 1, 2, 3, 4: deviations (-1.5, -0.5, 1, 1).
     assert scores["spearman"] == pytest.approx(4.5 / math.sqrt(4.5 * 5.0))
@@ -62,18 +83,18 @@ def test_regression() -> None:
 
 def test_a_model_that_answers_all_the_same_scores_nothing() -> None:
     predictions = column([2.1, 2.1, 2.1])
-    scores = score(numbers("pearson", "spearman"), predictions, np.array([1.0, 2.0, 3.0], np.float32))
+    scores = score(numbers("pearson", "spearman"), predictions, np.array([1.0, 2.0, 3.0], np.float32), ("value",))
     assert scores == {"pearson": 0.0, "spearman": 0.0}
 
 
 def test_one_class_for_all_scores_nothing() -> None:
-    assert score(classes("matthews"), logits([1] * 6, 2), REFERENCES) == {"matthews": 0.0}
-    assert score(classes("f1"), logits([0] * 6, 2), REFERENCES) == {"f1": 0.0}
+    assert score(classes("matthews"), logits([1] * 6, 2), REFERENCES, ("a", "b")) == {"matthews": 0.0}
+    assert score(classes("f1"), logits([0] * 6, 2), REFERENCES, ("a", "b")) == {"f1": 0.0}
 
 
 def test_nearly_constant_predictions_raise_no_warning() -> None:
     predictions = np.array([[1.0], [1.0], [np.nextafter(1.0, 2.0)]])
-    scores = score(numbers("pearson"), predictions, np.array([1.0, 2.0, 3.0], np.float32))
+    scores = score(numbers("pearson"), predictions, np.array([1.0, 2.0, 3.0], np.float32), ("value",))
     assert -1.0 <= scores["pearson"] <= 1.0
 
 
@@ -89,7 +110,7 @@ def test_nearly_constant_predictions_raise_no_warning() -> None:
 )
 def test_shapes_that_do_not_fit_are_refused(task: Task, shape: tuple[int, ...], count: int) -> None:
     with pytest.raises(ValueError, match="got \\["):
-        score(task, np.zeros(shape, np.float32), np.zeros(count, np.int32))
+        score(task, np.zeros(shape, np.float32), np.zeros(count, np.int32), ("a", "b"))
 
 
 @pytest.mark.parametrize("names", [("no", "yes"), ("yes", "no"), ("a", "b", "c"), ("a", "b", "c", "d")])

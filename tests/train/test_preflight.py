@@ -13,6 +13,7 @@ import pytest
 
 import tiny_run
 from dynabert_jax.config import ConfigError, RunConfig
+from dynabert_jax.config.tasks import Task
 from dynabert_jax.data.batches import make_batch, plan_epoch
 from dynabert_jax.data.encode import TaskData, load_data
 from dynabert_jax.data.tokenizer import load_tokenizer
@@ -47,6 +48,35 @@ def check(config: RunConfig) -> None:
 def test_a_run_that_can_be_made_passes_without_a_word(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
     check(config)
     assert said(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "message"),
+    [
+        ({"metrics": ("f1",)}, ("fraud", "ok"), "set positive_label to fraud or ok, or use macro_f1"),
+        ({"metrics": ("accuracy", "f1")}, ("a", "b", "c"), "the data has 3: a, b, c; use macro_f1"),
+        ({"metrics": ("f1",), "positive_label": "frud"}, ("fraud", "ok"), "did you mean 'fraud'.+allowed: fraud, ok"),
+    ],
+)
+def test_f1_of_a_class_that_is_not_named_is_refused(
+    task: dict[str, Any], labels: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        preflight.check_metrics(Task(name="t", text_columns=("text",), **task), labels)
+
+
+def test_f1_of_a_class_that_is_named_is_none_of_a_problem() -> None:
+    preflight.check_metrics(
+        Task(name="t", text_columns=("text",), metrics=("f1",), positive_label="ok"), ("fraud", "ok")
+    )
+    preflight.check_metrics(Task(name="t", text_columns=("text",), metrics=("macro_f1",)), ("fraud", "ok"))
+    preflight.check_metrics(Task(name="t", text_columns=("text",), kind="regression"), ())
+
+
+def test_a_run_checks_its_metrics(config: RunConfig) -> None:
+    task = config.data.task.replace(labels=(), metrics=("f1",))
+    with pytest.raises(ConfigError, match="set positive_label to bad or good"):
+        prepare(config.replace(data=config.data.replace(task=task)))
 
 
 @pytest.mark.skipif(devices.num_devices() == 1, reason="every batch divides over one device")
