@@ -2,9 +2,9 @@
 
 The smaller tokenizer makes the same tokens of the given texts. That follows from how the two kinds work:
 
-- WordPiece takes, again and again, the longest token that a word goes on with. Fewer tokens that still include all those
-  that it took leave each of them the longest. A word that it gives up on is given up on again, because all tokens within
-  such a word stay.
+- WordPiece takes, again and again, the longest token that a word goes on with. Fewer tokens that still include all
+  that it took leave each of them the longest. A word that it gives up on is given up on again, because all tokens
+  within such a word stay.
 - BPE joins, again and again, the pair that comes first in its list. A shorter list that still has all pairs that it
   joined leaves each of them the first. The list keeps every pair whose result stays, and the parts of each.
 
@@ -137,7 +137,7 @@ def _pair(merge: Any) -> tuple[str, str]:
 
 
 _KINDS: Mapping[str, Callable[..., set[str]]] = {"WordPiece": _within_unknown_words, "BPE": _parts_of_pairs}
-# Settings of BPE that none of the models which this package reads has, and with which single characters have other names.
+# Settings that no BERT or RoBERTa has, with which single characters have other names.
 _ODD = {"BPE": ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")}
 
 
