@@ -229,10 +229,7 @@ def with_stored_words(tensors: dict[str, np.ndarray], stored: Stored) -> dict[st
 
 
 def file_type(stored: Stored) -> dict[str, Any]:
-    """What config.json says of the weights' type where not all are float32: that they are computed in it.
-
-    Without it, transformers may choose the type of the first tensor in the file for all.
-    """
+    """What config.json says of the type that the model is computed in, where the file's tensors have several."""
     return {} if stored == "float32" else {"dtype": "float32"}
 
 
