@@ -17,7 +17,7 @@ from dynabert_jax.data.texts import read_texts_alone
 from dynabert_jax.data.tokenizer import Tokenizer, tokenize
 from dynabert_jax.data.vocabulary import with_fewer_tokens
 from dynabert_jax.evaluate.metrics import score
-from dynabert_jax.evaluate.rows import Row, measure, shown
+from dynabert_jax.evaluate.rows import IN_UNITS, Row, measure, shown
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.formats import FORMATS
 from dynabert_jax.export.verify import COMPARED, Exportable, Sentences, answers
@@ -79,8 +79,9 @@ class Change(Checked):
 
     def __str__(self) -> str:
         after, before = (shown(self.metric, scores[self.metric]) for scores in (self.after, self.before))
+        scale = "" if self.metric in IN_UNITS else " x 100"
         return (
-            f"{self.sub}: {self.measure} x 100 on {self.split} ({self.examples:,} examples) is {after}, and {before} "
+            f"{self.sub}: {self.measure}{scale} on {self.split} ({self.examples:,} examples) is {after}, and {before} "
             f"before; the largest difference of a logit is {self.largest:.2g}"
         )
 
