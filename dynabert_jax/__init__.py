@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dynabert_jax.shrink.shrink import Shrunk, shrink_run
     from dynabert_jax.train.new_config import init_config
     from dynabert_jax.train.results import evaluate_run
-    from dynabert_jax.train.run import dry_run, train_run
+    from dynabert_jax.train.run import dry_run, train_one_stage, train_run
     from dynabert_jax.weights.files import Pretrained, load_model, save_model
 else:
     # The module of each name, and after a colon the name in that module if it differs.
@@ -66,6 +66,7 @@ else:
         "save_model": "weights.files",
         "Shrunk": "shrink.shrink",
         "shrink_run": "shrink.shrink",
+        "train_one_stage": "train.run",
         "train_run": "train.run",
     }
 
@@ -123,5 +124,6 @@ __all__ = [
     "save_model",
     "shrink_run",
     "task",
+    "train_one_stage",
     "train_run",
 ]

@@ -62,10 +62,13 @@ Run = Callable[[Asked], object]
 
 
 def train_or_try(asked: Asked) -> object:
-    from dynabert_jax.train.run import dry_run, train_run
+    from dynabert_jax.train.run import dry_run, train_one_stage, train_run
 
-    run = dry_run if asked.is_dry else train_run
-    return run(asked.config, asked.only, asked.from_run)
+    if asked.is_dry:
+        return dry_run(asked.config, asked.only, asked.from_run)
+    if asked.only is None:
+        return train_run(asked.config, asked.from_run)
+    return train_one_stage(asked.config, asked.only, asked.from_run)
 
 
 def main(arguments: Sequence[str] | None = None, run: Run = train_or_try) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dynabert_jax.config.tasks import Kind
 from dynabert_jax.data.labels import as_number
-from dynabert_jax.data.rows import DataError, RowFile, check_columns, no_rows
+from dynabert_jax.data.rows import DataError, RowSource, check_columns, no_rows
 
 LABEL_NAMES = (
     "label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "rating", "score", "stars", "y",
@@ -77,7 +77,7 @@ class Guess:
 
 
 def guess_columns(
-    rows: RowFile, text_columns: Sequence[str] = (), label_column: str | None = None, regression: bool = False
+    rows: RowSource, text_columns: Sequence[str] = (), label_column: str | None = None, regression: bool = False
 ) -> Guess:
     """Reads the file once and guesses what was not given.
 
@@ -93,14 +93,14 @@ def guess_columns(
     kind, kind_why = ("regression", "") if regression else _kind(label)
     if kind == "classification" and label_column is None and not label.has_classes:
         raise DataError(
-            f"{rows.path}: the column {label.name!r} has {_count(label)} different values in {label.filled:,} rows, "
+            f"{rows.name}: the column {label.name!r} has {_count(label)} different values in {label.filled:,} rows, "
             f"which are too many for classes; name the column of the labels with --label-column. {_listed(rest)}"
         )
     others = tuple(column.name for column in rest if column not in texts)
     return Guess(texts, label, kind, text_why, label_why, kind_why, others)
 
 
-def look_at(rows: RowFile) -> list[Column]:
+def look_at(rows: RowSource) -> list[Column]:
     """What every column with a name holds. Memory does not grow with the file."""
     seen = {name: _Seen() for name in rows.columns if name}
     if not seen:
@@ -111,7 +111,7 @@ def look_at(rows: RowFile) -> list[Column]:
         for name, one in seen.items():
             one.look(row.values.get(name))
     if not some:
-        raise no_rows(str(rows.path))
+        raise no_rows(rows.name)
     return [one.column(name, rows.classes.get(name, ())) for name, one in seen.items()]
 
 
@@ -151,7 +151,7 @@ class _Seen:
 
 
 def _label(
-    rows: RowFile, columns: Sequence[Column], texts: Sequence[str], given: str | None, regression: bool
+    rows: RowSource, columns: Sequence[Column], texts: Sequence[str], given: str | None, regression: bool
 ) -> tuple[Column, str]:
     """The column of the labels, and why; no reason if it was given."""
     others = [column for column in columns if column.name not in texts]
@@ -172,11 +172,11 @@ def _label(
         if found:
             break
     raise DataError(
-        f"{rows.path}: which column has the labels cannot be told; name it with --label-column. {_listed(others)}"
+        f"{rows.name}: which column has the labels cannot be told; name it with --label-column. {_listed(others)}"
     )
 
 
-def _texts(rows: RowFile, rest: Sequence[Column], given: Sequence[Column]) -> tuple[tuple[Column, ...], str]:
+def _texts(rows: RowSource, rest: Sequence[Column], given: Sequence[Column]) -> tuple[tuple[Column, ...], str]:
     if given:
         return tuple(given), ""
     texts = [column for column in rest if column.is_text]
@@ -188,7 +188,7 @@ def _texts(rows: RowFile, rest: Sequence[Column], given: Sequence[Column]) -> tu
     if len(short) == 1:
         return tuple(short), "the only one with texts"
     raise DataError(
-        f"{rows.path}: which columns have the texts cannot be told; name one, or two for pairs, with --text-columns. "
+        f"{rows.name}: which columns have the texts cannot be told; name one, or two for pairs, with --text-columns. "
         f"{_listed(rest)}"
     )
 

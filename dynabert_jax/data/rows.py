@@ -1,4 +1,7 @@
-"""Files of rows, read and written one row at a time: memory does not grow with the file."""
+"""Files of rows, read and written one row at a time: memory does not grow with the file.
+
+`dynabert_jax.data.given` reads rows that are in memory in the same way.
+"""
 
 import contextlib
 import csv
@@ -89,23 +92,26 @@ def row_place(name: str, number: int, line: int | None = None) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class RowFile:
-    """A file whose rows can be read repeatedly.
+class RowSource:
+    """A file, or rows in memory, that can be read repeatedly.
 
     Attributes:
-        columns: the names of all columns; for a .jsonl, those of its first row.
+        name: of the file or the rows, for messages.
+        columns: the names of all columns; where every row has its own, as in a .jsonl, those of the first one.
         header: the place where the columns are named, for messages.
         read: returns the rows with the values of these columns; of all columns if none is given.
         classes: by column the class names that the file itself declares; its rows have their numbers.
         chosen: the columns that are read; empty: all.
+        is_delimited: it is a .csv or .tsv.
     """
 
-    path: Path
+    name: str
     columns: tuple[str, ...]
     header: str
     read: Callable[[Sequence[str]], Iterator[Row]]
     classes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     chosen: tuple[str, ...] = ()
+    is_delimited: bool = False
 
     def __iter__(self) -> Iterator[Row]:
         """Reads from the first row, one row at a time.
@@ -115,14 +121,24 @@ class RowFile:
         """
         return self.read(self.chosen)
 
+    def choose(self, columns: Sequence[str]) -> Self:
+        """The same rows with these columns alone; all, if none is named.
+
+        Raises:
+            DataError: a column is lacking, or one that is read is named twice.
+        """
+        self.check(columns)
+        _check_named_once(self.name, self.columns, columns or self.columns)
+        return dataclasses.replace(self, chosen=tuple(columns))
+
     def check(self, needed: Sequence[str]) -> None:
-        """Raises DataError unless the file has each of these columns."""
-        if kind_of(self.path) in DELIMITED:
-            _check_header(self.path, self.columns, needed)
+        """Raises DataError unless each of these columns is there."""
+        if self.is_delimited:
+            _check_header(self.name, self.columns, needed)
         check_columns(self.header, self.columns, needed)
 
 
-def open_rows(path: Path, columns: Sequence[str] = (), dialect: Dialect | None = None) -> RowFile:
+def open_rows(path: Path, columns: Sequence[str] = (), dialect: Dialect | None = None) -> RowSource:
     """Opens a .csv, .tsv, .jsonl or .parquet. Training and prediction read files only through this function.
 
     A .csv and a .tsv are UTF-8 with a header, and their cells stay strings. A .tsv has no quoting. A .jsonl has one
@@ -138,10 +154,7 @@ def open_rows(path: Path, columns: Sequence[str] = (), dialect: Dialect | None =
             read twice.
     """
     check_file(path)
-    rows = _open(path, dialect)
-    rows.check(columns)
-    _check_named_once(path, rows.columns, columns or rows.columns)
-    return dataclasses.replace(rows, chosen=tuple(columns))
+    return _open(path, dialect).choose(columns)
 
 
 def kind_of(path: Path) -> str:
@@ -201,27 +214,27 @@ def check_columns(name: str, columns: Sequence[str], needed: Sequence[str]) -> N
             raise DataError(f"{name}: no column {column!r}; {hint}there are: {', '.join(named)}")
 
 
-def _check_header(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
+def _check_header(name: str, columns: Sequence[str], needed: Sequence[str]) -> None:
     """Raises DataError if columns are lacking because the file has another encoding, delimiter or quoting."""
-    lacking = [name for name in needed if name not in columns]
+    lacking = [column for column in needed if column not in columns]
     if not lacking:
         return
-    if any(NUL in name for name in columns):
-        raise DataError(f"{path}: the header contains NUL characters: {columns[0]!r:.40}; save the file as UTF-8")
+    if any(NUL in column for column in columns):
+        raise DataError(f"{name}: the header contains NUL characters: {columns[0]!r:.40}; save the file as UTF-8")
     if len(columns) == 1 and (len(set(needed)) > 1 or any(sign in columns[0] for sign in ",;\t|")):
         raise DataError(
-            f"{path}: the header is a single cell, {columns[0]!r}, but must name {', '.join(needed)}; "
+            f"{name}: the header is a single cell, {columns[0]!r}, but must name {', '.join(needed)}; "
             "separate cells by commas in a .csv and by tabs in a .tsv"
         )
     if f'"{lacking[0]}"' in columns:
-        raise DataError(f"{path}: the header's names are in quotes: {', '.join(columns)}; {_TSV_CURE}")
+        raise DataError(f"{name}: the header's names are in quotes: {', '.join(columns)}; {_TSV_CURE}")
 
 
-def _check_named_once(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
+def _check_named_once(name: str, columns: Sequence[str], needed: Sequence[str]) -> None:
     """Values are read by column name, so a second column of that name would be lost."""
     for column in needed:
         if columns.count(column) > 1:
-            raise DataError(f"{path}: the header names a column twice: {column!r} in {columns}; rename one of them")
+            raise DataError(f"{name}: the header names a column twice: {column!r} in {columns}; rename one of them")
 
 
 def no_rows(name: str) -> DataError:
@@ -231,7 +244,7 @@ def no_rows(name: str) -> DataError:
 # Reading
 
 
-def _open(path: Path, dialect: Dialect | None) -> RowFile:
+def _open(path: Path, dialect: Dialect | None) -> RowSource:
     match kind_of(path):
         case ".jsonl":
             return _open_json(path)
@@ -244,12 +257,12 @@ def _open(path: Path, dialect: Dialect | None) -> RowFile:
 # Reading .csv and .tsv
 
 
-def _open_delimited(path: Path, dialect: Dialect) -> RowFile:
+def _open_delimited(path: Path, dialect: Dialect) -> RowSource:
     columns = dialect.columns or _header(path, dialect)
     if not columns:
         raise no_rows(str(path))
     read = functools.partial(_delimited_rows, path, dialect, columns, set())
-    return RowFile(path, columns, str(path), read)
+    return RowSource(str(path), columns, str(path), read, is_delimited=True)
 
 
 def _header(path: Path, dialect: Dialect) -> tuple[str, ...]:
@@ -397,12 +410,12 @@ def _cells(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
 # Reading .jsonl
 
 
-def _open_json(path: Path) -> RowFile:
+def _open_json(path: Path) -> RowSource:
     read = functools.partial(_json_rows, path)
     first = next(read(()), None)
     if first is None:
         raise no_rows(str(path))
-    return RowFile(path, tuple(first.values), first.place, read)
+    return RowSource(str(path), tuple(first.values), first.place, read)
 
 
 _JSON_CURE = "write one JSON object per line"
@@ -466,7 +479,7 @@ def read_lines(path: Path) -> tuple[list[str], list[int]]:
 ROWS_AT_ONCE = 256  # of a .parquet in memory
 
 
-def _open_parquet(path: Path) -> RowFile:
+def _open_parquet(path: Path) -> RowSource:
     with _parquet_file(path) as file:
         columns, metadata = tuple(file.schema_arrow.names), file.schema_arrow.metadata or {}
     try:
@@ -474,7 +487,7 @@ def _open_parquet(path: Path) -> RowFile:
     except (JsonError, AttributeError) as error:
         raise DataError(f"{path}: the metadata of `datasets` are damaged ({error}); write the file again") from error
     rows = functools.partial(_parquet_rows, path)
-    return RowFile(path, columns, str(path), rows, classes)
+    return RowSource(str(path), columns, str(path), rows, classes)
 
 
 def _parquet_rows(path: Path, chosen: Sequence[str]) -> Iterator[Row]:

@@ -1,12 +1,13 @@
-"""Text and label columns as they are in files, hub data sets, GLUE's folders and the sample data.
+"""Text and label columns as they are in files, in memory, hub data sets, GLUE's folders and the sample data.
 
 This module only reads; `dynabert_jax.data.texts` decides what the values mean.
 """
 
 import csv
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dynabert_jax.config.data import DataConfig
@@ -17,7 +18,7 @@ from dynabert_jax.data.rows import (
     TEXT,
     DataError,
     Dialect,
-    RowFile,
+    RowSource,
     check_columns,
     check_file,
     declared_name,
@@ -98,25 +99,33 @@ class Tables:
     unlabelled: Table | None = None
 
 
-def read_tables(config: DataConfig) -> Tables:
+# Rows in memory, by the file, as a configuration names it, that is to hold them.
+Given = Mapping[str, RowSource]
+NOTHING: Given = MappingProxyType({})
+
+
+def read_tables(config: DataConfig, given: Given = NOTHING) -> Tables:
     """Reads the one source that the configuration names, and the unlabelled files.
+
+    Args:
+        given: rows that are read in the place of files; only the columns of the task are chosen in them.
 
     Raises:
         DataError: a source does not exist, is empty, lacks a column, or cannot be read.
         SampleError: the sample data could not be downloaded.
     """
     files, task = config.unlabelled_files, config.task
-    texts = read_unlabelled(files, task.text_columns) if files else None
+    texts = read_unlabelled(files, task.text_columns, given) if files else None
     if texts is not None and config.only_unlabelled:
-        return Tables(texts, *_read_scored(config))
-    return dataclasses.replace(_read_labelled(config, task), unlabelled=texts)
+        return Tables(texts, *_read_scored(config, given))
+    return dataclasses.replace(_read_labelled(config, task, given), unlabelled=texts)
 
 
-def _read_labelled(config: DataConfig, task: Task) -> Tables:
+def _read_labelled(config: DataConfig, task: Task, given: Given) -> Tables:
     if config.train_file is not None:
-        check_file(expanded(config.train_file))
-        dev, test = _read_scored(config)
-        return Tables(_read_file(expanded(config.train_file), task.text_columns, task.label_column), dev, test)
+        _check_files([config.train_file], given)
+        dev, test = _read_scored(config, given)
+        return Tables(_read_labelled_file(config.train_file, task, given), dev, test)
     if config.glue_folder is not None:
         return _read_glue(task, expanded(config.glue_folder))
     if config.hub is not None or task.hub is not None:
@@ -129,26 +138,35 @@ def _read_labelled(config: DataConfig, task: Task) -> Tables:
 # The user's files
 
 
-def _read_scored(config: DataConfig) -> tuple[dict[str, Table], dict[str, Table]]:
+def _read_scored(config: DataConfig, given: Given) -> tuple[dict[str, Table], dict[str, Table]]:
     """The dev file and the test file, each by its name if there is one."""
-    task, files = config.task, {"dev": config.dev_file, "test": config.test_file}
-    paths = {split: expanded(file) for split, file in files.items() if file is not None}
-    for path in paths.values():
-        check_file(path)
-    tables = {split: _read_file(path, task.text_columns, task.label_column) for split, path in paths.items()}
-    dev, test = ({name: table for name, table in tables.items() if name == split} for split in files)
+    files = {split: file for split, file in (("dev", config.dev_file), ("test", config.test_file)) if file is not None}
+    _check_files(files.values(), given)
+    tables = {split: _read_labelled_file(file, config.task, given) for split, file in files.items()}
+    dev, test = ({name: table for name, table in tables.items() if name == split} for split in ("dev", "test"))
     return dev, test
 
 
-def _read_file(path: Path, text_columns: Sequence[str], label_column: str, dialect: Dialect | None = None) -> Table:
-    rows = open_rows(path, (*text_columns, label_column), dialect)
+def _check_files(files: Iterable[str | Path], given: Given, kinds: Sequence[str] = READ) -> None:
+    """Raises DataError unless each of these is given, or is a file of one of these kinds that is not empty."""
+    for file in files:
+        if str(file) not in given:
+            check_file(expanded(file), kinds)
+
+
+def _read_labelled_file(file: str, task: Task, given: Given) -> Table:
+    columns = (*task.text_columns, task.label_column)
+    return _labelled(given[file] if file in given else open_rows(expanded(file), columns), task.label_column)
+
+
+def _labelled(rows: RowSource, label_column: str) -> Table:
     columns, lines = _read_columns(rows)
     labels, classes = columns.pop(label_column), rows.classes.get(label_column, ())
     labels = [declared_name(classes, value) for value in labels] if classes else labels
-    return Table(str(path), columns, labels, lines)
+    return Table(rows.name, columns, labels, lines)
 
 
-def _read_columns(rows: RowFile) -> tuple[dict[str, list[Any]], list[int | None]]:
+def _read_columns(rows: RowSource) -> tuple[dict[str, list[Any]], list[int | None]]:
     """The chosen columns of a file, and the line of each row."""
     lines: list[int | None] = []
     columns: dict[str, list[Any]] = {name: [] for name in rows.chosen}
@@ -157,31 +175,34 @@ def _read_columns(rows: RowFile) -> tuple[dict[str, list[Any]], list[int | None]
         for name, values in columns.items():
             values.append(row.values.get(name))
     if not lines:
-        raise no_rows(str(rows.path))
+        raise no_rows(rows.name)
     return columns, lines
 
 
-def read_unlabelled(files: Sequence[str | Path], text_columns: Sequence[str]) -> Table:
+def read_unlabelled(files: Sequence[str | Path], text_columns: Sequence[str], given: Given = NOTHING) -> Table:
     """The texts of all these files, one or more, without labels; a .txt has one text a line.
+
+    Args:
+        given: see `read_tables`.
 
     Raises:
         DataError: a file does not exist, is empty, lacks a column, or cannot be read.
     """
-    paths = [expanded(file) for file in files]
-    for path in paths:
-        check_file(path, (*READ, TEXT))
-    parts = [_read_texts(path, text_columns) for path in paths]
+    _check_files(files, given, (*READ, TEXT))
+    parts = [_read_texts(file, text_columns, given) for file in files]
     if len(parts) == 1:
         return parts[0]
     texts = {name: [text for part in parts for text in part.texts[name]] for name in text_columns}
     return Joined(", ".join(part.name for part in parts), texts, (), parts=parts)
 
 
-def _read_texts(path: Path, text_columns: Sequence[str]) -> Table:
+def _read_texts(file: str | Path, text_columns: Sequence[str], given: Given) -> Table:
     """The text columns of a file, or the lines of a .txt."""
-    if kind_of(path) != TEXT:
-        columns, lines = _read_columns(open_rows(path, text_columns))
-        return Table(str(path), columns, (), lines)
+    path = expanded(file)
+    if str(file) in given or kind_of(path) != TEXT:
+        rows = given[str(file)] if str(file) in given else open_rows(path, text_columns)
+        columns, lines = _read_columns(rows)
+        return Table(rows.name, columns, (), lines)
     if len(text_columns) > 1:
         raise DataError(
             f"{path}: a .txt has one text a line, and the task is of pairs ({', '.join(text_columns)}); name a file "
@@ -207,7 +228,7 @@ def _read_glue(task: Task, folder: Path) -> Tables:
 
 def _read_glue_file(path: Path, layout: GlueLayout) -> Table:
     dialect = Dialect("\t", csv.QUOTE_NONE, layout.columns, skip_malformed=True)
-    return _read_file(path, layout.text_columns, layout.label_column, dialect)
+    return _labelled(open_rows(path, (*layout.text_columns, layout.label_column), dialect), layout.label_column)
 
 
 # Hub data sets

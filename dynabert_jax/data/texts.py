@@ -15,7 +15,7 @@ from dynabert_jax.config.tasks import Kind, Task
 from dynabert_jax.data.draw import few, held_out
 from dynabert_jax.data.labels import Classes, Labels, classes_of, read_classes, read_numbers
 from dynabert_jax.data.rows import DataError, text_fault
-from dynabert_jax.data.sources import Table, Tables, read_tables, read_unlabelled
+from dynabert_jax.data.sources import NOTHING, Given, Table, Tables, read_tables, read_unlabelled
 
 MOST_ROUNDED = 100  # steps of float32: numbers that differ by less are mostly rounding
 
@@ -46,7 +46,7 @@ class TaskTexts:
         return [("train", self.train), *unlabelled, *self.dev.items(), *self.test.items()]
 
 
-def read_texts(config: DataConfig, of_model: tuple[str, ...] = ()) -> TaskTexts:
+def read_texts(config: DataConfig, of_model: tuple[str, ...] = (), given: Given = NOTHING) -> TaskTexts:
     """Reads the data that the configuration names, checks every row, and selects those that are used.
 
     A label is a class name or, if the task names its classes, all labels of a file may be ids. `open_rows` describes
@@ -55,12 +55,13 @@ def read_texts(config: DataConfig, of_model: tuple[str, ...] = ()) -> TaskTexts:
     Args:
         of_model: the model's classes, which are those of the task if only unlabelled texts are trained on and the task
             names none.
+        given: rows in memory, which are read in the place of files; see `read_tables`.
 
     Raises:
         DataError: a file, column, text or label is missing or invalid, or train would lose a class.
         SampleError: the sample data could not be downloaded.
     """
-    tables = read_tables(config)
+    tables = read_tables(config, given)
     task, kind, alone = config.task, _KINDS[config.task.kind], config.only_unlabelled
     classes = kind.classes(task, dataclasses.replace(tables, class_names=of_model) if alone else tables)
     with _about_classes_of_model(alone and not task.labels):

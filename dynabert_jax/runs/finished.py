@@ -12,6 +12,7 @@ from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.data.tokenizer_files import files_there
 from dynabert_jax.errors import nearest
 from dynabert_jax.evaluate.rows import Majority, Row, Teacher
+from dynabert_jax.evaluate.table import table
 from dynabert_jax.plan import plan_run, results_of
 from dynabert_jax.runs import latency_card
 from dynabert_jax.runs.files import RunFolderError, unsealed
@@ -39,6 +40,7 @@ class Finished:
         majorities: what always answering the most frequent class would score, on every split; empty for a regression
             and in a run of an older version.
         warnings: what is probably wrong with the scores, a sentence or two each.
+        scored: fingerprints of the splits that were scored, by name; empty in a run of an older version.
     """
 
     folder: RunFolder
@@ -49,6 +51,16 @@ class Finished:
     teacher: Teacher | None = None
     majorities: tuple[Majority, ...] = ()
     warnings: tuple[str, ...] = ()
+    scored: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The table of scores, and where it is."""
+        return f"{table(self.rows, self.teacher, self.majorities, self.warnings)}\n\nwritten to {self.path / TABLE}"
+
+    @property
+    def path(self) -> Path:
+        """The run's folder, which other functions take."""
+        return self.folder.path
 
     @functools.cached_property
     def model(self) -> "Pretrained":
@@ -109,9 +121,7 @@ def read_finished(path: str | Path) -> Finished:
     record = read_model_record(folder, config)
     check_files(folder, record, only=("config.json",))
     found = read_scores(folder, record)
-    return Finished(
-        folder, config, read_shape(folder), found.rows, record, found.teacher, found.majorities, found.warnings
-    )
+    return Finished(folder, config, read_shape(folder), record=record, **found._asdict())
 
 
 def finished_config(folder: RunFolder) -> CompleteRun:
@@ -125,6 +135,7 @@ def finished_config(folder: RunFolder) -> CompleteRun:
     return folder.config().replace(run_dir=str(folder.path))
 
 
+TABLE = "results.md"  # the scores for people, in the run's folder
 TRAIN_AGAIN = "run the training command again to write the model again"
 
 
@@ -187,6 +198,7 @@ class Scores(NamedTuple):
     teacher: Teacher | None
     majorities: tuple[Majority, ...]
     warnings: tuple[str, ...]
+    scored: Mapping[str, str]
 
 
 def read_scores(folder: RunFolder, record: Record) -> Scores:
@@ -228,6 +240,7 @@ def _scores(values: Mapping[str, Any]) -> Scores:
         None if teacher is None else Teacher.from_values(teacher),
         tuple(Majority(**one) for one in values.get("majorities", [])),
         tuple(warnings),
+        dict(values.get("scored", {})),
     )
 
 

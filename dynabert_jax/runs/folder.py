@@ -1,6 +1,7 @@
 """The folder that a run writes: its configuration, logs and results.
 
 config.json        the complete configuration
+data/SPLIT.jsonl   the rows, if a program gave them (`given.py`)
 answers.npz        the teacher's answers to dev, if it has no labels
 importance.npz     the scores of heads and neurons
 STAGE/last         the two newest orbax checkpoints of a stage, to resume from
@@ -28,6 +29,7 @@ from dynabert_jax.config.complete import CompleteRun, resumed
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.runs.files import RunFolderError, sealed, write_arrays, write_whole, writing
+from dynabert_jax.runs.given import moved
 from dynabert_jax.runs.logs import Line, Scalars, append_lines, is_of, keep_lines, read_lines, rows_of
 from dynabert_jax.runs.older import read_config
 from dynabert_jax.runs.origin import CHANGEABLE, Origin, changed_settings
@@ -155,14 +157,14 @@ class RunFolder:
             raise RunFolderError(f"{self.importance_file} is damaged ({error}); {AGAIN}") from error
 
     def config(self) -> CompleteRun:
-        """The run's configuration.
+        """The run's configuration. Rows that are kept in the folder are named where they are now.
 
         Raises:
             RunFolderError: its file is damaged, was written by another version of this program, or is a model's.
         """
         self._check_no_model()
         try:
-            return read_config(read_object(self.config_file))
+            return moved(read_config(read_object(self.config_file)), self.path)
         except (OSError, ValueError) as error:  # ConfigError is a ValueError
             raise RunFolderError(f"{self.config_file} cannot be read: {error}; name another run folder") from error
 

@@ -182,8 +182,7 @@ def _trained(model: str | Path, data: DataConfig | None, run_dir: str | Path | N
     else:
         log.info("%s is the teacher, as it is", model)
     log.info("the run is in %s", folder)
-    train_run(config)
-    return read_finished(folder)
+    return train_run(config)
 
 
 def _why_no_teacher(config: RunConfig) -> str:

@@ -11,6 +11,7 @@ import jax
 from dynabert_jax.config.complete import CompleteRun, CompleteStage
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.data.encode import Split, TaskData
+from dynabert_jax.data.sources import NOTHING, Given
 from dynabert_jax.errors import UserError
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.model.matmul import matmul_rate
@@ -20,6 +21,7 @@ from dynabert_jax.plan import Plan, StagePlan
 from dynabert_jax.recipe import Known
 from dynabert_jax.runs.files import RunFolderError
 from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.runs.given import keep
 from dynabert_jax.runs.origin import Origin, settings_of
 from dynabert_jax.system import devices
 from dynabert_jax.system.packages import PACKAGES, source_fingerprint, version
@@ -39,15 +41,16 @@ class Context:
         source: another run, whose finished stages are taken over; None if there is none.
         only: the only stage that may train; None: all.
         chosen: what the recipe chose for the configuration, and why, in lines.
+        given: rows in memory, by the file that is to keep them.
     """
 
     def __init__(
         self, config: CompleteRun, plan: Plan, pretrained: Pretrained, data: TaskData, folder: RunFolder,
         source: RunFolder | None = None, only: str | None = None,
-        chosen: Sequence[str] = (),
+        chosen: Sequence[str] = (), given: Given = NOTHING,
     ):  # fmt: skip
         self.config, self.plan, self.pretrained, self.data, self.folder = config, plan, pretrained, data, folder
-        self.source, self.only, self.chosen = source, only, chosen
+        self.source, self.only, self.chosen, self.given = source, only, chosen, given
         unit = learned_unit(config.data.task, data.train, pretrained.config.unit)
         self.model = Bert(pretrained.config.replace(unit=unit), config.dtype, config.rematerialize)
 
@@ -104,6 +107,12 @@ def begun(context: Context) -> Iterator[None]:
     if not folder.config_file.exists():
         raise RunFolderError(f"{folder.path} is not the folder of the first process; all must see the same one")
     yield
+
+
+def keep_rows(context: Context) -> None:
+    """Writes rows that are in memory alone into the run's folder."""
+    if devices.is_first():
+        keep(context.given)
 
 
 def check_same_run(context: Context) -> None:

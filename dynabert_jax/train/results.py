@@ -3,13 +3,14 @@
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.data.encode import TaskData, load_data
 from dynabert_jax.data.summary import Understood
 from dynabert_jax.data.tokenizer import load_tokenizer
+from dynabert_jax.errors import UserError
 from dynabert_jax.evaluate.evaluate import evaluate
 from dynabert_jax.evaluate.metrics import label_order_warning, majority
 from dynabert_jax.evaluate.rows import Majority, Row, Teacher
@@ -18,15 +19,23 @@ from dynabert_jax.model.params import Model, Params
 from dynabert_jax.plan import plan_run, results_of
 from dynabert_jax.runs.answers import with_answers
 from dynabert_jax.runs.files import RunFolderError, sealed, write_whole
-from dynabert_jax.runs.finished import check_files, finished_config, read_model_record, read_shape
+from dynabert_jax.runs.finished import (
+    TABLE,
+    Finished,
+    check_files,
+    finished_config,
+    read_finished,
+    read_model_record,
+    read_shape,
+)
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.runs.logs import RESULTS, Line, evaluation_lines, provenance
 from dynabert_jax.runs.origin import Origin, Record
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
 from dynabert_jax.train.context import Context
-from dynabert_jax.train.preflight import check_data, check_settings, tell_understood, understood, warn_of_data
-from dynabert_jax.train.teacher import score_again, score_teacher, splits_of
+from dynabert_jax.train.preflight import check_data, check_settings, tell, tell_understood, understood, warn_of_data
+from dynabert_jax.train.teacher import fingerprints, score_again, score_teacher, splits_of
 from dynabert_jax.weights.files import load_model, save_model
 
 log = logging.getLogger(__name__)
@@ -45,6 +54,7 @@ class Results:
         model: the fingerprint of the weights that were scored.
         provenance: of the numbers: seed, versions, device, time.
         understood: what was understood of the data and taken for granted of the model.
+        scored: fingerprints of the splits that were scored, by name.
         file: the table that was written, next to results.json; None if the run has more stages to train.
     """
 
@@ -56,6 +66,7 @@ class Results:
     teacher: Teacher | None = None
     majorities: tuple[Majority, ...] = ()
     warnings: tuple[str, ...] = ()
+    scored: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -75,6 +86,7 @@ class Results:
                 "teacher": None if self.teacher is None else self.teacher.to_values(),
                 "majorities": [one.to_values() for one in self.majorities],
                 "warnings": list(self.warnings),
+                "scored": dict(self.scored),
                 "rows": [row.to_values() for row in self.rows],
             }
         )
@@ -98,6 +110,31 @@ def publish(context: Context, params: Params, teacher: Params) -> Results:
     said = understood(context.pretrained, context.data)
     results = _results(context.config, model, rows, scores, context.data, said)
     return _written(context.folder, context.config, results) if is_last else results
+
+
+def finished_before(context: Context) -> Finished | None:
+    """The finished run, if it was finished before and nothing that its results depend on has changed; else None.
+
+    None also where one of its files is missing or damaged: going through the run again then repairs it, or says why not.
+    """
+    found = _intact(context)
+    if devices.any_host(found is None):
+        return None
+    tell([
+        f"the run in {context.folder.path} is finished, and nothing has changed since: nothing is trained or scored "
+        "again"
+    ])  # fmt: skip
+    return found
+
+
+def _intact(context: Context) -> Finished | None:
+    try:
+        found = read_finished(context.folder.path)
+        check_files(context.folder, found.record)
+    except UserError:
+        return None
+    is_same = found.scored == fingerprints(context.data) and (found.path / TABLE).exists()
+    return None if not is_same or any(context.origin("model", None).differences(found.record)) else found
 
 
 def evaluate_run(path: str | Path) -> Results:
@@ -180,16 +217,19 @@ def _results(
     for warning in warnings if devices.is_first() else ():
         log.warning("%s", warning)
     majorities = tuple(one for one in found if one is not None)
-    return Results(tuple(rows), model.fingerprint, provenance(config), said, None, teacher, majorities, tuple(warnings))
+    return Results(
+        tuple(rows), model.fingerprint, provenance(config), said, None, teacher, majorities, tuple(warnings),
+        fingerprints(data),
+    )  # fmt: skip
 
 
 def _written(folder: RunFolder, config: CompleteRun, results: Results) -> Results:
     """Writes results.json, results.md and the last lines of the evaluation log."""
-    results = dataclasses.replace(results, file=folder.path / "results.md")
+    results = dataclasses.replace(results, file=folder.path / TABLE)
     if devices.is_first():
         folder.replace_evaluations(RESULTS, evaluation_lines(config, RESULTS, None, results.rows))
         write_whole(folder.results_file, results.to_json() + "\n")
-        write_whole(folder.path / "results.md", results.table + "\n")
+        write_whole(folder.path / TABLE, results.table + "\n")
     return results
 
 

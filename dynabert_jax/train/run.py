@@ -5,18 +5,23 @@ all sub-networks on the labels; score every sub-network. A stopped run resumes f
 started again with the same configuration. On several hosts, every host makes the same call (docs/scale.md).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from dynabert_jax import recipe
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.data.encode import encode
+from dynabert_jax.data.given import GivenRows
+from dynabert_jax.data.sources import NOTHING
 from dynabert_jax.data.texts import read_texts
 from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.plan import plan_run
+from dynabert_jax.runs.finished import Finished, read_finished
 from dynabert_jax.runs.folder import RunFolder
+from dynabert_jax.runs.given import check_kept, with_given
 from dynabert_jax.system import devices
 from dynabert_jax.train.answers import answer_dev
-from dynabert_jax.train.context import Context, begun, check_same_run, what_is_known
+from dynabert_jax.train.context import Context, begun, check_same_run, keep_rows, what_is_known
 from dynabert_jax.train.distillation import Distillation
 from dynabert_jax.train.dry_run import DryRun, try_out
 from dynabert_jax.train.importance import score_importance
@@ -32,34 +37,71 @@ from dynabert_jax.train.preflight import (
     warn_of_data,
     warn_of_dtype,
 )
-from dynabert_jax.train.results import Results, publish
+from dynabert_jax.train.results import Results, finished_before, publish
 from dynabert_jax.train.take_over import check_source, open_source
 from dynabert_jax.weights.files import classes_of, load_model
 from dynabert_jax.weights.hub import find_model
 from dynabert_jax.weights.rewire import by_importance, rewire
 
 
-def train_run(config: RunConfig, only: str | None = None, from_run: str | Path | None = None) -> Results:
-    """Trains the stages of the configuration and scores the sub-networks of the last one.
+def train_run(
+    config: RunConfig,
+    from_run: str | Path | None = None,
+    *,
+    train: GivenRows | None = None,
+    dev: GivenRows | None = None,
+    test: GivenRows | None = None,
+    unlabelled: GivenRows | None = None,
+) -> Finished:
+    """Trains all stages of the configuration and scores the sub-networks of the last one.
+
+    A run that is finished is returned as it is, if its configuration and data are the same.
 
     Args:
         config: the whole run.
-        only: the name of the only stage to train; the stages before it must be finished, here or in `from_run`.
         from_run: the folder of another run. Its finished stages are taken over as long as they were made with the same
             settings, data and weights; the others train.
+        train: rows in the place of the configuration's `train_file`: a pandas DataFrame, a `datasets.Dataset`, or a
+            list of dicts, with the task's columns. A missing value is an empty cell. The rows are kept in the run's
+            folder, where other commands find them; to resume, give the same ones again.
+        dev: likewise; None: the configuration's, or a tenth of train is held out.
+        test: likewise.
+        unlabelled: rows of texts, in addition to `unlabelled_files`.
 
     Raises:
         UserError: something is wrong that the user can fix; most of it is found before the first step.
         Stopped: by SIGTERM or Ctrl-C, after all work is saved; the same call resumes.
     """
-    # 1. Read and check the data, the pretrained weights and the run folder before anything is written.
-    context = prepare(config, only, from_run)
+    given = {"train": train, "dev": dev, "test": test, "unlabelled": unlabelled}
+    context = prepare(config, None, from_run, given)
+    finished = finished_before(context)
+    if finished is None:
+        walk(context)
+        devices.wait_for_all("the results are written")
+    return finished or read_finished(context.folder.path)
+
+
+def train_one_stage(config: RunConfig, stage: str, from_run: str | Path | None = None) -> Results:
+    """Trains one stage, and scores the sub-networks that it trains.
+
+    Args:
+        config: the whole run.
+        stage: its name; the stages before it must be finished, here or in `from_run`.
+        from_run: as for `train_run`, which says what is raised, too.
+    """
+    return walk(prepare(config, stage, from_run))
+
+
+def walk(context: Context) -> Results:
+    """Goes through the stages of the plan in order: each is trained, resumed, or finished already."""
     plan, params = context.plan, context.first
     tell_understood(context.pretrained, context.data)
     tell(context.chosen)
 
     with begun(context):
-        answer_dev(context)  # where it has no labels
+        # 1. Keep the rows that are nowhere else, and give them the teacher's answers where they have no labels.
+        keep_rows(context)
+        answer_dev(context)
 
         # 2. Fine-tune the full network on the labels: the first teacher.
         if plan.fine_tune:
@@ -67,8 +109,8 @@ def train_run(config: RunConfig, only: str | None = None, from_run: str | Path |
         teacher = params
 
         # 3. Put the important heads and neurons first, then let every width learn from the fine-tuned network.
-        if plan.width and config.importance:
-            order = by_importance(score_importance(context, config.importance, params))
+        if plan.width and context.config.importance:
+            order = by_importance(score_importance(context, context.config.importance, params))
             params = train_stage(context, Distillation(plan.width), rewire(params, order), teacher=params)
 
         # 4. Let every width and depth learn from the width-adaptive network.
@@ -83,19 +125,45 @@ def train_run(config: RunConfig, only: str | None = None, from_run: str | Path |
         return publish(context, params, teacher)
 
 
-def dry_run(config: RunConfig, only: str | None = None, from_run: str | Path | None = None) -> DryRun:
-    """Checks everything, runs a few steps of every stage, and reports what `train_run` would do. Writes nothing."""
-    context = prepare(config, only, from_run)
+def dry_run(
+    config: RunConfig,
+    only: str | None = None,
+    from_run: str | Path | None = None,
+    *,
+    train: GivenRows | None = None,
+    dev: GivenRows | None = None,
+    test: GivenRows | None = None,
+    unlabelled: GivenRows | None = None,
+) -> DryRun:
+    """Checks everything, runs a few steps of every stage, and reports what `train_run` would do. Writes nothing.
+
+    Args:
+        config: the whole run.
+        only: the name of the only stage to train, as for `train_one_stage`; None: all. The others are as for `train_run`.
+    """
+    given = {"train": train, "dev": dev, "test": test, "unlabelled": unlabelled}
+    context = prepare(config, only, from_run, given)
     return try_out(context, [Distillation(stage) for stage in context.plan.stages], context.first)
 
 
-def prepare(config: RunConfig, only: str | None = None, from_run: str | Path | None = None) -> Context:
-    """Reads and checks everything that a run needs, and chooses what the configuration leaves open. Writes nothing."""
+def prepare(
+    config: RunConfig,
+    only: str | None = None,
+    from_run: str | Path | None = None,
+    splits: Mapping[str, GivenRows | None] = NOTHING,
+) -> Context:
+    """Reads and checks everything that a run needs, and chooses what the configuration leaves open. Writes nothing.
+
+    Args:
+        splits: rows that are given, by the name of the split.
+    """
+    config, given = with_given(config, splits)
     folder, asked, task = RunFolder.open(config), config, config.data.task
     source = open_source(folder, from_run)
     settings = settings_so_far(asked, folder, source)
     of_model = classes_of(find_model(settings.model), task) if settings.data.only_unlabelled else ()
-    texts = read_texts(settings.data, of_model)
+    texts = read_texts(settings.data, of_model, given)
+    check_kept(given)
     check_metrics(task, texts.labels)
     start = find_model(settings.model)
     pretrained = load_model(start, labels=task.outputs(texts.labels), seed=settings.seed, head=task.kind)
@@ -110,7 +178,7 @@ def prepare(config: RunConfig, only: str | None = None, from_run: str | Path | N
     check_data(config, pretrained, data)
     check_memory(config, plan.stages, pretrained, data)
     chosen = recipe.told(asked, config, pretrained.config, known)
-    context = Context(config, plan, pretrained, data, folder, source, only, chosen)
+    context = Context(config, plan, pretrained, data, folder, source, only, chosen, given)
     if devices.num_hosts() > 1:  # one process has nothing to compare, and hashing all that takes a while
         check_same_run(context)
     if only is not None:

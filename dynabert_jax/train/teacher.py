@@ -41,7 +41,7 @@ def score_teacher(config: CompleteRun, model: Model, data: TaskData) -> Teacher:
     return Teacher(
         rows=tuple(row.replace(sub=TEACHER) for row in rows),
         weights=model.fingerprint,
-        data=_fingerprints(data),
+        data=fingerprints(data),
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
 
@@ -75,7 +75,7 @@ def score_again(
     problem = problem or "another process cannot read its weights"
     if before is None:
         return None, f"The teacher was not scored: {problem}"
-    if before.data != _fingerprints(data):
+    if before.data != fingerprints(data):
         return None, f"The teacher was not scored: {problem}. Its earlier scores are of other data and are dropped"
     return (
         before,
@@ -83,7 +83,8 @@ def score_again(
     )
 
 
-def _fingerprints(data: TaskData) -> dict[str, str]:
+def fingerprints(data: TaskData) -> dict[str, str]:
+    """The fingerprints of the splits that are scored, by name."""
     return {split.name: split.fingerprint for split in splits_of(data)}
 
 
