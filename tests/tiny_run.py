@@ -27,10 +27,10 @@ from dynabert_jax.config.complete import (
     CompleteWidthStage,
 )
 from dynabert_jax.config.tasks import Task
+from dynabert_jax.runs.finished import Finished as FinishedRun
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.runs.origin import Origin, settings_of
 from dynabert_jax.train.objective import Objective
-from dynabert_jax.train.results import Results
 from dynabert_jax.train.step import make_update
 from dynabert_jax.weights.files import load_model, save_model
 from tiny import Params, random_params
@@ -118,7 +118,7 @@ class Finished:
     """A run that was made in this process, what it returned, logged and showed, and the programs it compiled."""
 
     config: CompleteRun
-    results: Results
+    results: FinishedRun
     messages: list[str]
     errors: str
     programs: Path

@@ -54,8 +54,12 @@ class Finished:
     scored: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The table of scores, and where it is."""
-        return f"{table(self.rows, self.teacher, self.majorities, self.warnings)}\n\nwritten to {self.path / TABLE}"
+        return f"{self.table}\n\nwritten to {self.path / TABLE}"
+
+    @property
+    def table(self) -> str:
+        """The scores of all sub-networks, as in results.md."""
+        return table(self.rows, self.teacher, self.majorities, self.warnings)
 
     @property
     def path(self) -> Path:

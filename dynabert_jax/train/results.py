@@ -113,9 +113,9 @@ def publish(context: Context, params: Params, teacher: Params) -> Results:
 
 
 def finished_before(context: Context) -> Finished | None:
-    """The finished run, if it was finished before and nothing that its results depend on has changed; else None.
+    """The run, if it was finished before and nothing that its results depend on has changed; else None.
 
-    None also where one of its files is missing or damaged: going through the run again then repairs it, or says why not.
+    None also where a file is missing or damaged: going through the run again then repairs it, or says why not.
     """
     found = _intact(context)
     if devices.any_host(found is None):

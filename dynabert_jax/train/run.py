@@ -7,12 +7,12 @@ started again with the same configuration. On several hosts, every host makes th
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from dynabert_jax import recipe
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.data.encode import encode
 from dynabert_jax.data.given import GivenRows
-from dynabert_jax.data.sources import NOTHING
 from dynabert_jax.data.texts import read_texts
 from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.plan import plan_run
@@ -139,7 +139,8 @@ def dry_run(
 
     Args:
         config: the whole run.
-        only: the name of the only stage to train, as for `train_one_stage`; None: all. The others are as for `train_run`.
+        only: the name of the only stage to train, as for `train_one_stage`; None: all.
+        from_run, train, dev, test, unlabelled: as for `train_run`.
     """
     given = {"train": train, "dev": dev, "test": test, "unlabelled": unlabelled}
     context = prepare(config, only, from_run, given)
@@ -150,7 +151,7 @@ def prepare(
     config: RunConfig,
     only: str | None = None,
     from_run: str | Path | None = None,
-    splits: Mapping[str, GivenRows | None] = NOTHING,
+    splits: Mapping[str, GivenRows | None] = MappingProxyType({}),
 ) -> Context:
     """Reads and checks everything that a run needs, and chooses what the configuration leaves open. Writes nothing.
 

@@ -17,6 +17,8 @@ from dynabert_jax.config import DataConfig, RunConfig
 from dynabert_jax.errors import UserError
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.export.export import export_run
+from dynabert_jax.runs.finished import Finished as Run
+from dynabert_jax.runs.finished import read_finished
 from dynabert_jax.runs.latency_card import Where
 from dynabert_jax.shrink import shrink
 from dynabert_jax.shrink.shrink import ShrinkError, shrink_run
@@ -46,9 +48,10 @@ def trained(monkeypatch: pytest.MonkeyPatch, finished: Finished) -> list[RunConf
     """The configurations that are trained; in the place of training, the finished run is put into their folder."""
     configs: list[RunConfig] = []
 
-    def train(config: RunConfig) -> None:
+    def train(config: RunConfig) -> Run:
         configs.append(config)
         shutil.copytree(finished.folder, config.run_dir, dirs_exist_ok=True)
+        return read_finished(config.run_dir)
 
     monkeypatch.setattr(shrink, "train_run", train)
     return configs

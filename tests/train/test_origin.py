@@ -33,7 +33,8 @@ def another(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def again(finished: Finished, run: Path) -> None:
-    """The same command once more, where nothing is left to train."""
+    """The same command once more, where nothing is left to train; without the results, the run is not finished."""
+    (run / "results.json").unlink(missing_ok=True)
     train_run(finished.config.replace(run_dir=str(run)))
 
 
@@ -121,6 +122,7 @@ def test_best_weights_of_before_the_last_evaluation_are_refused(materials: Mater
     shutil.rmtree(folder)
     with Checkpoints(folder) as best:
         best.save(1, saved.tree, saved.record | {"score": saved.record["score"] - 0.1})
+    (tmp_path / "run" / "results.json").unlink()
     with pytest.raises(RunFolderError, match=r"best has weights with a score of .+, and stage fine_tune had chosen"):
         train_run(config)
 

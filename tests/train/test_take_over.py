@@ -15,7 +15,7 @@ from dynabert_jax.system.files import file_checksum
 from dynabert_jax.train import loop
 from dynabert_jax.train.checkpoint import CheckpointError
 from dynabert_jax.train.context import TrainingError
-from dynabert_jax.train.run import dry_run, train_run
+from dynabert_jax.train.run import dry_run, train_one_stage, train_run
 from same_runs import assert_same_runs
 from tiny_run import STEPS, Finished, lines, messages_logged, write_config
 
@@ -78,7 +78,7 @@ def test_a_changed_stage_trains_again_and_those_before_it_do_not(
         run_dir=str(tmp_path / "run"), depth=finished.config.depth.replace(keep="last"), final=None
     )
     with messages_logged() as messages:
-        train_run(config, only="depth", from_run=finished.folder)
+        train_one_stage(config, "depth", from_run=finished.folder)
     assert trained == ["depth"] * STEPS
     source = finished.folder
     said = f"stage depth trains; it is not taken over from {source}: depth.keep was 'best' and is 'last'"
@@ -101,7 +101,7 @@ def test_with_one_stage_alone_what_is_before_it_must_be_the_same(
 ) -> None:
     config = finished.config.replace(run_dir=str(tmp_path / "run"), **changes)
     with pytest.raises(TrainingError, match=message):
-        train_run(config, only="depth", from_run=finished.folder)
+        train_one_stage(config, "depth", from_run=finished.folder)
     assert not (tmp_path / "run").exists()
 
 
@@ -111,18 +111,18 @@ def test_other_data_and_other_weights_are_noticed(finished: Finished, tmp_path: 
     data = finished.config.data.replace(train_file=str(tmp_path / "train.csv"))
     config = finished.config.replace(run_dir=str(tmp_path / "run"), data=data)
     with pytest.raises(TrainingError, match="it was made with other train or dev data"):
-        train_run(config, only="width", from_run=finished.folder)
+        train_one_stage(config, "width", from_run=finished.folder)
     shutil.copytree(finished.folder / "model", tmp_path / "other")
     config = finished.config.replace(run_dir=str(tmp_path / "run"), model=str(tmp_path / "other"))
     with pytest.raises(TrainingError, match="it was made with other pretrained weights"):
-        train_run(config, only="width", from_run=finished.folder)
+        train_one_stage(config, "width", from_run=finished.folder)
 
 
 def test_a_stage_that_was_not_finished_is_not_taken(finished: Finished, before_final: Path, tmp_path: Path) -> None:
     config = finished.config.replace(run_dir=str(tmp_path / "run"))
     shutil.rmtree(before_final / "width" / "last" / str(STEPS))
     with pytest.raises(TrainingError, match=r"stage width .*: that run has not finished it \(step 8 of 12\)"):
-        train_run(config, only="depth", from_run=before_final)
+        train_one_stage(config, "depth", from_run=before_final)
 
 
 def test_a_damaged_stage_is_not_taken(finished: Finished, before_final: Path, tmp_path: Path) -> None:
@@ -153,9 +153,9 @@ def test_a_command_that_was_killed_can_be_repeated(
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "take_logs", killed)
         with pytest.raises(KeyboardInterrupt):
-            train_run(config, only="depth", from_run=before_final)
+            train_one_stage(config, "depth", from_run=before_final)
     assert not (tmp_path / "run" / "width").exists()
-    train_run(config, only="depth", from_run=before_final)
+    train_one_stage(config, "depth", from_run=before_final)
     assert trained == []
     logged = [(line["stage"], line["step"]) for line in lines(tmp_path / "run" / "training.jsonl")]
     assert logged == [(stage, step) for stage in ("fine_tune", "width", "depth") for step in (5, 10, 12)]

@@ -67,21 +67,20 @@ def said(results: Results) -> str:
     return message
 
 
-def test_the_teacher_is_the_fine_tuned_network(finished: Finished, fine_tuned: Results) -> None:
+def test_the_teacher_is_the_fine_tuned_network(finished: Finished, fine_tuned: FinishedRun) -> None:
     """Which a run that ends with the fine-tuning stage writes and scores as its only size."""
     teacher = taught(finished.results)
-    assert teacher.weights == fine_tuned.model
+    assert teacher.weights == fine_tuned.model.fingerprint
     assert [row.replace(sub="w1_d1") for row in teacher.rows] == list(fine_tuned.rows)
     assert [row.split for row in teacher.rows] == ["dev", "test"]
     assert {row.sub for row in teacher.rows} == {"teacher"}
-    assert teacher.weights != finished.results.model
+    assert teacher.weights != finished.results.model.fingerprint
 
 
-def test_where_nothing_is_distilled_there_is_no_teacher(fine_tuned: Results) -> None:
+def test_where_nothing_is_distilled_there_is_no_teacher(fine_tuned: FinishedRun) -> None:
     assert fine_tuned.teacher is None
     assert "teacher:" not in str(fine_tuned)
-    assert fine_tuned.file is not None
-    assert evaluate_run(fine_tuned.file.parent).teacher is None
+    assert evaluate_run(fine_tuned.path).teacher is None
     assert not any("teacher" in warning for warning in fine_tuned.warnings)
 
 
