@@ -121,7 +121,9 @@ def test_best_weights_of_before_the_last_evaluation_are_refused(materials: Mater
     shutil.rmtree(folder)
     with Checkpoints(folder) as best:
         best.save(1, saved.tree, saved.record | {"score": saved.record["score"] - 0.1})
-    with pytest.raises(RunFolderError, match=r"best has weights with a score of .+, and stage fine_tune had chosen"):
+    with pytest.raises(
+        RunFolderError, match=r"best has weights with a score x 100 of .+, and stage fine_tune had chosen"
+    ):
         train_run(config)
 
 
