@@ -37,6 +37,7 @@ NOT_TYPED = {
     "autoload ": "it is a line of ~/.zshrc",
     "docker ": "it needs Docker",
     "hf auth login": "it asks for a password",
+    "dynabert push": "it needs an account of the hub",
 }
 # What is typed with more behind it, by what is in it: few sizes and rounds show the same.
 ADDED = {"dynabert bench runs/my_task ": " --sub w0.5_d0.5 --rounds 2"}

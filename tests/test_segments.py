@@ -127,6 +127,20 @@ def test_every_export_gets_them(format: str, run: Path, expected: np.ndarray, tm
         np.testing.assert_allclose(theirs, expected, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("format", ["hf", "onnx"])
+def test_an_export_with_their_words_alone_gets_them(
+    format: str, run: Path, expected: np.ndarray, tmp_path: Path
+) -> None:
+    files = [run.parent / f"{split}.csv" for split in ("dev", "train")]
+    exported = export_run(run, format, tmp_path / "out", vocabulary_of=files)
+    assert exported.saving is not None
+    assert exported.saving.tokens < exported.saving.tokens_before
+    np.testing.assert_allclose(Predictor(exported.folder, batch_size=4).logits(PAIRS), expected, rtol=0, atol=2e-5)
+    if format == "hf":
+        theirs = tiny_texts.answers_of_transformers(exported.folder, PAIRS)
+        np.testing.assert_allclose(theirs, expected, rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

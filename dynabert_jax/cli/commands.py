@@ -16,6 +16,7 @@ from dynabert_jax.cli.guard import guarded
 from dynabert_jax.cli.next_steps import after_choice, after_export, after_timing, after_training, tell
 from dynabert_jax.config.checked import Dtype
 from dynabert_jax.export.formats import FORMATS, FormatName
+from dynabert_jax.weights.embeddings import Stored
 
 if TYPE_CHECKING:
     from dynabert_jax.serve.predict import Prediction, Text
@@ -203,6 +204,8 @@ def export(
     sub: Names = (),
     force: Flag = False,
     int8: Flag = False,
+    vocabulary_of: Files = (),
+    embeddings: Stored = "float32",
     license: OptionalName = None,
     language: Names = (),
     push: OptionalName = None,
@@ -217,6 +220,10 @@ def export(
         sub: names of sub-networks, such as w0.5_d0.5; default: all of the run. Only stablehlo holds more than one.
         force: replace the folder if it is an earlier export.
         int8: also write an ONNX file with 8-bit weights, and report what that costs in score on the dev split.
+        vocabulary_of: files of texts (.csv, .tsv, .jsonl, .parquet, or .txt with a text a line) such as the model will
+            read; the export has the vocabulary of their words alone, and spells other words with it.
+        embeddings: the type of the word embeddings in the file, which take most of a small size's disk: float32,
+            float16 or, in onnx, int8; what it costs is reported; default: float32.
         license: for the model card, such as apache-2.0; default: the pretrained model's, if its own card has one.
         language: for the model card, codes of the texts' languages, such as en.
         push: also upload the folder to this repository of the Hugging Face hub, owner/name, as `dynabert push` does.
@@ -226,8 +233,8 @@ def export(
     from dynabert_jax.export.export import export_run
 
     exported = export_run(
-        run, format, out, subs=sub, force=force, int8=int8, license=license, languages=language, push=push,
-        public=public,
+        run, format, out, subs=sub, force=force, int8=int8, vocabulary_of=vocabulary_of, embeddings=embeddings,
+        license=license, languages=language, push=push, public=public,
     )  # fmt: skip
     show(exported, json)
     if not json:

@@ -105,7 +105,8 @@ def read_tables(config: DataConfig) -> Tables:
         DataError: a source does not exist, is empty, lacks a column, or cannot be read.
         SampleError: the sample data could not be downloaded.
     """
-    texts, task = _read_unlabelled(config), config.task
+    files, task = config.unlabelled_files, config.task
+    texts = read_unlabelled(files, task.text_columns) if files else None
     if texts is not None and config.only_unlabelled:
         return Tables(texts, *_read_scored(config))
     return dataclasses.replace(_read_labelled(config, task), unlabelled=texts)
@@ -160,15 +161,19 @@ def _read_columns(rows: RowFile) -> tuple[dict[str, list[Any]], list[int | None]
     return columns, lines
 
 
-def _read_unlabelled(config: DataConfig) -> Table | None:
-    """The texts of all unlabelled files."""
-    paths, columns = [expanded(file) for file in config.unlabelled_files], config.task.text_columns
+def read_unlabelled(files: Sequence[str | Path], text_columns: Sequence[str]) -> Table:
+    """The texts of all these files, one or more, without labels; a .txt has one text a line.
+
+    Raises:
+        DataError: a file does not exist, is empty, lacks a column, or cannot be read.
+    """
+    paths = [expanded(file) for file in files]
     for path in paths:
         check_file(path, (*READ, TEXT))
-    parts = [_read_texts(path, columns) for path in paths]
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    texts = {name: [text for part in parts for text in part.texts[name]] for name in columns}
+    parts = [_read_texts(path, text_columns) for path in paths]
+    if len(parts) == 1:
+        return parts[0]
+    texts = {name: [text for part in parts for text in part.texts[name]] for name in text_columns}
     return Joined(", ".join(part.name for part in parts), texts, (), parts=parts)
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dynabert_jax.config.tasks import Kind, Task
 from dynabert_jax.data.draw import few, held_out
 from dynabert_jax.data.labels import Classes, Labels, classes_of, read_classes, read_numbers
 from dynabert_jax.data.rows import DataError, text_fault
-from dynabert_jax.data.sources import Table, Tables, read_tables
+from dynabert_jax.data.sources import Table, Tables, read_tables, read_unlabelled
 
 MOST_ROUNDED = 100  # steps of float32: numbers that differ by less are mostly rounding
 
@@ -82,6 +83,18 @@ def read_texts(config: DataConfig, of_model: tuple[str, ...] = ()) -> TaskTexts:
         held_out=not tables.dev,
         assumed=tuple(_assumed(task, classes, tables)) if alone else (),
     )
+
+
+def read_texts_alone(files: Sequence[str | Path], text_columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The texts, or pairs, of all these files together, checked; labels are not read.
+
+    Raises:
+        DataError: a file, column or text is missing or invalid.
+    """
+    table = read_unlabelled(files, text_columns)
+    for column, texts in table.texts.items():
+        _check_texts(table, column, texts)
+    return list(zip(*table.texts.values(), strict=True))
 
 
 def _limited(splits: Mapping[str, "Texts"], config: DataConfig) -> dict[str, "Texts"]:

@@ -9,9 +9,11 @@ from dynabert_jax.errors import nearest
 from dynabert_jax.export import hugging_face, onnx_file, reference, stablehlo
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.infer import in_onnxruntime, in_stablehlo, in_transformers
+from dynabert_jax.infer.run_stablehlo import WEIGHTS
 from dynabert_jax.infer.runner import Runner, Source
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system.packages import require
+from dynabert_jax.weights.embeddings import Stored
 
 FormatName = Literal["hf", "hf-exact", "reference", "onnx", "stablehlo"]
 
@@ -28,6 +30,8 @@ class Format:
         holds: how many sub-networks a folder holds: one, any number, or all in the uncut model.
         library: the Hugging Face hub's name of the library that loads it.
         backend: the backend of `dynabert bench` that times the same files; empty if none does.
+        weights: the name of the file of weights.
+        embeddings: the types of the word embeddings that it can store.
         packages: what it needs in addition to this package's dependencies.
         extra: the extra that has them; empty: they are installed by their names.
     """
@@ -39,6 +43,8 @@ class Format:
     holds: Literal["one", "some", "uncut"] = "one"
     library: str = "transformers"
     backend: str = ""
+    weights: str = "model.safetensors"
+    embeddings: tuple[Stored, ...] = ("float32", "float16")
     packages: tuple[str, ...] = ()
     extra: str = ""
 
@@ -75,6 +81,7 @@ from transformers import pipeline
 classify = pipeline("text-classification", model=".", truncation=True)
 print(classify("Never a minute too long."))""",
         holds="uncut",
+        weights=reference.WEIGHTS,
         packages=("torch",),
     ),
     "onnx": Format(
@@ -94,6 +101,8 @@ inputs = {given.name: tokens.get(given.name, zeros).astype(np.int64) for given i
 print(session.run(["logits"], inputs)[0])""",
         library="onnx",
         backend="onnxruntime",
+        weights=in_onnxruntime.FLOAT,
+        embeddings=("float32", "float16", "int8"),
         packages=("onnx", "onnxruntime"),
         extra="onnx",
     ),
@@ -114,6 +123,7 @@ print(network(tokens["input_ids"], tokens["attention_mask"], types))""",
         holds="some",
         library="jax",
         backend="jax",
+        weights=WEIGHTS,
     ),
 }
 

@@ -19,7 +19,7 @@ from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.infer.runner import Source
 from dynabert_jax.model.params import Model
-from dynabert_jax.weights.files import save_model
+from dynabert_jax.weights.files import file_type, save_model
 from dynabert_jax.weights.names import param_shapes
 
 MODELING = Path(__file__).with_name("modeling_dynabert.py")
@@ -28,7 +28,7 @@ MODELING = Path(__file__).with_name("modeling_dynabert.py")
 def write_padded(source: Source, folder: Path) -> None:
     """Writes the one sub-network for transformers' own class: config.json and model.safetensors."""
     model = padded(source.only)
-    save_model(folder, model.config, model.params)
+    save_model(folder, model.config, model.params, stored=source.stored)
 
 
 def padded(model: Model) -> Model:
@@ -65,8 +65,9 @@ def _grown(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def write_exact(source: Source, folder: Path) -> None:
     """Writes the one sub-network in its own shape, with the modelling file that lets transformers load it."""
     model = source.only
-    save_model(folder, model.config, model.params)
-    (folder / "config.json").write_text(json.dumps(exact_config(model.config), indent=2) + "\n", encoding="utf-8")
+    save_model(folder, model.config, model.params, stored=source.stored)
+    values = exact_config(model.config) | file_type(source.stored)
+    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     shutil.copyfile(MODELING, folder / MODELING.name)
 
 

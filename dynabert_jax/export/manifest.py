@@ -9,6 +9,7 @@ from dynabert_jax.config.checked import Checked
 from dynabert_jax.config.tasks import Kind
 from dynabert_jax.data.tokenizer_files import files_there
 from dynabert_jax.export.errors import ExportError
+from dynabert_jax.export.smaller import Saving
 from dynabert_jax.infer.in_onnxruntime import INT8
 from dynabert_jax.infer.run_stablehlo import ENDING as PROGRAM_ENDING
 from dynabert_jax.runs.files import sealed, unsealed
@@ -45,6 +46,7 @@ class Manifest(Checked):
         lengths: padded lengths of batches, in tokens; longer texts are truncated.
         labels: the classes in the order of the logits, or the name of a regression's output.
         head: the kind of output.
+        saving: what was saved on disk, and what that costs; None if nothing was made smaller.
         files: the SHA-256 of all other files by their paths; empty texts in an export of an older version.
         written_by: the program that wrote it, and its version.
     """
@@ -57,6 +59,7 @@ class Manifest(Checked):
     head: Kind
     files: dict[str, str]
     written_by: str
+    saving: Saving | None = None
 
     @pydantic.field_validator("files", mode="before")
     @classmethod

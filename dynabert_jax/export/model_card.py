@@ -12,6 +12,7 @@ from dynabert_jax.export.card_data import Terms, front_matter
 from dynabert_jax.export.folder import CARD
 from dynabert_jax.export.formats import Format
 from dynabert_jax.export.int8 import Loss
+from dynabert_jax.export.smaller import Saving
 from dynabert_jax.export.verify import Check
 from dynabert_jax.infer.in_onnxruntime import FLOAT, INT8
 from dynabert_jax.infer.runner import Source
@@ -41,6 +42,7 @@ class ModelCard:
         check: the verification.
         losses: the cost of quantizing; empty without it.
         terms: the licence and the languages.
+        saving: what was saved on disk; None if nothing was made smaller.
     """
 
     finished: Finished
@@ -49,6 +51,7 @@ class ModelCard:
     check: Check
     losses: tuple[Loss, ...] = ()
     terms: Terms = dataclasses.field(default_factory=Terms)
+    saving: Saving | None = None
 
     def write(self, folder: Path) -> None:
         (folder / CARD).write_text(self.text(folder), encoding="utf-8")
@@ -58,13 +61,19 @@ class ModelCard:
         task, model = escaped(self.finished.config.data.task.name), escaped(self.finished.config.model)
         kind = KINDS[self.source.model.config.model_type]
         parts = (
-            front_matter(self.finished, [sub.name for sub in self.source.subs], self.format.library, self.terms),
+            front_matter(
+                dataclasses.replace(self.finished, rows=self.rows),
+                [sub.name for sub in self.source.subs],
+                self.format.library,
+                self.terms,
+            ),
             f"# {task}: {', '.join(sub.name for sub in self.source.subs)}",
             f"A {kind} for the task {task}, from a DynaBERT that was trained from {model}. "
             f"Exported by {written_by()} for {self.format.title}.",
             *(self.about(sub) for sub in self.source.subs),
             f"## Files\n\n{files(folder)}",
             f"## Verified\n\n{self.check}.",
+            *([f"## Smaller on disk\n\n{self.smaller()}"] if self.saving else []),
             *(f"{loss}." for loss in self.losses),
             f"## Use it\n\nIn this folder:\n\n```python\n{self.usage()}\n```",
             *([EIGHT_BITS] if self.losses else []),
@@ -81,10 +90,21 @@ class ModelCard:
             f"- heads: {', '.join(map(str, sub.heads))}, of size {config.head_size}",
             f"- neurons: {', '.join(map(str, sub.neurons))}",
             f"- parameters: {cost.parameters(config, sub):,}",
-            *(line for row in self.finished.rows if row.sub == sub.name for line in self.scores(row)),
+            *(line for row in self.rows if row.sub == sub.name for line in self.scores(row)),
             *latencies(self.finished, sub.name, self.backends),
         ]
         return f"## {sub.name}\n\n" + "\n".join(lines)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The scores of this export. One that was made smaller has other scores than the run."""
+        return self.saving.rows(self.finished.rows) if self.saving else self.finished.rows
+
+    def smaller(self) -> str:
+        """What was saved on disk, and what that costs. "Before" is the run's network."""
+        lines = [] if self.saving is None else self.saving.lines
+        listed = "\n".join(f"- {escaped(line)}" for line in lines)
+        return f"{listed}\n\nThe scores above are of this export; it was scored on these splits alone."
 
     def scores(self, row: Row) -> list[str]:
         """The scores on one split and, where the teacher has any, the gain or loss against it."""

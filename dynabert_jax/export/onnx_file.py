@@ -24,7 +24,7 @@ def write(source: Source, folder: Path) -> None:
     from dynabert_jax.export.onnx_graph import onnx_model
 
     small = source.only
-    model = onnx_model(small)
+    model = onnx_model(small, source.stored)
     if model.ByteSize() > LARGEST:
         raise ExportError(
             f"{model.ByteSize() / 2**30:.1f} GiB of weights do not fit into one ONNX file of at most 2 GiB; export "
@@ -40,13 +40,21 @@ def quantize(folder: Path) -> None:
 
     Weights have 8 bits and one scale per output; activations are quantized at run time. Only 7 of the weights' 8 bits
     are used. CPUs without VNNI instructions add two products in 16 bits, where larger weights overflow, so answers
-    would differ between machines.
+    would differ between machines. Embeddings have 8 bits and one scale per table, except for word embeddings that
+    model.onnx itself stores in 16 or 8 bits, which stay as they are.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    from dynabert_jax.export.onnx_graph import STORED
+
     with _quiet():
         quantize_dynamic(
-            folder / FLOAT, folder / INT8, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8
+            folder / FLOAT,
+            folder / INT8,
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=[STORED, f"{STORED}_steps"],
         )
 
 

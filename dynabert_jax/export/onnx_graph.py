@@ -16,17 +16,20 @@ from onnx import TensorProto, helper, numpy_helper
 from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.model.bert import MASKED
 from dynabert_jax.model.params import Model
+from dynabert_jax.weights.embeddings import PATH as WORDS
+from dynabert_jax.weights.embeddings import Stored, in_float16, in_int8
 
 OPSET = 17  # the first with LayerNormalization
 IR_VERSION = 8  # as old as the opset, so that every runtime with that opset reads the file
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # int64 [B, S]
 OUTPUT = "logits"  # float32 [B, C]
+STORED = "words_stored"  # begins the names of nodes that look up rows of 16 or 8 bits
 
 
-def onnx_model(model: Model) -> onnx.ModelProto:
-    """The model, with dynamic batch and length."""
+def onnx_model(model: Model, stored: Stored = "float32") -> onnx.ModelProto:
+    """The model, with dynamic batch and length, and with word embeddings of that type."""
     graph = Graph(model)
-    hidden = embed(graph, model.config)
+    hidden = embed(graph, model.config, stored)
     mask = mask_bias(graph)
     for layer in range(model.config.num_layers):
         hidden = attend(graph, model.config, layer, hidden, mask)
@@ -74,15 +77,30 @@ class Graph:
         return self.node(f"{path}/normalized", "LayerNormalization", x, *weights, axis=-1, epsilon=eps)
 
 
-def embed(graph: Graph, config: ModelConfig) -> str:
+def embed(graph: Graph, config: ModelConfig, stored: Stored) -> str:
     """Token ids `[B, S]` to the input of the first layer, `[B, S, H]`."""
-    words = graph.node("words", "Gather", graph.parameter("embeddings/word/embedding"), "input_ids")
+    words = embed_words(graph, stored)
     types = graph.node("types", "Gather", graph.parameter("embeddings/token_type/embedding"), "token_type_ids")
     ids = first_positions(graph, config) if config.model_type == "bert" else roberta_positions(graph, config)
     positions = graph.node("positions", "Gather", graph.parameter("embeddings/position/embedding"), ids)
     summed = graph.node("words_and_types", "Add", words, types)
     summed = graph.node("embedded", "Add", summed, positions)
     return graph.norm("embeddings/norm", summed, config.layer_norm_eps)
+
+
+def embed_words(graph: Graph, stored: Stored) -> str:
+    """Token ids to their rows, float32 `[B, S, H]`; only rows that were looked up become float32."""
+    if stored == "float32":
+        return graph.node("words", "Gather", graph.parameter(WORDS), "input_ids")
+    table = graph.parameters[WORDS]
+    if stored == "float16":
+        numbers = graph.constant(WORDS, in_float16(table), np.float16)
+        return graph.node("words", "Cast", graph.node(STORED, "Gather", numbers, "input_ids"), to=TensorProto.FLOAT)
+    rows = in_int8(table)
+    found = graph.node(STORED, "Gather", graph.constant(f"{WORDS}_numbers", rows.numbers, np.int8), "input_ids")
+    numbers = graph.node("words_numbers", "Cast", found, to=TensorProto.FLOAT)
+    steps = graph.node(f"{STORED}_steps", "Gather", graph.constant(f"{WORDS}_steps", rows.steps), "input_ids")
+    return graph.node("words", "Mul", numbers, steps)  # [B, S, H] and [B, S, 1]
 
 
 def roberta_positions(graph: Graph, config: ModelConfig) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dynabert_jax.export.errors import ExportError
 from dynabert_jax.infer.runner import Source
+from dynabert_jax.weights.files import file_type, with_stored_words
 from dynabert_jax.weights.names import to_torch_names
 
 WEIGHTS = "pytorch_model.bin"
@@ -25,10 +26,9 @@ def write(source: Source, folder: Path) -> None:
             "only uncut models; use another format"
         )
     # Their configuration takes the number of labels from a key of its own.
-    settings["num_labels"] = source.model.config.num_labels
+    settings |= {"num_labels": source.model.config.num_labels} | file_type(source.stored)
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    tensors = {
-        name: torch.from_numpy(a) for name, a in to_torch_names(source.model.config, source.model.params).items()
-    }
+    arrays = with_stored_words(to_torch_names(source.model.config, source.model.params), source.stored)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     # The older of PyTorch's two formats, the only one when their code was written.
     torch.save(tensors, folder / WEIGHTS, _use_new_zipfile_serialization=False)

@@ -21,6 +21,8 @@ from dynabert_jax.infer.run_stablehlo import ENDING, LONGEST, WEIGHTS
 from dynabert_jax.infer.runner import Source
 from dynabert_jax.model.bert import Bert
 from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.weights.embeddings import PATH as WORDS
+from dynabert_jax.weights.embeddings import in_float16
 from dynabert_jax.weights.names import param_shapes
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -35,6 +37,8 @@ def write(source: Source, folder: Path) -> None:
     arrays = flatten_dict(source.model.params, sep="/")
     needed = common_shapes([corner_shapes(source.model.config, sub) for sub in source.subs])
     corners = {name: np.ascontiguousarray(arrays[name][tuple(map(slice, shape))]) for name, shape in needed.items()}
+    if source.stored == "float16":
+        corners[WORDS] = in_float16(corners[WORDS])
     save_file(corners, folder / WEIGHTS, metadata={LONGEST: str(source.model.config.max_length)})
     (folder / "config.json").write_text(
         json.dumps(source.model.config.to_hugging_face(), indent=2) + "\n", encoding="utf-8"

@@ -46,12 +46,31 @@ class Sentences:
         few: the sentences whose logits are compared.
         origin: where they are from, for messages.
         problem: why the run's data could not be read; empty if it could.
+        texts: the texts of the dev splits, by name.
     """
 
     dev: Mapping[str, Split]
     few: Split
     origin: str
     problem: str = ""
+    texts: Mapping[str, Sequence[tuple[str, ...]]] = dataclasses.field(default_factory=dict)
+
+    def in_tokens_of(self, tokenizer: Tokenizer, max_length: int) -> "Sentences":
+        """The same dev splits in the tokens of another tokenizer; `few` stays."""
+        dev = {}
+        for name, split in self.dev.items():
+            ids, types = zip(*tokenize(tokenizer, self.texts[name], max_length), strict=True)
+            dev[name] = dataclasses.replace(split, input_ids=ids, token_type_ids=types, whole_sizes=None)
+        return dataclasses.replace(self, dev=dev)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Exportable:
+    """A model with its sub-networks, its tokenizer, and sentences in that tokenizer's tokens."""
+
+    source: Source
+    tokenizer: Tokenizer
+    sentences: Sentences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +110,8 @@ def read_sentences(finished: Finished, tokenizer: Tokenizer) -> Sentences:
         data = encode_data(texts, tokenizer, config.max_length)
         dev = with_answers(data, finished.folder, finished.config, finished.record.get("weights")).dev
     name, split = next(iter(dev.items()))
-    return Sentences(dev, first(split, COMPARED), f"sentences of {name}")
+    few, origin = first(split, COMPARED), f"sentences of {name}"
+    return Sentences(dev, few, origin, texts={name: split.texts for name, split in texts.dev.items()})
 
 
 def encode(sentences: Sequence[str], config: CompleteData, tokenizer: Tokenizer) -> Split:
@@ -105,22 +125,27 @@ def first(split: Split, count: int) -> Split:
     return Split(split.name, split.input_ids[:count], split.token_type_ids[:count], split.labels[:count])
 
 
-def verify(source: Source, open_written: Callable[[SubNetwork], Runner], sentences: Sentences) -> Check:
+def verify(exact: Exportable, written: Exportable, open_written: Callable[[SubNetwork], Runner]) -> Check:
     """Compares the export with our own network, in float32, on every sub-network that it holds.
 
     Args:
+        exact: what our network runs, on the same sentences as the export; their tokens may have other ids.
+        written: what was exported.
         open_written: opens a sub-network of the export.
 
     Raises:
         ExportError: a logit differs by more than `TOLERANCE`, in the unit of a regression's number.
     """
-    pad, differences = source.model.config.pad_token_id, []
-    for sub in source.subs:
-        theirs, ours = open_written(sub), in_jax.open_model(source.model.cut(sub), on=devices.local()[:1])
-        logits = [answers(runner, sentences.few, pad) for runner in (theirs, ours)]
+    differences = []
+    for sub in exact.source.subs:
+        theirs, ours = open_written(sub), in_jax.open_model(exact.source.model.cut(sub), on=devices.local()[:1])
+        logits = [
+            answers(runner, one.sentences.few, one.source.model.config.pad_token_id)
+            for runner, one in ((theirs, written), (ours, exact))
+        ]
         differences.append(float(np.abs(logits[0] - logits[1]).max()))
-    check = Check(theirs.by, sentences.origin, len(sentences.few), max(differences))
-    tolerance = source.model.config.unit.tolerance(TOLERANCE)
+    check = Check(theirs.by, written.sentences.origin, len(written.sentences.few), max(differences))
+    tolerance = exact.source.model.config.unit.tolerance(TOLERANCE)
     if not check.largest <= tolerance:  # also true for NaN
         raise ExportError(
             f"the export gives wrong answers, so nothing was written: {check}. More than {tolerance:g} is not "

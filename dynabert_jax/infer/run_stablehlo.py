@@ -98,10 +98,13 @@ def find_program(folder: Path, name: str | None) -> Path:
 
 
 def read_weights(folder: Path, program: jax.export.Exported) -> dict[str, Any]:
-    """The parts of the arrays that the program takes, by name."""
+    """The parts of the arrays that the program takes, by name, in its type: the file may have smaller ones."""
     (shapes, *_), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
     with safe_open(folder / WEIGHTS, framework="numpy") as file:
-        return {name: file.get_slice(name)[tuple(map(slice, wanted.shape))] for name, wanted in shapes.items()}
+        return {
+            name: file.get_slice(name)[tuple(map(slice, wanted.shape))].astype(wanted.dtype)
+            for name, wanted in shapes.items()
+        }
 
 
 def read_longest(folder: Path) -> int:

@@ -11,6 +11,7 @@ from dynabert_jax.cost import Work
 from dynabert_jax.data.batches import Inputs
 from dynabert_jax.model.params import Model
 from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.weights.embeddings import Stored
 
 
 class Answers(NamedTuple):
@@ -49,10 +50,15 @@ class Runner:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """A model and the wanted sub-networks of it; most export formats hold only one."""
+    """A model and the wanted sub-networks of it; most export formats hold only one.
+
+    Attributes:
+        stored: the word embeddings' type in files. Whatever it is, the model has the float32 numbers that they hold.
+    """
 
     model: Model
     subs: tuple[SubNetwork, ...]
+    stored: Stored = "float32"
 
     @property
     def only(self) -> Model:

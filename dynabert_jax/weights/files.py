@@ -17,8 +17,10 @@ from dynabert_jax.data.tokenizer_files import TOKENIZER_FILES, files_there
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.system.files import expanded, temporary_beside
 from dynabert_jax.system.json_file import JsonError, read_object
+from dynabert_jax.weights.embeddings import Stored, in_float16
 from dynabert_jax.weights.hub import find_model
 from dynabert_jax.weights.names import (
+    WORDS,
     Head,
     Parameter,
     check_finite,
@@ -176,7 +178,13 @@ def _checkpoint_labels(values: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
 
 
-def save_model(folder: str | Path, config: ModelConfig, params: Params, tokenizer_from: Path | None = None) -> None:
+def save_model(
+    folder: str | Path,
+    config: ModelConfig,
+    params: Params,
+    tokenizer_from: Path | None = None,
+    stored: Stored = "float32",
+) -> None:
     """Writes config.json and model.safetensors, as `from_pretrained` of Hugging Face's transformers reads them.
 
     Files are written next to the folder first and then moved. A new folder appears atomically. In an existing folder,
@@ -187,11 +195,13 @@ def save_model(folder: str | Path, config: ModelConfig, params: Params, tokenize
         config: the model's shape. In config.json, a cut model has keys that only this package reads.
         params: the parameters.
         tokenizer_from: a folder whose tokenizer files are copied, too.
+        stored: the type of the word embeddings in the file, float32 or float16; every reader makes them float32.
 
     Raises:
         WeightsError: the tree does not fit the configuration, tokenizer_from has no tokenizer, or writing failed.
     """
-    tensors = to_torch_names(config, params)
+    tensors = with_stored_words(to_torch_names(config, params), stored)
+    values = config.to_hugging_face() | file_type(stored)
     tokenizer_files = [] if tokenizer_from is None else _tokenizer_files(tokenizer_from)
     folder = expanded(folder).absolute()
     from safetensors import SafetensorError
@@ -201,7 +211,7 @@ def save_model(folder: str | Path, config: ModelConfig, params: Params, tokenize
             temporary.mkdir(parents=True)
             for file in tokenizer_files:
                 shutil.copyfile(file, temporary / file.name)
-            _write_model(temporary, config, tensors)
+            _write_model(temporary, values, tensors)
             if tokenizer_files:
                 _remove_tokenizer(folder, {file.name for file in tokenizer_files})
             _put_in_place(temporary, folder)
@@ -211,11 +221,23 @@ def save_model(folder: str | Path, config: ModelConfig, params: Params, tokenize
         ) from error
 
 
-def _write_model(folder: Path, config: ModelConfig, tensors: dict[str, np.ndarray]) -> None:
+def with_stored_words(tensors: dict[str, np.ndarray], stored: Stored) -> dict[str, np.ndarray]:
+    """The tensors with word embeddings of that type; the others stay float32."""
+    if stored == "float32":
+        return tensors
+    return {name: in_float16(tensor) if name.endswith(WORDS) else tensor for name, tensor in tensors.items()}
+
+
+def file_type(stored: Stored) -> dict[str, Any]:
+    """What config.json says of the type that the model is computed in, where the file's tensors have several."""
+    return {} if stored == "float32" else {"dtype": "float32"}
+
+
+def _write_model(folder: Path, values: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
-    config_file.write_text(json.dumps(config.to_hugging_face(), indent=2) + "\n")
+    config_file.write_text(json.dumps(values, indent=2) + "\n")
     save_file(tensors, weights_file, metadata={"format": "pt"})
     shutil.copymode(config_file, weights_file)  # safetensors creates files that only their owner can read
 

@@ -83,7 +83,7 @@ _FLOATS = {np.dtype(kind) for kind in (np.float16, np.float32, np.float64, ml_dt
 _NOT_USED = ("embeddings.position_ids", "embeddings.token_type_ids", "cls.", "lm_head.")
 _ENCODER = ("embeddings.", "encoder.", "pooler.")
 _PRETRAINING = ("cls.", "lm_head.")
-_WORDS = "embeddings.word_embeddings.weight"  # every model has it once
+WORDS = "embeddings.word_embeddings.weight"  # every model has it once
 _ARCHITECTURES = ("bert", "roberta", "distilbert", "electra", "albert", "deberta", "mpnet", "longformer", "xlm")
 
 
@@ -217,7 +217,7 @@ def unwrapped(model_type: str, tensors: Mapping[str, np.ndarray]) -> tuple[dict[
     Raises:
         WeightsError: there are several models, a model and other things, or a model of another architecture.
     """
-    before = {name.removesuffix(_WORDS) for name in tensors if name.endswith(_WORDS)}
+    before = {name.removesuffix(WORDS) for name in tensors if name.endswith(WORDS)}
     prefixes = sorted({_without_model(model_type, prefix) for prefix in before})
     if len(prefixes) > 1:
         raise WeightsError(f"there are several models, whose names begin with {listed(prefixes)}; save one of them")

@@ -55,7 +55,7 @@ def test_names_are_the_hubs(finished: Finished) -> None:
     run = read_finished(finished.folder)
     scores = {"pearson": 0.5, "spearman": 0.25, "mean_absolute_error": 12.5}
     values = run.rows[0].model_dump() | {"metric": "pearson", "scores": scores}
-    data = DataConfig(task=task("stsb"))
+    data = run.config.data.replace(task=task("stsb"), train_file=None, dev_file=None, test_file=None)
     config = run.config.replace(model="org/some-model", data=data)
     other = dataclasses.replace(run, config=config, rows=(Row(**values),))
     card = ModelCard(front_matter(other, [run.rows[0].sub], "onnx", Terms("other", "mine", "https://a.b", "x")) + "\n")

@@ -454,8 +454,8 @@ def test_latencies_are_reported_where_the_run_has_them(
 
 def test_a_card_multiplies_no_error_in_the_unit_of_the_labels() -> None:
     one = row(1.0, 1.0, 0.5).replace(metric="pearson", scores={"pearson": 0.875, "mean_absolute_error": 12.345})
-    line = "- scores on dev x 100 (1,004 examples): pearson 87.50; in the unit of the labels: mean_absolute_error 12.35"
-    assert model_card.score(one) == line.replace("mean_absolute_error", r"mean\_absolute\_error")
+    line = "- scores on dev x 100 (1,004 examples): pearson 87.50; in the unit of the labels: mean absolute error 12.35"
+    assert model_card.score(one) == line
 
 
 def test_a_card_has_the_gain_or_loss_against_the_teacher(run: Path) -> None:
