@@ -7,8 +7,28 @@ import numpy as np
 import pytest
 
 from dynabert_jax import recipe
-from dynabert_jax.config import ConfigError, DataConfig, DepthStage, FinalStage, FineTune, Optimizer, RunConfig
-from dynabert_jax.config.complete import CompleteRun, resumed
+from dynabert_jax.config import (
+    ConfigError,
+    DataConfig,
+    DepthStage,
+    FinalStage,
+    FineTune,
+    Optimizer,
+    RunConfig,
+    WidthStage,
+)
+from dynabert_jax.config.checked import Checked
+from dynabert_jax.config.complete import (
+    CHOSEN,
+    CompleteData,
+    CompleteDepthStage,
+    CompleteFinalStage,
+    CompleteFineTune,
+    CompleteOptimizer,
+    CompleteRun,
+    CompleteWidthStage,
+    resumed,
+)
 from dynabert_jax.config.tasks import task
 from dynabert_jax.recipe import LEAST_STEPS, Known, complete
 from tiny import CONFIG
@@ -130,6 +150,27 @@ def test_everything_that_is_not_open_stays() -> None:
     assert CompleteRun.from_json(config.to_json()) == config
 
 
+@pytest.mark.parametrize(
+    ("complete", "base"),
+    [
+        (CompleteFineTune, FineTune),
+        (CompleteWidthStage, WidthStage),
+        (CompleteDepthStage, DepthStage),
+        (CompleteFinalStage, FinalStage),
+        (CompleteData, DataConfig),
+        (CompleteOptimizer, Optimizer),
+        (CompleteRun, RunConfig),
+    ],
+)
+def test_a_complete_class_changes_nothing_but_what_is_chosen(complete: type[Checked], base: type[Checked]) -> None:
+    stages = ("data", "fine_tune", "width", "depth", "final", "optimizer")  # have complete values of their own
+    assert list(complete.model_fields) == list(base.model_fields)
+    for name, field in base.model_fields.items():
+        if name not in (*CHOSEN, *stages):
+            assert complete.model_fields[name].default == field.default, name
+            assert complete.model_fields[name].annotation == field.annotation, name
+
+
 def test_an_incomplete_run_is_not_a_complete_one() -> None:
     with pytest.raises(ConfigError):
         CompleteRun.from_values(OPEN.to_values())
@@ -150,9 +191,7 @@ def test_what_was_chosen_is_told_and_what_was_named_is_not() -> None:
         "recipe: batches of 16 (800 examples of 18 tokens in the mean), padded to 24 or 32 tokens (examples have "
         "17 to 20)"
     )
-    assert lines[1].startswith(
-        "recipe: fine_tune: 3 epochs of 150 steps in all (at least 150), learning rate 8e-05 (hid"
-    )
+    assert lines[1].startswith("recipe: fine_tune: 3 epochs of 150 steps in all (at least 150), learning rate 8e-05 (")
     config = complete(OPEN, MODEL, data)
     assert recipe.told(config, config, MODEL, data) == []
 
