@@ -153,8 +153,6 @@ def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:
 def _distil(
     name: str, config: ModelConfig, settings: CompleteWidthStage | CompleteDepthStage, groups: tuple[Group, ...]
 ) -> StagePlan:
-    name: str, config: ModelConfig, settings: CompleteWidthStage | CompleteDepthStage, groups: tuple[Group, ...]
-) -> StagePlan:
     without_logits = config.is_regression and not settings.distil_regression
     logit_weight = 0.0 if without_logits else settings.logit_weight
     if logit_weight == settings.hidden_weight == 0.0:
