@@ -7,7 +7,6 @@ from typing import NamedTuple
 from dynabert_jax.config.checked import ConfigError
 from dynabert_jax.config.complete import (
     CompleteDepthStage,
-    CompleteDistillation,
     CompleteFinalStage,
     CompleteFineTune,
     CompleteRun,
@@ -151,7 +150,9 @@ def results_of(config: ModelConfig, plan: Plan) -> tuple[SubNetwork, ...]:
     return plan.stages[-1].students if plan.stages else (SubNetwork.full(config),)
 
 
-def _distil(name: str, config: ModelConfig, settings: CompleteDistillation, groups: tuple[Group, ...]) -> StagePlan:
+def _distil(
+    name: str, config: ModelConfig, settings: CompleteWidthStage | CompleteDepthStage, groups: tuple[Group, ...]
+) -> StagePlan:
     without_logits = config.is_regression and not settings.distil_regression
     logit_weight = 0.0 if without_logits else settings.logit_weight
     if logit_weight == settings.hidden_weight == 0.0:

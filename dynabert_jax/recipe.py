@@ -3,8 +3,8 @@
 The paper's values are for BERT-base and the tens of thousands of examples of GLUE. A narrower model needs a larger
 learning rate, and a smaller data set more epochs, or the sub-networks answer one class for every text. So:
 
-- a stage takes at least `LEAST_STEPS` steps. The depth stage has the most to learn and takes twice as many;
-- small data come in smaller batches, which are more steps for the same arithmetic;
+- a stage takes at least `LEAST_STEPS` steps. The depth stage has the most to learn and takes the most;
+- small data come in smaller batches, which are more steps for the same arithmetic; the longer the texts, the smaller;
 - the learning rate falls with the square of the model's hidden size, and is the paper's for BERT-base;
 - batches are padded to a few lengths that fit the texts, as many as are worth their compilation;
 - dev is scored a few times in a stage, and less often where it is large.
@@ -14,6 +14,7 @@ docs/measurements.md has what was tried. Nothing here depends on the machine.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -23,16 +24,19 @@ from dynabert_jax.config.model import ModelConfig
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.config.stages import Stage
 
-LEAST_STEPS: Mapping[str, int] = {"fine_tune": 200, "width": 200, "depth": 400, "final": 200}
+LEAST_STEPS: Mapping[str, int] = {"fine_tune": 150, "width": 100, "depth": 200, "final": 150}
 LEAST_EPOCHS: Mapping[str, int] = {"fine_tune": 2, "width": 1, "depth": 1, "final": 1}
-BATCH, SMALL_BATCH = 32, 16
+LARGEST_BATCH = 32  # examples, the paper's
+SMALLEST_BATCH = 4
+SMALL_BATCH = 16  # where texts are short; longer ones get fewer, so that a step has no more than
+SMALL_STEP = 512  # tokens
 WARMUP = 0.1
 BASE_RATE, BASE_HIDDEN, LARGEST_RATE = 2e-5, 768, 5e-4  # of BERT-base, as in the paper; of a tiny model
 LONGEST = 128  # tokens; the time of a step grows faster than the length, and most texts say soon what they are about
 SHORTEST_LIMIT = 32  # tokens; texts in use may be longer than those in the data
 MULTIPLE = 8  # tokens; the matmuls of all devices like multiples
 MOST_LENGTHS = 4
-COMPILING = 50_000  # tokens that the depth stage trains on in the time in which it compiles for one more length
+COMPILING = 20_000  # tokens that the depth stage trains on in the time in which it compiles for one more length
 MOST_EVALUATIONS = 4
 EVALUATED_SHARE = 0.75  # of the examples trained on; scoring one costs a third, so that evaluations add up to a quarter
 
@@ -46,12 +50,14 @@ class Known:
         longest: the most tokens of any example, in dev and test, too.
         rows: the number of examples that each stage trains on, by the stage's name.
         dev: the number of examples in dev.
+        share: every batch is a multiple of it, so that all devices and microbatches get the same number of examples.
     """
 
     sizes: np.ndarray
     longest: int
     rows: Mapping[str, int]
     dev: int
+    share: int = 1
 
 
 def longest_text(config: RunConfig, model: ModelConfig) -> int:
@@ -73,8 +79,12 @@ def complete(config: RunConfig, model: ModelConfig, known: Known) -> CompleteRun
 
 
 def batch_size(known: Known) -> int:
-    """The smaller one where an epoch of the larger ones would have fewer steps than the longest stage needs."""
-    return BATCH if max(known.rows.values(), default=0) >= BATCH * max(LEAST_STEPS.values()) else SMALL_BATCH
+    """The largest power of two with which the longest stage takes its steps in one epoch, or that small data have."""
+    rows = max(known.rows.values(), default=0)
+    small = min(SMALL_BATCH, SMALL_STEP / known.sizes.mean())
+    wanted = max(small, rows / max(LEAST_STEPS.values()))
+    batch = 2 ** int(math.log2(min(LARGEST_BATCH, max(SMALLEST_BATCH, wanted))))
+    return -(-batch // known.share) * known.share
 
 
 def epochs_of(stage: str, known: Known, batch: int) -> int:
@@ -138,7 +148,7 @@ def _told_of_data(config: RunConfig, data: CompleteData, known: Known) -> str:
     parts = []
     if config.data.batch_size is None:
         rows = max(known.rows.values(), default=0)
-        parts.append(f"batches of {data.batch_size} ({rows} examples to train on)")
+        parts.append(f"batches of {data.batch_size} ({rows} examples of {known.sizes.mean():.0f} tokens in the mean)")
     if config.data.lengths is None:
         lengths = " or ".join(map(str, data.lengths))
         parts.append(f"padded to {lengths} tokens (examples have {known.sizes.min()} to {known.longest})")
@@ -151,11 +161,16 @@ def _told_of_stage(
     parts = []
     if stage.epochs is None:
         steps = complete.epochs * steps_of(known.rows[name], data.batch_size)
-        parts.append(f"{complete.epochs} epochs are {steps} steps (at least {LEAST_STEPS[name]})")
+        parts.append(f"{_counted(complete.epochs, 'epoch')} of {steps} steps in all (at least {LEAST_STEPS[name]})")
     if stage.optimizer.learning_rate is None:
         parts.append(f"learning rate {complete.optimizer.learning_rate:g} (hidden size {model.hidden_size})")
     if stage.optimizer.warmup is None:
         parts.append(f"warm-up {complete.optimizer.warmup:g}")
     if stage.evaluations is None:
-        parts.append(f"{complete.evaluations:.2g} evaluations an epoch ({known.dev} examples in dev)")
+        count = round(complete.evaluations * complete.epochs)
+        parts.append(f"{_counted(count, 'evaluation')} ({known.dev} examples in dev)")
     return f"recipe: {name}: " + ", ".join(parts) if parts else ""
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -12,7 +12,6 @@ from dynabert_jax.config.data import DataConfig
 from dynabert_jax.config.run import RunConfig
 from dynabert_jax.config.stages import (
     DepthStage,
-    Distillation,
     Evaluations,
     FinalStage,
     FineTune,
@@ -56,15 +55,11 @@ class CompleteFineTune(CompleteStage, FineTune):
     """A complete `FineTune`."""
 
 
-class CompleteDistillation(CompleteStage, Distillation):
-    """A complete `Distillation`."""
-
-
-class CompleteWidthStage(CompleteDistillation, WidthStage):
+class CompleteWidthStage(CompleteStage, WidthStage):  # the first base's defaults count; it changes those chosen alone
     """A complete `WidthStage`."""
 
 
-class CompleteDepthStage(CompleteDistillation, DepthStage):
+class CompleteDepthStage(CompleteStage, DepthStage):
     """A complete `DepthStage`."""
 
 

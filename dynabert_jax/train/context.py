@@ -149,6 +149,7 @@ def what_is_known(config: RunConfig, data: TaskData) -> Known:
         longest=max(int(split.sizes.max()) for split in data.splits),
         rows={name: len(data.train if name in by_labels else data.everything) for name in config.stages},
         dev=sum(map(len, data.dev.values())),
+        share=devices.num_devices() * config.gradient_accumulation,
     )
 
 

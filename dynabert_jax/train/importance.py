@@ -129,13 +129,19 @@ def fingerprint(scores: Scores) -> str:
 
 
 def importance_examples(context: Context, settings: Importance, params: Params) -> Split:
-    """The split with the teacher's answers for labels, if it has none, in the rows that are scored."""
+    """The split with the teacher's answers for labels, if it has none, in the rows that are scored.
+
+    At a regression's own answers the gradient of its loss is zero. One standard deviation away, it is that of the
+    answer itself, times a number which is the same for all heads and neurons.
+    """
     split = importance_split(context, settings)
     if split.against is not None:
         return split
     rows = np.concatenate([planned.rows for planned in importance_plan(context, settings)])
     labels = split.labels.copy()
     labels[rows] = answered(context, context.answering(params), split.take(rows)).labels
+    if context.config.data.task.regression:
+        labels[rows] += context.model.config.unit.deviation
     return split.answered(labels)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dynabert_jax.config import RunConfig
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.data.summary import Understood
 from dynabert_jax.errors import UserError
 from dynabert_jax.evaluate.rows import Row
@@ -84,8 +84,8 @@ class Publish:
         self.run = place / "run"
         self.run.mkdir()
         values = json.loads((Path(sys.argv[3]) / "config.json").read_text())
-        self.config = RunConfig.from_json(json.dumps(values | {"run_dir": str(self.run)}))
-        results.provenance = results.evaluation_lines.__globals__["provenance"] = lambda config: {"seed": config.seed}
+        self.config = CompleteRun.from_json(json.dumps(values | {"run_dir": str(self.run)}))
+        results.evaluation_lines.__globals__["provenance"] = lambda config: {"seed": config.seed}
         (self.run / "config.json").write_text(self.config.to_json())
         self.write(0)
 
@@ -95,7 +95,7 @@ class Publish:
         origin = any_origin(self.config, "model")
         folder.write_model_record(type(origin)("model", origin.config, "data", "weights", model.fingerprint))
         rows = [tiny_rows.row(1.0, 1.0, 0.5 + seed / 10)]
-        results._write(folder, self.config, model.fingerprint, rows, Understood((), ()))
+        results._written(folder, self.config, results.Results(tuple(rows), model.fingerprint, {}, Understood((), ())))
 
     def check(self, ended):
         try:

@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 import tiny_run
 import torch_files
-from dynabert_jax.config import RunConfig
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.evaluate.rows import Row
 from dynabert_jax.runs.latency_card import Card, Measurement, Origin, fingerprint
@@ -31,7 +31,7 @@ FINGERPRINT = fingerprint(tiny_run.MODEL, SUBS)
 
 
 @functools.cache
-def run_config() -> RunConfig:
+def run_config() -> CompleteRun:
     return tiny_run.Materials(Path("materials")).config(Path("run"), final=None)
 
 

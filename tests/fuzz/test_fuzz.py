@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from dynabert_jax.cli.train import read_config
-from dynabert_jax.config import DataConfig, RunConfig
+from dynabert_jax.config import DataConfig
+from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.data.rows import open_rows
 from dynabert_jax.data.texts import read_texts
 from dynabert_jax.data.tokenizer import load_tokenizer, tokenize
@@ -40,7 +41,7 @@ def test_an_input_is_the_same_each_time() -> None:
 def test_configurations_are_sound(tmp_path: Path) -> None:
     sound.write(tmp_path, {"config.py": sound.CONFIG_FILE})
     read_config(tmp_path / "config.py")
-    assert RunConfig.from_json(sound.run_config().to_json()) == sound.run_config()
+    assert CompleteRun.from_json(sound.run_config().to_json()) == sound.run_config()
 
 
 @pytest.mark.parametrize("name", sound.tables())

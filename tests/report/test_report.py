@@ -8,6 +8,7 @@ import math
 import shlex
 import shutil
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,12 @@ def test_the_command_on_the_page_is_one_that_there_is(page: Any, monkeypatch: py
     calls: list[Any] = []
     monkeypatch.setattr("dynabert_jax.cli.guard.quieten_orbax", lambda: None)
     monkeypatch.setattr("dynabert_jax.cli.guard.use_compilation_cache", lambda: None)
-    monkeypatch.setattr("dynabert_jax.export.export_run", lambda *call, **named: calls.append((call, named["subs"])))
+
+    def export_run(*call: Any, **named: Any) -> Any:
+        calls.append((call, named["subs"]))
+        return types.SimpleNamespace(folder=Path("w1_d1"), subs=())
+
+    monkeypatch.setattr("dynabert_jax.export.export.export_run", export_run)
     slide(page, 1000)
     monkeypatch.setattr("sys.argv", shlex.split(text_of(page, "#command")))
     assert commands.main() == 0
@@ -303,8 +309,8 @@ def test_scores_stand_beside_the_teachers(page: Any) -> None:
     assert "+1.25 against the teacher, the largest" in text_of(page, "#pick-facts")
     rows = [[cell.text for cell in all_of(row, "td")] for row in all_of(page, "#table tfoot tr")]
     assert rows == [
-        ["teacher", "88.75 ± 1.0", *["\u2013"] * 3],
-        ["always the most frequent class", "52.50", *["\u2013"] * 3],
+        ["teacher", "88.75 ± 1.0", *["\u2013"] * 4],  # none on test, and no costs
+        ["always the most frequent class", "52.50", *["\u2013"] * 4],
     ]
     page.execute_script(
         "const split = document.getElementById('split'); split.selectedIndex = 1;"

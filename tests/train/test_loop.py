@@ -215,7 +215,7 @@ def test_importance_of_some_examples_draws_them_with_the_runs_seed(context: Cont
 
 def scored_for_importance(context: Context, settings: Importance) -> list[list[tuple[int, ...]]]:
     """The sentences of each batch."""
-    return [rows_of(batch) for batch in importance_batches(context, settings)]
+    return [rows_of(batch) for batch in importance_batches(context, settings, context.data.train)]
 
 
 # What is not a number

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dynabert_jax.cli.train import main
+from dynabert_jax.cli.train import Asked, main
 from dynabert_jax.config import ConfigError, RunConfig
 from dynabert_jax.data.rows import DataError
 from dynabert_jax.runs.files import RunFolderError
@@ -39,8 +39,9 @@ def test_what_is_written_trains_as_it_is(materials: Materials, here: Path, capsy
     made = new(materials, dev_file=materials.file("dev"), test_file=materials.file("test"))
     assert made.file == Path("my_task.py")
 
-    def quick(config: RunConfig, only: str | None, is_dry: bool) -> Results:  # noqa: ARG001
+    def quick(asked: Asked) -> Results:
         """The first stage alone, and texts that fit the tiny model."""
+        config = asked.config
         data = config.data.replace(lengths=(12,), batch_size=8, eval_batch_size=8)
         return train_run(config.replace(data=data, importance=None, width=None, depth=None))
 
