@@ -23,7 +23,7 @@ def command(name: str, *words: str | Path) -> str:
 def after_training(run: str | Path) -> list[Step]:
     return [
         (command("bench", run), "time every size on this device"),
-        (command("choose", run, "--max-parameters", "20M"), "the best size within a budget"),
+        (command("choose", run, "--max-loss", "1"), "the cheapest size at most a point below the teacher"),
         (command("report", run), "a page of scores against costs"),
     ]
 

@@ -11,7 +11,8 @@ from dynabert_jax.data.tokenizer import Tokenizer, is_unknown
 
 MUCH_UNKNOWN = 0.05  # of the tokens: above this, warn
 SHOWN = 5  # words or classes that a message names as examples
-MOST_CLASSES = 20  # that a line counts
+MOST_CLASSES = 20  # that a line counts; more numbers than that are probably no names of classes
+NEARLY_ALL = 0.9  # of the texts
 ROWS_AT_ONCE = 10_000
 
 
@@ -54,6 +55,8 @@ class SplitSummary:
         first_in_train: where the first one and its copy in train are; empty if there is none.
         is_labelled: whether the examples have labels.
         left_out: unlabelled examples that are not used because their text is in dev or test.
+        codes: examples whose texts are single words with a digit in them.
+        first_code: the first of them; empty if there is none.
     """
 
     name: str
@@ -75,6 +78,8 @@ class SplitSummary:
     first_in_train: str
     is_labelled: bool = True
     left_out: int = 0
+    codes: int = 0
+    first_code: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}: {'; '.join(self._parts())}"
@@ -113,6 +118,14 @@ class SplitSummary:
             named = ", ".join(missing[:MOST_CLASSES]) + (", ..." if len(missing) > MOST_CLASSES else "")
             what = "they are never learned" if self.name == "train" else "scores say nothing of them"
             yield f"there is no example of {named}: {what}; add some"
+        yield from self._faults_of_classes()
+        if self.rows > 1 and self.repeated == self.rows - 1:
+            yield "all texts are the same; check text_columns"
+        if self.codes > NEARLY_ALL * self.rows:
+            yield (
+                f"{self.codes} of {self.rows} texts are single words with digits, such as {self.first_code!r}, which "
+                "say little; check text_columns"
+            )
         if self.empty:
             yield f"{self.empty} of {self.rows} texts are empty; remove those that should not be"
         if self.truncated:
@@ -134,6 +147,28 @@ class SplitSummary:
                 f"{self.in_train} of {self.rows} texts are also trained on ({self.first_in_train}): scores of them say "
                 "little of new texts; remove them from one of the files"
             )
+
+    def _faults_of_classes(self) -> Iterator[str]:
+        """Labels that are probably numbers or names of rows, and classes of which the scores say next to nothing."""
+        once = [name for name, count in self.classes.items() if count == 1]
+        if self.name != "train":
+            if once:
+                named = ", ".join(once[:MOST_CLASSES]) + (", ..." if len(once) > MOST_CLASSES else "")
+                yield f"there is one example of {named}: scores say next to nothing of it; add some"
+            return
+        cure = 'set kind="regression" if they are quantities, or label_column to the column of the classes'
+        if len(once) > max(2, self.rows / 2):
+            yield f"{len(once)} of {self.rows} labels occur once, such as {once[0]!r}; {cure}"
+        elif len(self.classes) > MOST_CLASSES and all(map(_is_number, self.classes)):
+            yield f"{len(self.classes)} classes are numbers, such as {next(iter(self.classes))!r}; {cure}"
+
+
+def _is_number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _such_as(words: Sequence[str]) -> str:
@@ -180,6 +215,7 @@ def _summary(texts: TaskTexts, examples: Texts, split: Encoded, tokenizer: Token
     in_train, copies = _copies_in(texts.train, examples) if examples is not texts.train else (np.array([], int),) * 2
     counts = np.bincount(examples.classes, minlength=len(texts.labels)).tolist()
     is_labelled = examples.table.is_labelled
+    codes = [parts for parts in examples.texts if all(map(_is_code, parts))]
     return SplitSummary(
         name=split.name,
         rows=len(examples),
@@ -200,7 +236,14 @@ def _summary(texts: TaskTexts, examples: Texts, split: Encoded, tokenizer: Token
         first_in_train=_places(examples, in_train[:1], texts.train, copies[:1]),
         is_labelled=is_labelled,
         left_out=examples.left_out,
+        codes=len(codes),
+        first_code=codes[0][0] if codes else "",
     )
+
+
+def _is_code(text: str) -> bool:
+    """Whether a text is one word with a digit in it, such as A-1024."""
+    return len(text.split(maxsplit=1)) == 1 and any(map(str.isdecimal, text))
 
 
 def _range(labels: np.ndarray) -> tuple[float, ...]:

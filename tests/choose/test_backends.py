@@ -1,6 +1,8 @@
 """What runs a sub-network answers as the network does, on the host, and tells what memory its program needs."""
 
 import importlib.util
+import shlex
+import sys
 from typing import Any, get_args
 
 import jax
@@ -92,8 +94,8 @@ def test_a_package_that_is_missing_is_reported_with_the_command_that_installs_it
     for name in ("onnxruntime", "onnxruntime-int8"):
         with pytest.raises(MissingPackageError) as error:
             find_backend(name)
-        assert str(error.value).startswith(f"--backend {name} needs onnx and onnxruntime; run `")
-        assert str(error.value).endswith('python -m pip install "dynabert_jax[onnx]"`')
+        command = f'{shlex.quote(sys.executable)} -m pip install "dynabert_jax[onnx]"'
+        assert str(error.value) == f"--backend {name} needs onnx and onnxruntime; run `{command}`"
 
 
 def inputs_of(shape: tuple[int, int]) -> Inputs:

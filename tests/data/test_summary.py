@@ -76,7 +76,7 @@ def test_what_is_odd_is_warned_of_once(tmp_path: Path, tokenizer: Tokenizer) -> 
     missing, copied = of(data, "dev").warnings
     assert missing == "dev: there is no example of y: scores say nothing of them; add some"
     assert copied.startswith("dev: 1 of 2 texts are also trained on (the first is ")
-    sound = read(tmp_path, tokenizer, [("a", "x"), ("b", "y")], [("c", "x"), ("d", "y")])
+    sound = read(tmp_path, tokenizer, [("a", "x"), ("b", "y")], [("c", "x"), ("d", "y"), ("c d", "x"), ("d c", "y")])
     assert [one.warnings for one in sound.summaries] == [[], []]
 
 
@@ -92,6 +92,49 @@ def test_a_class_of_the_task_without_examples_is_named(tmp_path: Path, tokenizer
     task = TASK.replace(labels=("x", "y", "z"))
     data = read(tmp_path, tokenizer, [("a", "x"), ("b", "y")], [("c", "x"), ("d", "y")], task=task)
     assert of(data, "train").warnings == ["train: there is no example of z: they are never learned; add some"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "warning"),
+    [
+        ([f"id {i}" for i in range(12)], "12 of 12 labels occur once, such as 'id 0'; set kind="),
+        ([*map(str, range(7)), *["7"] * 5], "7 of 12 labels occur once, such as '0'; set kind="),
+        ([f"{i / 4}" for i in range(21)] * 2, "21 classes are numbers, such as '0.0'; set kind="),
+        ([*"abcdef", *"ghghgh"], None),  # a half
+        ([f"{i / 4}" for i in range(20)] * 2, None),
+        ([f"number {i}" for i in range(21)] * 2, None),
+        (["x", "y"], None),
+    ],
+)
+def test_labels_that_are_numbers_or_names_of_rows_are_warned_of(
+    labels: list[str], warning: str | None, tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    rows = [(f"{'a ' * i}b", label) for i, label in enumerate(labels)]
+    data = read(tmp_path, tokenizer, rows, [("c", label) for label in sorted({*labels})])
+    found = [line for line in of(data, "train").warnings if "kind=" in line]
+    assert [line.startswith(f"train: {warning}") for line in found] == ([] if warning is None else [True])
+
+
+def test_a_class_with_a_single_example_to_score_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    data = read(tmp_path, tokenizer, TRAIN, [("b", "x"), ("c d", "x"), ("d c", "y")])
+    assert "dev: there is one example of y: scores say next to nothing of it; add some" in of(data, "dev").warnings
+
+
+@pytest.mark.parametrize(
+    ("texts", "warning"),
+    [
+        (["A-10", "A-11", "A-12"], "3 of 3 texts are single words with digits, such as 'A-10', which say little;"),
+        (["a b"] * 3, "all texts are the same; check text_columns"),
+        (["A-10", "A-11", "a b"], None),
+        (["a", "b", "c"], None),
+    ],
+)
+def test_texts_that_say_nothing_are_warned_of(
+    texts: list[str], warning: str | None, tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    data = read(tmp_path, tokenizer, list(zip(texts, "xyx", strict=True)), [("c d", "x"), ("d d", "y")])
+    found = [line for line in of(data, "train").warnings if "text_columns" in line]
+    assert [line.startswith(f"train: {warning}") for line in found] == ([] if warning is None else [True])
 
 
 def test_labels_that_are_positions_are_said_to_be(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -118,7 +118,7 @@ def test_the_plan_is_reported_and_nothing_is_written(
     half = SubNetwork.uniform(shape, 1.0, 0.5)
     assert stages["w1_d0.5"] == [size(cost.parameters(shape, half)), size(cost.flops(shape, half, 12))]
     assert stages["w1_d0.5"][0] == "3.034K"
-    assert re.search(r"in total about \d+ s from the start: .*, the final scores \(0 s\), importance \(0 s\);", text)
+    assert re.search(r"in total about .+ from the start: .*, the final scores \(\d+ s\), importance \(\d+ s\);", text)
     assert f"nothing was written to {tmp_path / 'run'}" in text
 
 
