@@ -15,7 +15,6 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pydantic
-from tqdm import tqdm
 
 from dynabert_jax import cost
 from dynabert_jax.choose.audit import CLEARLY_LESS, Shortfall, audit
@@ -32,6 +31,7 @@ from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system.devices import local, threads
 from dynabert_jax.system.files import check_writable, expanded
 from dynabert_jax.system.packages import version
+from dynabert_jax.system.progress import progress
 
 WARM_UP = 3  # untimed calls before the first timed one
 FEWEST = 6  # rounds for an interval: all n ratios are on one side of the true median with probability 2^(1 - n)
@@ -235,7 +235,7 @@ def measure(
     kinds = [(name, dtype) for name in settings.backends for dtype in BACKENDS[name].dtypes(settings.dtypes)]
     shapes = [(batch, length) for batch in settings.batches for length in settings.lengths]
     steps = len(kinds) * len(shapes) * (len(subs) + settings.rounds)
-    with tqdm(total=steps, unit=" steps", leave=False) as bar:
+    with progress("bench", steps, "steps", is_kept=False) as bar:
         for backend, dtype in kinds:
             runners = {sub: BACKENDS[backend].opens[dtype](model.cut(sub)) for sub in subs}
             for batch, length in shapes:

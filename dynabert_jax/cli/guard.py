@@ -33,6 +33,7 @@ def guarded(work: Callable[[], None], when_stopped: str = "stopped", when_full: 
     `when_full`, which says what to do, and gives exit code 2.
     """
     log_to_stderr()
+    leave_out_foreign_bars()
     quieten_orbax()
     use_compilation_cache()
     try:
@@ -95,6 +96,12 @@ def log_to_stderr() -> None:
     """Logs the messages of this package, and the warnings of all others."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[BarAwareHandler()], force=True)
     logging.getLogger("dynabert_jax").setLevel(logging.INFO)
+
+
+def leave_out_foreign_bars() -> None:
+    """Outside of a terminal, `datasets` shows no bars of its own; huggingface_hub never does there."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
 def quieten_orbax() -> None:

@@ -88,7 +88,6 @@ class SplitSummary:
         yield f"{self.rows} rows"
         yield self._classes()
         yield f"{self.median_tokens:g} tokens in the median and {self.longest_tokens} at most"
-        yield f"{self.truncated} truncated to {self.most_tokens}"
         yield f"{100 * self.unknown:.1f} % of tokens unknown" + _such_as(self.unknown_words)
         yield f"{self.empty} empty texts"
         yield f"{self.repeated} texts repeated"
@@ -128,10 +127,6 @@ class SplitSummary:
             )
         if self.empty:
             yield f"{self.empty} of {self.rows} texts are empty; remove those that should not be"
-        if self.truncated:
-            yield (
-                f"{self.truncated} of {self.rows} texts are longer than {self.most_tokens} tokens and were truncated"
-            )
         if self.unknown > MUCH_UNKNOWN:
             yield (
                 f"the tokenizer does not know {100 * self.unknown:.0f} % of the tokens{_such_as(self.unknown_words)}; "
@@ -173,6 +168,12 @@ def _is_number(name: str) -> bool:
 
 def _such_as(words: Sequence[str]) -> str:
     return f" ({', '.join(map(repr, words))})" if words else ""
+
+
+def truncation(splits: Sequence[SplitSummary]) -> list[str]:
+    """One sentence on all texts that are truncated; none if there are none."""
+    cut = [f"{split.truncated} of {split.rows} in {split.name}" for split in splits if split.truncated]
+    return [f"texts of more than {splits[0].most_tokens} tokens are truncated: {', '.join(cut)}"] if cut else []
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dynabert_jax.config.tasks import Kind
 from dynabert_jax.data.batches import make_batch, plan_evaluation
@@ -23,6 +22,7 @@ from dynabert_jax.serve.open import open_network
 from dynabert_jax.system import devices
 from dynabert_jax.system.files import expanded, reason, whole
 from dynabert_jax.system.memory import is_out_of_memory
+from dynabert_jax.system.progress import progress
 
 NOT_UNICODE = "it has half a surrogate pair, or its source is not UTF-8; fix it, or read it in the source's encoding"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
@@ -268,7 +268,7 @@ def predict_file(
     try:
         with whole(out, replace=force) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             file.write(header)
-            with tqdm(total=total, unit=" texts") as bar:
+            with progress("predict", total, "texts") as bar:
                 for chunk in _chunks(_with_texts(rows, columns, predictor.columns), CHUNK * predictor.batch_size):
                     file.writelines(map(lines.line, _answered(predictor, chunk, columns)))
                     bar.update(len(chunk))

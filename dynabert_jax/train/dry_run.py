@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from dynabert_jax import cost
 from dynabert_jax.cost import size
@@ -18,6 +17,7 @@ from dynabert_jax.plan import results_of
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
 from dynabert_jax.system.memory import peak_memory
+from dynabert_jax.system.progress import Progress, progress
 from dynabert_jax.train.context import Context, evaluation_steps
 from dynabert_jax.train.importance import importance_plan
 from dynabert_jax.train.objective import Objective
@@ -61,13 +61,16 @@ class DryRun:
 
 def try_out(context: Context, objectives: Sequence[Objective], params: Params) -> DryRun:
     """Runs a few steps of every stage, and writes nothing."""
-    bar = tqdm(objectives, desc="dry run", unit=" stages", disable=not devices.is_first())
-    tried = [try_stage(context, objective, params) for objective in bar]
+    steps = len(objectives) * (1 + MEASURED)
+    with progress("dry run", steps, "steps", is_shown=devices.is_first()) as bar:
+        tried = [try_stage(context, objective, params, bar) for objective in objectives]
     return DryRun(tuple(described(context, tried)))
 
 
-def try_stage(context: Context, objective: Objective, params: Params) -> Tried:
+def try_stage(context: Context, objective: Objective, params: Params, bar: Progress) -> Tried:
     """Times steps with the first weights, and scales the time to all batches by the FLOPs of their matmuls."""
+    bar.set_description(f"dry run, {objective.stage.name}")
+    bar.set_postfix_str("compiling")
     per_epoch, config, stage = objective.steps_per_epoch(context), context.config, objective.stage
     total = stage.settings.epochs * per_epoch
     update, state = make_update(objective, total), init_state(objective, params, total)
@@ -84,6 +87,8 @@ def try_stage(context: Context, objective: Objective, params: Params) -> Tried:
         )  # fmt: skip
         jax.block_until_ready(report)
         seconds.append(time.perf_counter() - start)
+        bar.set_postfix_str("", refresh=False)
+        bar.update()
     measured, shape = float(np.median(seconds[1:])), context.model.config
     second_per_flop = measured / training_flops(shape, stage, longest.planned)
     training = second_per_flop * sum(training_flops(shape, stage, one) for one in planned)

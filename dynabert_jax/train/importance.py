@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from tqdm import tqdm
 
 from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.config.stages import Importance
@@ -24,6 +23,7 @@ from dynabert_jax.model.microbatch import divided
 from dynabert_jax.model.params import Model, Params
 from dynabert_jax.subnetwork import SubNetwork
 from dynabert_jax.system import devices
+from dynabert_jax.system.progress import progress
 from dynabert_jax.train.answers import answered
 from dynabert_jax.train.context import Context
 from dynabert_jax.train.losses import task_loss
@@ -165,7 +165,7 @@ def importance_batches(context: Context, settings: Importance, split: Split) -> 
     """Batches of the rows of the split that importance is scored on, with a progress bar."""
     plan = importance_plan(context, settings)
     total = sum(len(planned.rows) for planned in plan)
-    with tqdm(desc="importance", total=total, unit=" examples", disable=not devices.is_first()) as bar:
+    with progress("importance", total, "examples", is_shown=devices.is_first()) as bar:
         for planned in plan:
             yield make_batch(split, planned, settings.batch_size, context.model.config.pad_token_id)
             bar.update(len(planned.rows))

@@ -7,17 +7,17 @@ import time
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from dynabert_jax.evaluate.rows import Row, mean_score, shown
 from dynabert_jax.plan import StagePlan
 from dynabert_jax.runs.logs import evaluation_lines
 from dynabert_jax.system import devices
 from dynabert_jax.system.memory import peak_memory
+from dynabert_jax.system.progress import progress
 from dynabert_jax.train.context import Context, TrainingError
 from dynabert_jax.train.objective import Objective, StepReport
 from dynabert_jax.train.step import training_flops
-from dynabert_jax.train.step_order import PlannedStep
+from dynabert_jax.train.step_order import PlannedStep, examples_before
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +55,11 @@ class StageLog(contextlib.ExitStack):
 
     def start(self, step: int, total: int) -> None:
         self.total = total
-        epochs, rest = divmod(step, self.objective.steps_per_epoch(self.context))
-        examples, size = self.objective.examples(self.context, 0), self.context.config.data.batch_size
+        examples = self.objective.examples(self.context, 0)
         self.has_labels = examples.against is not None  # else the losses on the labels mean nothing
         self.bar = self.enter_context(
-            tqdm(desc=self.stage.name, total=self.stage.settings.epochs * len(examples),
-                 initial=epochs * len(examples) + min(rest * size, len(examples)), unit=" examples",
-                 disable=not devices.is_first())
+            progress(self.stage.name, self.stage.settings.epochs * len(examples), "examples",
+                     done=examples_before(self.context, self.objective, step), is_shown=devices.is_first())
         )  # fmt: skip
         if devices.is_first():
             self.scalars = self.enter_context(self.context.folder.scalars(self.stage.name, step))
@@ -118,7 +116,7 @@ class StageLog(contextlib.ExitStack):
             "flops_utilization": self.flops / seconds / self.context.peak_flops,
             **self.objective.logged(report),
         }
-        self.bar.set_postfix(loss=f"{mean:.4f}")
+        self.bar.set_postfix_str(f"loss={mean:.4f}")
         line = {"stage": self.stage.name, "step": step, **curves, "losses": losses, "run": self.context.run}
         self.context.folder.append_training(line)
         self.scalars.add(step, curves | {f"loss/{name}": total for name, total in totals.items()})

@@ -14,7 +14,7 @@ from dynabert_jax.config.complete import CompleteRun
 from dynabert_jax.config.tasks import Task
 from dynabert_jax.data.batches import PlannedBatch, plan_batch
 from dynabert_jax.data.encode import Split, TaskData
-from dynabert_jax.data.summary import Understood
+from dynabert_jax.data.summary import Understood, truncation
 from dynabert_jax.errors import nearest
 from dynabert_jax.evaluate.evaluate import check_finite, logits_of
 from dynabert_jax.evaluate.metrics import label_order_warning
@@ -110,9 +110,8 @@ def check_data(config: CompleteRun, pretrained: Pretrained, data: TaskData) -> N
 
 def warn_of_data(data: TaskData) -> None:
     """Warns about what the data probably should not be."""
-    for split in data.summaries:
-        for warning in split.warnings:
-            log.warning("%s", warning)
+    for warning in (*truncation(data.summaries), *(one for split in data.summaries for one in split.warnings)):
+        log.warning("%s", warning)
 
 
 def understood(pretrained: Pretrained, data: TaskData) -> Understood:

@@ -1,6 +1,6 @@
 """The steps of a stage: a function of seed, stage and step, so that a run that resumes takes the same ones."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from dynabert_jax.data.batches import Batch, PlannedBatch, make_batch, plan_epoch
@@ -19,10 +19,10 @@ class PlannedStep(NamedTuple):
 
 def steps_from(context: Context, objective: Objective, first: int) -> Iterator[PlannedStep]:
     """All steps from number `first`."""
-    config, stage, per_epoch = context.config, objective.stage, objective.steps_per_epoch(context)
+    stage, per_epoch = objective.stage, objective.steps_per_epoch(context)
     for epoch in range(first // per_epoch, stage.settings.epochs):
-        examples, seed = objective.examples(context, epoch), [config.seed, stage.number, epoch]
-        plan = plan_epoch(examples, config.data.batch_size, config.data.lengths, seed)
+        examples = objective.examples(context, epoch)
+        plan = _plan(context, objective, epoch, examples)
         if len(plan) != per_epoch:
             raise ValueError(
                 f"stage {stage.name} has {len(plan)} batches in epoch {epoch} instead of {per_epoch}: an objective's "
@@ -31,6 +31,20 @@ def steps_from(context: Context, objective: Objective, first: int) -> Iterator[P
         for number, planned in enumerate(plan, epoch * per_epoch):
             if number >= first:
                 yield PlannedStep(number, examples, planned)
+
+
+def examples_before(context: Context, objective: Objective, first: int) -> int:
+    """How many examples the steps before number `first` have; one batch of an epoch, anywhere in it, may be smaller."""
+    epoch, rest = divmod(first, objective.steps_per_epoch(context))
+    examples = objective.examples(context, epoch if rest else 0)
+    begun = _plan(context, objective, epoch, examples)[:rest] if rest else ()
+    return epoch * len(examples) + sum(len(planned.rows) for planned in begun)
+
+
+def _plan(context: Context, objective: Objective, epoch: int, examples: Split) -> Sequence[PlannedBatch]:
+    config, stage = context.config, objective.stage
+    seed = [config.seed, stage.number, epoch]
+    return plan_epoch(examples, config.data.batch_size, config.data.lengths, seed)
 
 
 def batch_of(context: Context, step: PlannedStep) -> Batch:

@@ -500,7 +500,7 @@ def test_long_texts_are_truncated_and_counted(tmp_path: Path, tokenizer: Tokeniz
     assert lists(data.train.input_ids) == [ids("a b c"), ids("a b c"), ids("d c b")]
     assert data.train.whole_sizes is not None
     assert data.train.whole_sizes.tolist() == [6, 5, 7]
-    assert "train: 2 of 3 texts are longer than 5 tokens and were truncated" in data.summaries[0].warnings
+    assert data.summaries[0].truncated == 2
 
 
 def test_of_a_pair_the_longer_sentence_is_shortened(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -15,7 +15,7 @@ from dynabert_jax.config.tasks import Task
 from dynabert_jax.data import summary
 from dynabert_jax.data.encode import TaskData, load_data
 from dynabert_jax.data.rows import DataError
-from dynabert_jax.data.summary import SplitSummary, Understood
+from dynabert_jax.data.summary import SplitSummary, Understood, truncation
 from dynabert_jax.data.tokenizer import Tokenizer, load_tokenizer
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d", "film", "##s"]
@@ -57,7 +57,7 @@ def test_counts_and_lengths(tmp_path: Path, tokenizer: Tokenizer) -> None:
     assert (found.repeated, found.contradicting, found.in_train) == (1, 1, 0)
     assert found.first_contradicting.endswith(f"row 5 (line 6), as {tmp_path / 'train.csv'}, row 1 (line 2)")
     assert str(found) == (
-        "train: 6 rows; x 3, y 3; 4 tokens in the median and 8 at most; 1 truncated to 6; 0.0 % of tokens unknown; "
+        "train: 6 rows; x 3, y 3; 4 tokens in the median and 8 at most; 0.0 % of tokens unknown; "
         "0 empty texts; 1 texts repeated"
     )
     dev = of(data, "dev")
@@ -70,14 +70,15 @@ def test_counts_and_lengths(tmp_path: Path, tokenizer: Tokenizer) -> None:
 
 def test_what_is_odd_is_warned_of_once(tmp_path: Path, tokenizer: Tokenizer) -> None:
     data = read(tmp_path, tokenizer, TRAIN, [("b", "x"), ("c", "x")])
-    truncated, contradicting = of(data, "train").warnings
-    assert truncated == "train: 1 of 6 texts are longer than 6 tokens and were truncated"
+    assert truncation(data.summaries) == ["texts of more than 6 tokens are truncated: 1 of 6 in train"]
+    (contradicting,) = of(data, "train").warnings
     assert contradicting.startswith("train: 1 of 6 texts repeat an earlier one with another label (the first is ")
     missing, copied = of(data, "dev").warnings
     assert missing == "dev: there is no example of y: scores say nothing of them; add some"
     assert copied.startswith("dev: 1 of 2 texts are also trained on (the first is ")
     sound = read(tmp_path, tokenizer, [("a", "x"), ("b", "y")], [("c", "x"), ("d", "y"), ("c d", "x"), ("d c", "y")])
     assert [one.warnings for one in sound.summaries] == [[], []]
+    assert truncation(sound.summaries) == []
 
 
 def test_empty_texts_are_counted(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tiny_texts
+from tiny_run import cpu_devices
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples" / "dataframe_to_onnx.ipynb"
@@ -50,10 +51,10 @@ def test_its_cells_end_in_a_network_that_answers(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     tiny_texts.write_model(tmp_path / "model", tiny_texts.config("bert"))
     code = "\n\n".join(cells()).replace(MODEL, repr(str(tmp_path / "model")))
+    environment = os.environ | cpu_devices(1) | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code + FACTS], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", code + FACTS], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     facts = json.loads(done.stdout.splitlines()[-1])
     assert facts["best"] in facts["scored"]

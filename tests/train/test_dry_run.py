@@ -15,6 +15,7 @@ from dynabert_jax.data.tokenizer import load_tokenizer
 from dynabert_jax.plan import plan_run
 from dynabert_jax.runs.folder import RunFolder
 from dynabert_jax.subnetwork import SubNetwork
+from dynabert_jax.system.progress import progress
 from dynabert_jax.train import dry_run
 from dynabert_jax.train.context import Context
 from dynabert_jax.train.distillation import Distillation
@@ -66,7 +67,7 @@ def test_a_stages_time_is_compiling_and_steps_and_evaluations(
         )
         return teachers + 3 * together
 
-    found = try_stage(context, Distillation(objective), init_params(tiny_run.MODEL, seed=0))
+    found = try_stage(context, Distillation(objective), init_params(tiny_run.MODEL, seed=0), progress("", 4, "steps"))
     per_flop = 2.0 / (8 * per_sentence(12))
     assert (found.steps, found.first_step, found.second_per_flop) == (12, 9.0, pytest.approx(per_flop))
 
