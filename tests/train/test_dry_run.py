@@ -103,11 +103,13 @@ def test_the_plan_is_reported_and_nothing_is_written(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = str(try_run(finished.config.replace(run_dir=str(tmp_path / "run"))))
-    assert capsys.readouterr().out == ""
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "dry run, final: 100 %, 16 of 16 steps" in shown.err  # four of each stage
     assert not (tmp_path / "run").exists()
     assert "data: 44 train, 21 dev, 13 test examples; batches of 8, up to 12 tokens" in text
     assert re.search(
-        r"^train: 44 rows; bad \d+, good \d+; \d+ tokens in the median and 11 at most; 0 tr", text, re.MULTILINE
+        r"^train: 44 rows; bad \d+, good \d+; \d+ tokens in the median and 11 at most; 0\.0 %", text, re.MULTILINE
     )
     assert re.search(r"^test: 13 rows; .+; 0\.0 % of tokens unknown; .+; 2 texts also in train$", text, re.MULTILINE)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]

@@ -29,7 +29,7 @@ from dynabert_jax.train.log import StageLog
 from dynabert_jax.train.objective import Objective, StepReport
 from dynabert_jax.train.run import train_run
 from dynabert_jax.train.step import init_state
-from dynabert_jax.train.step_order import batch_of, steps_from
+from dynabert_jax.train.step_order import batch_of, examples_before, steps_from
 from dynabert_jax.weights.files import load_model
 from dynabert_jax.weights.names import init_params
 from tiny_run import STEPS, Materials, lines
@@ -105,6 +105,15 @@ class Twice(Distillation):
             return train
         labels = np.concatenate([train.labels, train.labels])
         return Split("twice", [*train.input_ids] * 2, [*train.token_type_ids] * 2, labels)
+
+
+def test_what_was_done_before_a_resume_is_counted_exactly(context: Context) -> None:
+    """Of 44 sentences in batches of 8, one batch has 4, and not at the end of its epoch."""
+    objective = Distillation(context.plan.stages[0])
+    sizes = [len(step.planned.rows) for step in steps_from(context, objective, 0)]
+    assert 4 in sizes[:5]
+    found = [examples_before(context, objective, step) for step in range(STEPS + 1)]
+    assert found == [sum(sizes[:step]) for step in range(STEPS + 1)]
 
 
 def test_an_objective_with_another_number_of_examples_is_refused(context: Context) -> None:
